@@ -1,0 +1,130 @@
+import type { Interaction } from './fhir/interaction.ts'
+import type { SmartScope } from './oauth/smart-scope.ts'
+import type { Permit } from './permit.ts'
+import type { Clock } from './ports.ts'
+import type { Reason } from './refusal.ts'
+
+/** One HTTP request as it came in, nothing interpreted. */
+export type Arrival = {
+  readonly method: string
+  /** The request target as received, with the public base path taken off: '', '/Patient/1?x=y' … */
+  readonly target: string
+  /** Lower-case names; from `rawHeaders` (a name that is there twice is joined or dropped by Node). */
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>
+  /** Names and values alternating, exactly as received: the only place where doubles can be seen. */
+  readonly rawHeaders: readonly string[]
+  /** Address of the peer, or of the client that a trusted proxy vouches for. */
+  readonly address: string
+  /** The unread body; `undefined` when the request has none. */
+  readonly body: AsyncIterable<Buffer> | undefined
+  /** Aborted when the client goes away before its answer is complete. */
+  readonly signal: AbortSignal
+}
+
+/** The local identity of a FHIR resource. */
+export type ResourceId = { readonly type: string; readonly id: string }
+
+/** Who asks, as vouched for by a verified access token. */
+export type Principal = {
+  readonly issuer: string
+  /** `sub`; identity is (issuer, subject), never an e-mail or name (AUTHN-7). */
+  readonly subject: string | undefined
+  readonly clientId: string | undefined
+  /** `system` = client credentials: no end-user behind the token (SCOPE-15). */
+  readonly kind: 'user' | 'system'
+  /** Stable key of (issuer, subject or client) for counters; holds no secret. */
+  readonly key: string
+  readonly scopes: readonly SmartScope[]
+  /** Launch context: a bare Patient id (CTX-1). */
+  readonly patient: string | undefined
+  /** The person, as a resource on our own base (CTX-2); a foreign one is undefined. */
+  readonly fhirUser: ResourceId | undefined
+  readonly roles: readonly string[]
+  /** v3-ActReason codes the token was issued for (AUTHN-17). */
+  readonly purposes: readonly string[]
+  readonly organization: string | undefined
+  /** `jti`, for audit. */
+  readonly tokenId: string | undefined
+  /** Seconds since the epoch. */
+  readonly expiresAt: number
+}
+
+/** What release counted. Grows until the last byte of the answer has left (a guard that examined
+ * nothing must not report success). */
+export type Tally = {
+  inspected: number
+  released: number
+  withheld: number
+  /** Masked values by rule: `ssn`, `payment-card` … */
+  readonly masked: Map<string, number>
+  /** Bare ids of the patients whose data was released. */
+  readonly patients: Set<string>
+  /** `Type/id` of the single resource released or written, when there is exactly one. */
+  resource: string | undefined
+}
+
+/** The answer that leaves, already fit to be said. */
+export type Answer = {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: Buffer | AsyncIterable<Buffer> | undefined
+}
+
+/** How an exchange ended. */
+export type Outcome = 'released' | 'refused' | 'failed' | 'aborted'
+
+/** What the stages find out about an exchange, each once. */
+export type Facts = {
+  readonly interaction: Interaction
+  readonly principal: Principal
+  readonly permit: Permit
+  readonly upstreamStatus: number
+  readonly tally: Tally
+  /** Why it was refused or failed; absent when released. */
+  readonly reason: Reason
+  /** Private detail of the refusal, for the log only. */
+  readonly detail: string
+  /** Status of the answer that left. */
+  readonly status: number
+  readonly outcome: Outcome
+}
+
+/**
+ * The append-only record of one request and its answer. Every stage writes its result once; audit,
+ * metrics and detection read it at the end.
+ */
+export class Exchange {
+  readonly id: string
+  readonly arrival: Arrival
+  /** Milliseconds since the epoch. */
+  readonly startedAt: number
+  /** Seconds by stage, in the order they ran. */
+  readonly timings: (readonly [stage: string, seconds: number])[] = []
+  readonly #clock: Clock
+  readonly #begun: number
+  readonly #facts: { -readonly [F in keyof Facts]?: Facts[F] } = {}
+
+  constructor(id: string, arrival: Arrival, clock: Clock) {
+    this.id = id
+    this.arrival = arrival
+    this.startedAt = clock.now()
+    this.#clock = clock
+    this.#begun = clock.monotonic()
+  }
+
+  get facts(): Readonly<Partial<Facts>> {
+    return this.#facts
+  }
+
+  /** Seconds since the request arrived. */
+  get elapsed(): number {
+    return (this.#clock.monotonic() - this.#begun) / 1000
+  }
+
+  /** Writes one fact and hands it back. Writing the same fact twice is a fault of ours and throws. */
+  record<F extends keyof Facts>(fact: F, value: Facts[F]): Facts[F] {
+    if (this.#facts[fact] !== undefined) throw new Error(`fact "${fact}" written twice`)
+    this.#facts[fact] = value
+    return value
+  }
+}

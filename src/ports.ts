@@ -1,0 +1,79 @@
+import type { Reason } from './refusal.ts'
+import type { Exchange } from './exchange.ts'
+
+/** Time, so that tests can hold it still. */
+export type Clock = {
+  /** Milliseconds since the epoch. */
+  readonly now: () => number
+  /** Milliseconds on a clock that never jumps; only differences mean anything. */
+  readonly monotonic: () => number
+}
+
+/** What upstream is sent: one canonical request, built from the permit alone. */
+export type UpstreamRequest = {
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
+  /** Relative to the upstream FHIR base, percent-encoded; '' or starts with '/'. */
+  readonly path: string
+  /** Without '?'; '' for none. */
+  readonly query: string
+  readonly headers: Readonly<Record<string, string>>
+  readonly body?: Buffer
+  /** Aborted when the client goes away: the upstream request is cancelled with it. */
+  readonly signal: AbortSignal
+}
+
+/** What upstream said, unjudged. Small bodies come as one Buffer, larger ones as a stream. */
+export type UpstreamAnswer = {
+  readonly status: number
+  /** Lower-case names; a repeated header is an array. */
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>
+  readonly body: Buffer | AsyncIterable<Buffer>
+}
+
+/** The FHIR server behind us. Throws {@link Refusal} `upstream-unreachable` or `upstream-timeout`. */
+export type Upstream = (request: UpstreamRequest) => Promise<UpstreamAnswer>
+
+/** A rate: `burst` at once, refilled by `perSecond`. */
+export type Rate = { readonly burst: number; readonly perSecond: number }
+
+/** The answer of a counter: `retryAfter` is seconds, whole, 0 when allowed. */
+export type Taken = { readonly allowed: boolean; readonly retryAfter: number }
+
+/** Generic cell rate counters, one per key (RATE-1, RATE-5). */
+export type CounterStore = {
+  /** Takes `cost` cells of `rate` from the counter `key`; takes nothing when there are too few. */
+  readonly take: (key: string, rate: Rate, cost: number) => Taken | Promise<Taken>
+  readonly close: () => Promise<void>
+}
+
+/** Where audit records go: append-only, in order, one JSON text a line. */
+export type AuditSink = {
+  /** False once an append has failed and none has succeeded since: new requests are refused. */
+  readonly isReady: () => boolean
+  /**
+   * Resolves when the records are handed to the operating system, rejects when they are not. Each
+   * record is the JSON text of one AuditEvent, without line end.
+   */
+  readonly append: (records: readonly string[]) => Promise<void>
+  /** Flushes to disk and closes. */
+  readonly close: () => Promise<void>
+}
+
+/** Operational log. Fields are an allow-list at the call site: no tokens, values or bodies. */
+export type Log = {
+  readonly debug: (fields: object, message: string) => void
+  readonly info: (fields: object, message: string) => void
+  readonly warn: (fields: object, message: string) => void
+  readonly error: (fields: object, message: string) => void
+}
+
+/** What the dashboards see; one call per business event, so log, counter and audit cannot drift. */
+export type Metrics = {
+  /** An exchange ended, on whichever way out. */
+  readonly exchangeEnded: (exchange: Exchange) => void
+  /** A stage took this many seconds. */
+  readonly stageTook: (stage: string, seconds: number) => void
+  /** The limiter refused, by bucket. */
+  readonly limited: (bucket: 'address' | 'principal' | 'failure') => void
+  readonly refused: (reason: Reason) => void
+}
