@@ -63,6 +63,25 @@ export type Tally = {
   resource: string | undefined
 }
 
+/**
+ * What sanitize makes of an upstream answer: a success whose status, headers and media type are fit
+ * to be said. Its body is FHIR JSON that nobody has judged yet.
+ */
+export type FitAnswer = {
+  readonly status: number
+  /** Only `etag`, `last-modified`, `location`, `content-location`, as upstream wrote them. */
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: Buffer | AsyncIterable<Buffer> | undefined
+}
+
+/** A request whose body, if it has one, is read: what authorize judges. */
+export type Inquiry = {
+  readonly arrival: Arrival
+  readonly interaction: Interaction
+  /** Bytes of the body (not the form of a search, which is in the parameters already). */
+  readonly body: Buffer | undefined
+}
+
 /** The answer that leaves, already fit to be said. */
 export type Answer = {
   readonly status: number
@@ -128,3 +147,6 @@ export class Exchange {
     return value
   }
 }
+
+/** Reads a finished exchange: metrics and log. One call per event, so they cannot drift apart. */
+export type Observer = { readonly exchangeEnded: (exchange: Exchange) => void }

@@ -38,6 +38,26 @@ export type Terms = {
   readonly mayReadBack: boolean
 }
 
+/** What judging one resource against terms found; made by release, also asked by authorize. */
+export type Inspection = {
+  readonly type: string
+  readonly id: string | undefined
+  readonly versionId: string | undefined
+  /** Why it must be withheld, or undefined: it may be released. */
+  readonly withheld: 'type' | 'compartment' | 'label' | undefined
+  /** How many values masking would alter: more than 0 means the caller never saw the whole. */
+  readonly masked: number
+  /** Whether it carries our own mask marks (data-absent-reason `masked`, a rendered mask). */
+  readonly marked: boolean
+  /** Confidentiality label found (highest), N when there is none. */
+  readonly confidentiality: Confidentiality
+  /** Bare ids of the patients it is about. */
+  readonly patients: readonly string[]
+}
+
+/** Judges the bytes of one JSON resource. Throws an error with reason `body-malformed`. */
+export type Inspect = (terms: Terms, resource: Buffer) => Inspection
+
 /** What a permit is made of. */
 export type PermitFields = {
   /** The interaction as upstream will get it: narrowed, canonical. */
@@ -46,6 +66,8 @@ export type PermitFields = {
   readonly requested: Interaction
   /** Request body to forward byte for byte, if any. */
   readonly body: Buffer | undefined
+  /** `W/"vid"` that the write must meet upstream: the version that was judged. */
+  readonly ifMatch?: string
   readonly terms: Terms
   /** Ids of the policy rules that permitted, for audit and trace. */
   readonly rules: readonly string[]
@@ -61,6 +83,7 @@ export class Permit {
   readonly interaction: Interaction
   readonly requested: Interaction
   readonly body: Buffer | undefined
+  readonly ifMatch: string | undefined
   readonly terms: Terms
   readonly rules: readonly string[]
 
@@ -68,6 +91,7 @@ export class Permit {
     this.interaction = fields.interaction
     this.requested = fields.requested
     this.body = fields.body
+    this.ifMatch = fields.ifMatch
     this.terms = fields.terms
     this.rules = fields.rules
   }

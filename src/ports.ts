@@ -1,5 +1,4 @@
-import type { Reason } from './refusal.ts'
-import type { Exchange } from './exchange.ts'
+import type { KeyObject } from 'node:crypto'
 
 /** Time, so that tests can hold it still. */
 export type Clock = {
@@ -67,13 +66,20 @@ export type Log = {
   readonly error: (fields: object, message: string) => void
 }
 
-/** What the dashboards see; one call per business event, so log, counter and audit cannot drift. */
-export type Metrics = {
-  /** An exchange ended, on whichever way out. */
-  readonly exchangeEnded: (exchange: Exchange) => void
-  /** A stage took this many seconds. */
-  readonly stageTook: (stage: string, seconds: number) => void
-  /** The limiter refused, by bucket. */
-  readonly limited: (bucket: 'address' | 'principal' | 'failure') => void
-  readonly refused: (reason: Reason) => void
+/** The verification keys of the configured issuers, kept fresh in the background. */
+export type IssuerKeys = {
+  /**
+   * The key for a token header. Answers at once while the key is known; an unknown `kid` may cause
+   * one bounded refetch. Throws {@link Refusal} `token-invalid` (no such key) or
+   * `issuer-unavailable` (nothing known and the issuer does not answer).
+   */
+  readonly find: (
+    issuer: string,
+    header: { readonly alg: string; readonly kid?: string },
+  ) => KeyObject | CryptoKey | Promise<KeyObject | CryptoKey>
+  /** Endpoints from discovery, for `.well-known/smart-configuration`; undefined until known. */
+  readonly metadata: (issuer: string) => Readonly<Record<string, unknown>> | undefined
+  /** Whether every issuer's keys are known. */
+  readonly isReady: () => boolean
+  readonly close: () => Promise<void>
 }
