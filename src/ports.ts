@@ -76,7 +76,7 @@ export type IssuerKeys = {
   readonly find: (
     issuer: string,
     header: { readonly alg: string; readonly kid?: string },
-  ) => KeyObject | CryptoKey | Promise<KeyObject | CryptoKey>
+  ) => KeyObject | Promise<KeyObject>
   /** Endpoints from discovery, for `.well-known/smart-configuration`; undefined until known. */
   readonly metadata: (issuer: string) => Readonly<Record<string, unknown>> | undefined
   /** Whether every issuer's keys are known. */
