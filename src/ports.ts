@@ -38,9 +38,18 @@ export type Rate = { readonly burst: number; readonly perSecond: number }
 /** The answer of a counter: `retryAfter` is seconds, whole, 0 when allowed. */
 export type Taken = { readonly allowed: boolean; readonly retryAfter: number }
 
+/** What is limited: one family of counters each. */
+export type Bucket = 'address' | 'principal' | 'failures'
+
+/** Takes `cost` cells of `rate` from the counter of `key` in `bucket`; `cost` 0 only looks. */
+export type Take = (bucket: Bucket, key: string, rate: Rate, cost: number) => Promise<Taken>
+
 /** Generic cell rate counters, one per key (RATE-1, RATE-5). */
 export type CounterStore = {
-  /** Takes `cost` cells of `rate` from the counter `key`; takes nothing when there are too few. */
+  /**
+   * Takes `cost` cells of `rate` from the counter `key`; takes nothing when there are too few.
+   * `cost` 0 takes nothing and tells whether one cell is left.
+   */
   readonly take: (key: string, rate: Rate, cost: number) => Taken | Promise<Taken>
   readonly close: () => Promise<void>
 }
