@@ -1,0 +1,116 @@
+import httpProxy from '@fastify/http-proxy'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { Config } from '../config/schema.ts'
+import type { Upstream, UpstreamAnswer, UpstreamRequest } from '../ports.ts'
+import type { UpstreamPool } from './upstream-pool.ts'
+
+/**
+ * @fastify/http-proxy as transport, and as nothing else. It and the reply-from under it take URL,
+ * query, headers, retries and error texts from the client's raw request; here none of that reaches
+ * the wire, because the request that is sent travels whole, under a symbol no client can write, and
+ * the pool sends that order alone. test/attacks/transport.test.ts has one case for each known
+ * trouble of the two packages.
+ */
+const ORDER = Symbol('the upstream request as it was permitted')
+
+/** What the pool hands back through reply-from; `destroy` is what it calls when the client has gone. */
+type Carried = { readonly answer: UpstreamAnswer; readonly destroy: () => void }
+
+type PoolRequest = { readonly headers: { readonly [ORDER]?: UpstreamRequest } }
+type PoolResult = {
+  readonly statusCode: number
+  readonly headers: Record<string, string>
+  readonly body: Carried
+}
+
+/** Answers one FHIR request; `upstream` works for this request only. */
+export type FhirHandler = (
+  request: FastifyRequest,
+  reply: FastifyReply,
+  upstream: Upstream,
+) => Promise<FastifyReply>
+
+/** Registers the FHIR route at `/`: the server rewrites every FHIR target to it, unread. */
+export async function registerTransport(
+  fastify: FastifyInstance,
+  config: Config,
+  pool: UpstreamPool,
+  handle: FhirHandler,
+): Promise<void> {
+  const dispatcher = {
+    request(request: PoolRequest, done: (error: unknown, result?: PoolResult) => void): void {
+      const order = request.headers[ORDER]
+      if (order === undefined) {
+        done(new Error('no permitted request to send'))
+        return
+      }
+      pool.request(order).then(
+        (answer) => {
+          done(null, { statusCode: 200, headers: {}, body: carry(answer) })
+        },
+        (error: unknown) => {
+          done(error)
+        },
+      )
+    },
+  }
+  await fastify.register(httpProxy, {
+    upstream: new URL(config.upstream.url).origin,
+    prefix: FHIR_ROUTE,
+    httpMethods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'],
+    websocket: false,
+    // Any object with request() is taken as dispatcher; the type knows only undici's own.
+    undici: dispatcher as never,
+    disableRequestLogging: true,
+    preHandler: (request, reply, done) => {
+      handle(request, reply, upstreamOf(request, reply)).catch(done)
+    },
+  })
+}
+
+/** Where the server rewrites every FHIR target to. */
+export const FHIR_ROUTE = '/fhir-exchange'
+
+function carry(answer: UpstreamAnswer): Carried {
+  return {
+    answer,
+    destroy() {
+      if (!Buffer.isBuffer(answer.body)) void answer.body[Symbol.asyncIterator]().return?.()
+    },
+  }
+}
+
+function upstreamOf(request: FastifyRequest, reply: FastifyReply): Upstream {
+  return async (order) =>
+    new Promise((resolve, reject) => {
+      // reply-from calls nobody back once the client has gone: the signal must end the wait.
+      const gone = (): void => {
+        reject(new Error('the client has gone'))
+      }
+      order.signal.addEventListener('abort', gone, { once: true })
+      if (order.signal.aborted) gone()
+      const settled = (): void => {
+        order.signal.removeEventListener('abort', gone)
+      }
+      const options = {
+        // A body of the client's is never read here; the order has the one that was judged.
+        body: null,
+        method: 'GET',
+        retryDelay: () => null,
+        // Without this, reply-from appends the client's raw query to a target that has none.
+        queryString: () => '',
+        rewriteRequestHeaders: () => ({ [ORDER]: order }),
+        rewriteHeaders: () => ({}),
+        onResponse: (_request: unknown, _reply: unknown, result: unknown) => {
+          settled()
+          resolve((result as { stream: Carried }).stream.answer)
+        },
+        onError: (_reply: unknown, { error }: { error: Error }) => {
+          settled()
+          reject(error.cause instanceof Error ? error.cause : error)
+        },
+      }
+      void request
+      reply.from('/', options as never)
+    })
+}

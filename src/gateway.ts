@@ -1,0 +1,278 @@
+import { randomUUID } from 'node:crypto'
+import type { Config } from './config/schema.ts'
+import { Exchange } from './exchange.ts'
+import type { Answer, Arrival, FitAnswer, Inquiry, Observer, Principal, Tally } from './exchange.ts'
+import type { Definitions } from './fhir/definitions.ts'
+import { parseInteraction, withForm } from './fhir/interaction.ts'
+import type { Interaction } from './fhir/interaction.ts'
+import { checkAcceptable, checkFormContent, checkJsonContent, readBody } from './http/content.ts'
+import { checkHeaders, parseRequestId, SAFE_HEADERS } from './http/headers.ts'
+import type { Permit } from './permit.ts'
+import type { Clock, Upstream, UpstreamAnswer } from './ports.ts'
+import { Refusal, toRefusal } from './refusal.ts'
+
+/** The stages, each made once from configuration and ports (`server.ts` assembles them). */
+export type Stages = {
+  readonly limit: {
+    readonly address: (arrival: Arrival) => Promise<void>
+    readonly principal: (principal: Principal, interaction: Interaction) => Promise<void>
+    readonly failed: (arrival: Arrival) => Promise<void>
+  }
+  readonly authenticate: (arrival: Arrival) => Principal | Promise<Principal>
+  readonly authorize: (
+    principal: Principal,
+    inquiry: Inquiry,
+    upstream: Upstream,
+  ) => Permit | Promise<Permit>
+  readonly forward: (
+    permit: Permit,
+    upstream: Upstream,
+    exchange: Exchange,
+  ) => Promise<UpstreamAnswer>
+  readonly sanitize: (permit: Permit, answer: UpstreamAnswer) => FitAnswer
+  readonly release: (permit: Permit, fit: FitAnswer) => Promise<{ answer: Answer; tally: Tally }>
+  readonly renderRefusal: (refusal: Refusal, requestId: string) => Answer
+  readonly audit: {
+    readonly isReady: () => boolean
+    readonly record: (exchange: Exchange) => Promise<void>
+  }
+}
+
+/** What the spine needs besides its stages. */
+export type GatewayParts = {
+  readonly config: Config
+  readonly definitions: Definitions
+  readonly stages: Stages
+  readonly observers: readonly Observer[]
+  readonly clock: Clock
+  /** The public capability statement (JSON text), or undefined while upstream is not known. */
+  readonly capabilities: () => string | undefined
+}
+
+/** Answers one request. Never rejects: whatever goes wrong becomes an answer and a record. */
+export type Gateway = {
+  readonly answer: (arrival: Arrival, upstream: Upstream) => Promise<Answer>
+  /** The same for a request that cannot go down the spine at all (broken HTTP). */
+  readonly refuse: (arrival: Arrival, refusal: Refusal) => Promise<Answer>
+  /** Exchanges under way, streams included. */
+  readonly underWay: () => number
+}
+
+/** The whole life of a request, read top to bottom. */
+export function createGateway(parts: GatewayParts): Gateway {
+  const { config, definitions, stages, clock } = parts
+  const { limits } = config
+  let underWay = 0
+
+  async function answer(arrival: Arrival, upstream: Upstream): Promise<Answer> {
+    const exchange = open(arrival)
+    try {
+      checkCapacity()
+      checkHeaders(arrival.rawHeaders)
+      await timed(exchange, 'limit', () => stages.limit.address(arrival))
+      const interaction = exchange.record('interaction', parse(arrival))
+      if (interaction.code === 'capabilities')
+        return await conclude(exchange, describe(interaction))
+      const principal = exchange.record(
+        'principal',
+        await timed(exchange, 'authenticate', () => authenticate(arrival)),
+      )
+      await stages.limit.principal(principal, interaction)
+      const inquiry = await read(arrival, interaction)
+      const permit = exchange.record(
+        'permit',
+        await timed(exchange, 'authorize', () => stages.authorize(principal, inquiry, upstream)),
+      )
+      const came = await timed(exchange, 'forward', () =>
+        stages.forward(permit, upstream, exchange),
+      )
+      exchange.record('upstreamStatus', came.status)
+      const fit = stages.sanitize(permit, came)
+      const released = await timed(exchange, 'release', () => stages.release(permit, fit))
+      exchange.record('tally', released.tally)
+      return await conclude(exchange, released.answer)
+    } catch (error) {
+      return conclude(exchange, refusedWith(exchange, error))
+    }
+  }
+
+  function open(arrival: Arrival): Exchange {
+    underWay += 1
+    const id = parseRequestId(arrival.headers['x-request-id']) ?? randomUUID()
+    return new Exchange(id, arrival, clock)
+  }
+
+  function checkCapacity(): void {
+    if (underWay > limits.concurrent) throw new Refusal('overloaded')
+    if (!stages.audit.isReady()) throw new Refusal('audit-unavailable')
+  }
+
+  function parse(arrival: Arrival): Interaction {
+    const interaction = parseInteraction(arrival, definitions, limits)
+    const format = interaction.parameters.filter((parameter) => parameter.name === '_format')
+    checkAcceptable(
+      arrival.headers['accept'],
+      format.flatMap((parameter) => parameter.values),
+    )
+    return interaction
+  }
+
+  async function authenticate(arrival: Arrival): Promise<Principal> {
+    try {
+      return await stages.authenticate(arrival)
+    } catch (error) {
+      const refusal = toRefusal(error)
+      // RATE-4: whoever fails to authenticate pays from a stricter bucket.
+      if (refusal.row.status === 401) await stages.limit.failed(arrival)
+      throw refusal
+    }
+  }
+
+  /** Reads the body, now that it is known who sends it, under our own limits. */
+  async function read(arrival: Arrival, interaction: Interaction): Promise<Inquiry> {
+    const takesBody =
+      interaction.method === 'POST' ||
+      interaction.method === 'PUT' ||
+      interaction.method === 'PATCH'
+    if (!takesBody) {
+      if (arrival.body === undefined) return { arrival, interaction, body: undefined }
+      throw new Refusal('body-malformed', { detail: 'a body where none belongs' })
+    }
+    if (interaction.byPost === true) {
+      if (arrival.body === undefined) return { arrival, interaction, body: undefined }
+      checkFormContent(arrival.headers)
+      const form = await readBody(arrival.body, limits.bodyBytes)
+      return {
+        arrival,
+        interaction: withForm(interaction, form, limits, definitions),
+        body: undefined,
+      }
+    }
+    // Operations, batches and patches are refused by authorize before anything of theirs is read.
+    if (interaction.code !== 'create' && interaction.code !== 'update') {
+      return { arrival, interaction, body: undefined }
+    }
+    checkJsonContent(arrival.headers)
+    if (arrival.body === undefined) throw new Refusal('body-malformed', { detail: 'no body' })
+    return { arrival, interaction, body: await readBody(arrival.body, limits.bodyBytes) }
+  }
+
+  function describe(interaction: Interaction): Answer {
+    if (interaction.method !== 'GET' && interaction.method !== 'HEAD') {
+      throw new Refusal('method-not-allowed', { headers: { allow: 'GET, HEAD' } })
+    }
+    const statement = parts.capabilities()
+    if (statement === undefined) throw new Refusal('not-ready')
+    const body = interaction.method === 'HEAD' ? undefined : Buffer.from(statement)
+    const headers = {
+      'content-type': 'application/fhir+json; charset=utf-8',
+      'access-control-allow-origin': '*',
+    }
+    return { status: 200, headers, body }
+  }
+
+  function refusedWith(exchange: Exchange, error: unknown): Answer {
+    const refusal = toRefusal(error)
+    if (!exchange.arrival.signal.aborted) {
+      exchange.record('reason', refusal.reason)
+      const detail = refusal.detail ?? (refusal.cause instanceof Error ? refusal.cause.message : '')
+      exchange.record('detail', detail)
+    }
+    return stages.renderRefusal(refusal, exchange.id)
+  }
+
+  /**
+   * Nothing leaves unrecorded: a whole answer is handed over only after its audit record was, a
+   * streamed one is recorded with its last byte, or at the moment it broke off.
+   */
+  async function conclude(exchange: Exchange, answer: Answer): Promise<Answer> {
+    exchange.record('status', answer.status)
+    const headers = { ...SAFE_HEADERS, ...answer.headers, 'x-request-id': exchange.id }
+    if (answer.body === undefined || Buffer.isBuffer(answer.body)) {
+      return (await finish(exchange)) ?? { status: answer.status, headers, body: answer.body }
+    }
+    // The first piece is fetched before the status leaves: what fails early can still be a refusal.
+    const pieces = answer.body[Symbol.asyncIterator]()
+    let first: IteratorResult<Buffer, unknown>
+    try {
+      first = await pieces.next()
+    } catch (error) {
+      const refused = refusedWith(exchange, error)
+      const unrecorded = await finish(exchange)
+      return (
+        unrecorded ?? {
+          ...refused,
+          headers: { ...SAFE_HEADERS, ...refused.headers, 'x-request-id': exchange.id },
+        }
+      )
+    }
+    return { status: answer.status, headers, body: recorded(exchange, first, pieces) }
+  }
+
+  async function* recorded(
+    exchange: Exchange,
+    first: IteratorResult<Buffer, unknown>,
+    pieces: AsyncIterator<Buffer>,
+  ): AsyncGenerator<Buffer> {
+    let whole = false
+    try {
+      for (let piece = first; piece.done !== true; piece = await pieces.next()) yield piece.value
+      whole = true
+    } catch (error) {
+      refusedWith(exchange, error)
+      throw error
+    } finally {
+      await pieces.return?.()
+      await finish(exchange, whole)
+    }
+  }
+
+  /** Writes the end of an exchange to audit, metrics and log. An answer comes back if audit fails. */
+  async function finish(exchange: Exchange, whole = true): Promise<Answer | undefined> {
+    underWay -= 1
+    const { reason } = exchange.facts
+    const gone = exchange.arrival.signal.aborted || (!whole && reason === undefined)
+    const outcome =
+      reason === undefined
+        ? gone
+          ? 'aborted'
+          : 'released'
+        : new Refusal(reason).row.status >= 500
+          ? 'failed'
+          : 'refused'
+    exchange.record('outcome', outcome)
+    let unrecorded: Answer | undefined
+    try {
+      await stages.audit.record(exchange)
+    } catch (error) {
+      const refusal = new Refusal('audit-unavailable', { cause: error })
+      const rendered = stages.renderRefusal(refusal, exchange.id)
+      unrecorded = {
+        ...rendered,
+        headers: { ...SAFE_HEADERS, ...rendered.headers, 'x-request-id': exchange.id },
+      }
+    }
+    for (const observer of parts.observers) observer.exchangeEnded(exchange)
+    return unrecorded
+  }
+
+  async function refuse(arrival: Arrival, refusal: Refusal): Promise<Answer> {
+    const exchange = open(arrival)
+    return conclude(exchange, refusedWith(exchange, refusal))
+  }
+
+  async function timed<T>(
+    exchange: Exchange,
+    stage: string,
+    run: () => T | Promise<T>,
+  ): Promise<T> {
+    const begun = clock.monotonic()
+    try {
+      return await run()
+    } finally {
+      exchange.timings.push([stage, (clock.monotonic() - begun) / 1000])
+    }
+  }
+
+  return { answer, refuse, underWay: () => underWay }
+}

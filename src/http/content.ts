@@ -1,0 +1,106 @@
+import { HeaderError } from './headers.ts'
+
+/** Content negotiation (RFC 9110 §12, FHIR R4 http.html#mime-type) and reading of bodies. */
+
+/** Type and subtype in lower case, without parameters; undefined when it cannot be read. */
+export function parseMediaType(value: string | string[] | undefined): string | undefined {
+  if (typeof value !== 'string') return undefined
+  const end = value.indexOf(';')
+  const type = (end === -1 ? value : value.slice(0, end)).trim().toLowerCase()
+  // Only a charset parameter that says UTF-8 and FHIR's own version may follow.
+  return /^[a-z0-9!#$&^_.+-]+\/[a-z0-9!#$&^_.+-]+$/.test(type) ? type : undefined
+}
+
+const JSON_TYPES = new Set([
+  'application/fhir+json',
+  'application/json',
+  'application/json+fhir',
+  'text/json',
+])
+
+/** Whether a media type is FHIR JSON under one of its names, DSTU2 to R5. */
+export function isFhirJson(value: string | string[] | undefined): boolean {
+  const type = parseMediaType(value)
+  return type !== undefined && JSON_TYPES.has(type)
+}
+
+/**
+ * Whether the caller takes FHIR JSON. `_format` overrides Accept (FHIR R4 http.html). Throws
+ * HeaderError `not-acceptable`: only what can be inspected is offered (REST-14).
+ */
+export function checkAcceptable(
+  accept: string | string[] | undefined,
+  format: readonly string[],
+): void {
+  if (format.length > 0) {
+    // '+' in a query is a space once decoded; FHIR allows "application/fhir json" for that reason.
+    const isJson = format.every(
+      (value) => value === 'json' || JSON_TYPES.has(value.replace(' ', '+').split(';')[0] ?? ''),
+    )
+    if (isJson) return
+    throw new HeaderError('not-acceptable', '_format is not JSON', '_format')
+  }
+  if (accept === undefined || accept === '*/*') return
+  const text = typeof accept === 'string' ? accept : accept.join(',')
+  if (text.trim() === '') return
+  for (const range of text.split(',')) {
+    const type = parseMediaType(range)
+    if (type === undefined || /;\s*q=0(\.0*)?\s*$/i.test(range)) continue
+    if (JSON_TYPES.has(type) || type === '*/*' || type === 'application/*') return
+  }
+  throw new HeaderError('not-acceptable', 'Accept takes no JSON', 'Accept')
+}
+
+/** Throws HeaderError `media-type-unsupported` unless the body is said to be plain, UTF-8 JSON. */
+export function checkJsonContent(
+  headers: Readonly<Record<string, string | string[] | undefined>>,
+): void {
+  checkEncoding(headers)
+  if (isFhirJson(headers['content-type'])) {
+    const charset = /charset="?([^";\s]+)/i.exec(String(headers['content-type']))?.[1]
+    if (charset === undefined || charset.toLowerCase() === 'utf-8') return
+  }
+  throw new HeaderError('media-type-unsupported', 'Content-Type is not FHIR JSON', 'Content-Type')
+}
+
+/** The same for the form of a search by POST. */
+export function checkFormContent(
+  headers: Readonly<Record<string, string | string[] | undefined>>,
+): void {
+  checkEncoding(headers)
+  if (parseMediaType(headers['content-type']) === 'application/x-www-form-urlencoded') return
+  throw new HeaderError('media-type-unsupported', 'Content-Type is not a form', 'Content-Type')
+}
+
+function checkEncoding(headers: Readonly<Record<string, string | string[] | undefined>>): void {
+  const encoding = headers['content-encoding']
+  if (encoding === undefined || encoding === 'identity') return
+  throw new HeaderError('media-type-unsupported', 'the body is compressed', 'Content-Encoding')
+}
+
+/** A body that is larger than its limit, or that ended before its time. */
+export class BodyError extends Error {
+  override readonly name = 'BodyError'
+  readonly reason: 'body-too-large' | 'upstream-unreadable'
+
+  constructor(reason: BodyError['reason'], message: string) {
+    super(message)
+    this.reason = reason
+  }
+}
+
+/** Reads a whole body of at most `limit` bytes; throws BodyError with `reason` beyond it. */
+export async function readBody(
+  body: AsyncIterable<Buffer>,
+  limit: number,
+  reason: BodyError['reason'] = 'body-too-large',
+): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  let length = 0
+  for await (const chunk of body) {
+    length += chunk.length
+    if (length > limit) throw new BodyError(reason, `more than ${limit} bytes`)
+    chunks.push(chunk)
+  }
+  return chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks, length)
+}

@@ -1,0 +1,219 @@
+import { isAbsolute, resolve } from 'node:path'
+import Fastify from 'fastify'
+import { createFileAuditSink } from './adapters/file-audit-sink.ts'
+import { createIssuerKeys } from './adapters/issuer-keys.ts'
+import { createExchangeLog, createLogger } from './adapters/logger.ts'
+import { createMemoryStore } from './adapters/memory-store.ts'
+import { createPrometheus } from './adapters/prometheus.ts'
+import { registerRateLimiter } from './adapters/rate-limiter.ts'
+import { createUpstreamPool } from './adapters/upstream-pool.ts'
+import type { UpstreamPool } from './adapters/upstream-pool.ts'
+import type { Config } from './config/schema.ts'
+import { buildCapabilityStatement } from './fhir/capability-statement.ts'
+import { loadDefinitions } from './fhir/definitions.ts'
+import type { FhirVersion } from './fhir/definitions.ts'
+import type { InteractionCode } from './fhir/interaction.ts'
+import { createGateway } from './gateway.ts'
+import { readBody } from './http/content.ts'
+import { loadPolicies } from './policy/load.ts'
+import type { Clock, Log } from './ports.ts'
+import { registerHealth } from './routes/health.ts'
+import { registerMetrics } from './routes/metrics.ts'
+import { createServerFor, drain } from './server.ts'
+import { createAudit } from './stages/audit/audit.ts'
+import { createAuthenticate } from './stages/authenticate/authenticate.ts'
+import { createAuthorize } from './stages/authorize/authorize.ts'
+import { createForward } from './stages/forward/forward.ts'
+import { createLimit } from './stages/limit/limit.ts'
+import { createRelease } from './stages/release/release.ts'
+import { createRenderRefusal } from './stages/sanitize/render-refusal.ts'
+import { sanitize } from './stages/sanitize/sanitize.ts'
+
+/** A gateway that listens. */
+export type RunningGateway = {
+  /** The FHIR base as it can be reached here (the public URL may be another). */
+  readonly url: string
+  readonly adminUrl: string
+  /** Drains for `shutdownSeconds` at most, flushes the audit log, and ends. */
+  readonly close: () => Promise<void>
+}
+
+/** What a caller of {@link start} may bring instead of what configuration says. */
+export type StartOptions = {
+  /** Folder of policies; the command line passes the shipped ones when none are configured. */
+  readonly policies: string
+  readonly log?: Log
+  readonly clock?: Clock
+}
+
+/** What this version lets through; the capability statement says no more than this. */
+const ALLOWED: readonly InteractionCode[] = [
+  'read',
+  'vread',
+  'search-type',
+  'search-compartment',
+  'history-instance',
+  'create',
+  'update',
+  'delete',
+]
+
+/** Starts a gateway; throws before it listens when policies, audit file or CA cannot be used. */
+export async function start(config: Config, options: StartOptions): Promise<RunningGateway> {
+  const log = options.log ?? createLogger(config.log.level)
+  const clock = options.clock ?? { now: () => Date.now(), monotonic: () => performance.now() }
+  const policies = loadPolicies(config.policies ?? options.policies)
+  const definitions = loadDefinitions(config.fhir.version ?? 'R4')
+  const sink = await createFileAuditSink(
+    isAbsolute(config.audit.file) ? config.audit.file : resolve(config.audit.file),
+  )
+  const pool = createUpstreamPool(config)
+  const keys = createIssuerKeys(config, log)
+  const prometheus = createPrometheus()
+  const store = createMemoryStore({ trackedKeys: config.limits.trackedKeys, clock })
+  const upstream = watchUpstream(config, pool, log)
+  const audit = createAudit(config, { sink })
+  const { release, inspect } = createRelease(config, definitions)
+  let stopping = false
+
+  const { fastify, gateway } = await createServerFor({
+    config,
+    pool,
+    keys,
+    createGateway: async (fhir) => {
+      const take = await registerRateLimiter(fhir, store)
+      return createGateway({
+        config,
+        definitions,
+        clock,
+        observers: [prometheus.observer, createExchangeLog(log)],
+        capabilities: () => {
+          const statement = upstream.statement()
+          if (statement === undefined) return undefined
+          return buildCapabilityStatement({
+            definitions,
+            publicUrl: config.public.url,
+            upstream: statement,
+            allowed: ALLOWED,
+            now: new Date(clock.now()).toISOString(),
+          })
+        },
+        stages: {
+          limit: createLimit(config, { take }),
+          authenticate: createAuthenticate(config, { keys, clock }),
+          authorize: createAuthorize(config, { policies, definitions, inspect }),
+          forward: createForward(config),
+          sanitize,
+          release,
+          renderRefusal: createRenderRefusal(config),
+          audit,
+        },
+      })
+    },
+  })
+
+  const admin = Fastify({ logger: false })
+  registerHealth(admin, {
+    checks: {
+      audit: () => audit.isReady(),
+      issuers: () => keys.isReady(),
+      upstream: () => upstream.statement() !== undefined,
+      serving: () => !stopping,
+    },
+  })
+  registerMetrics(admin, prometheus.registry)
+
+  await Promise.all([keys.start(), upstream.start()])
+  try {
+    await fastify.listen({ host: config.host, port: config.port })
+    await admin.listen({ host: config.admin.host, port: config.admin.port })
+  } catch (error) {
+    await Promise.allSettled([
+      fastify.close(),
+      admin.close(),
+      keys.close(),
+      pool.close(),
+      sink.close(),
+    ])
+    upstream.stop()
+    throw error
+  }
+
+  const basePath = new URL(config.public.url).pathname.replace(/\/$/, '')
+  return {
+    url: `http://${config.host}:${portOf(fastify)}${basePath}`,
+    adminUrl: `http://${config.admin.host}:${portOf(admin)}`,
+    async close() {
+      if (stopping) return
+      stopping = true
+      upstream.stop()
+      await drain(fastify, gateway, config.shutdownSeconds * 1000)
+      await Promise.allSettled([admin.close(), keys.close(), store.close(), pool.close()])
+      await sink.close()
+    },
+  }
+}
+
+function portOf(fastify: { readonly server: { address(): unknown } }): number {
+  return (fastify.server.address() as { port: number }).port
+}
+
+const VERSIONS: readonly (readonly [prefix: string, version: FhirVersion])[] = [
+  ['1.0', 'DSTU2'],
+  ['3.0', 'STU3'],
+  ['4.0', 'R4'],
+  ['4.3', 'R4B'],
+  ['5.0', 'R5'],
+]
+
+/** Reads the capability statement of upstream, again and again until it has one; then hourly. */
+function watchUpstream(
+  config: Config,
+  pool: UpstreamPool,
+  log: Log,
+): { start: () => Promise<void>; stop: () => void; statement: () => unknown } {
+  const expected = config.fhir.version ?? 'R4'
+  const stopped = new AbortController()
+  let statement: unknown
+  let timer: NodeJS.Timeout | undefined
+
+  async function look(): Promise<void> {
+    try {
+      const answer = await pool.request({
+        method: 'GET',
+        path: '/metadata',
+        query: '',
+        headers: { accept: 'application/fhir+json', 'accept-encoding': 'identity' },
+        signal: stopped.signal,
+      })
+      if (answer.status !== 200) throw new Error(`/metadata answered ${answer.status}`)
+      const body = Buffer.isBuffer(answer.body)
+        ? answer.body
+        : await readBody(answer.body, 67_108_864, 'upstream-unreadable')
+      const read = JSON.parse(body.toString('utf8')) as { fhirVersion?: unknown }
+      const version = VERSIONS.find(([prefix]) => String(read.fhirVersion).startsWith(prefix))?.[1]
+      if (version !== expected) {
+        throw new Error(
+          `upstream speaks FHIR ${version ?? 'of an unknown version'}, not ${expected}`,
+        )
+      }
+      statement = read
+    } catch (error) {
+      if (stopped.signal.aborted) return
+      const { code, message } = error as Error & { code?: string }
+      log.warn({ problem: code ?? message }, 'the FHIR server is not known yet; trying again')
+    }
+    if (stopped.signal.aborted) return
+    timer = setTimeout(() => void look(), statement === undefined ? 2_000 : 3_600_000)
+    timer.unref()
+  }
+
+  return {
+    start: look,
+    stop() {
+      stopped.abort()
+      clearTimeout(timer)
+    },
+    statement: () => statement,
+  }
+}

@@ -1,0 +1,249 @@
+import { createServer } from 'node:http'
+import type { IncomingMessage, Server } from 'node:http'
+import type { Socket } from 'node:net'
+import { BlockList, isIP } from 'node:net'
+import { Readable } from 'node:stream'
+import Fastify from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { FHIR_ROUTE, registerTransport } from './adapters/transport.ts'
+import type { UpstreamPool } from './adapters/upstream-pool.ts'
+import type { Config } from './config/schema.ts'
+import type { Answer, Arrival } from './exchange.ts'
+import type { Gateway } from './gateway.ts'
+import type { IssuerKeys } from './ports.ts'
+import { Refusal } from './refusal.ts'
+import { registerWellKnown } from './routes/well-known.ts'
+
+/** What the FHIR listener is built from; the gateway is made once Fastify can limit. */
+export type ServerParts = {
+  readonly config: Config
+  readonly pool: UpstreamPool
+  readonly keys: IssuerKeys
+  readonly createGateway: (fastify: FastifyInstance) => Promise<Gateway>
+}
+
+const TARGET = Symbol('request target as received')
+type Received = IncomingMessage & { [TARGET]?: string }
+
+/** Builds the FHIR listener; it does not listen yet. */
+export async function createServerFor(
+  parts: ServerParts,
+): Promise<{ fastify: FastifyInstance; gateway: Gateway }> {
+  const { config } = parts
+  const basePath = new URL(config.public.url).pathname.replace(/\/$/, '')
+  const exact = new Set<string>()
+  const state: { gateway?: Gateway } = {}
+  const spine = (): Gateway => {
+    if (state.gateway === undefined) throw new Error('the gateway is not assembled yet')
+    return state.gateway
+  }
+
+  const fastify = Fastify({
+    logger: false,
+    exposeHeadRoutes: false,
+    bodyLimit: config.limits.bodyBytes,
+    serverFactory: (handler) => {
+      const server = createServer(
+        {
+          maxHeaderSize: config.limits.headerBytes,
+          requestTimeout: config.limits.requestTimeoutSeconds * 1000,
+          headersTimeout: Math.min(config.limits.requestTimeoutSeconds, 15) * 1000,
+          keepAliveTimeout: 10_000,
+          connectionsCheckingInterval: 1_000,
+          requireHostHeader: false,
+        },
+        handler,
+      )
+      server.on('clientError', (error: Error & { code?: string }, socket: Socket) => {
+        void answerBrokenHttp(spine(), error, socket)
+      })
+      return server
+    },
+    // The router decodes for routing while req.url stays encoded (CVE-2026-16117). It never sees a
+    // FHIR target: every one goes to a single route, and our own parser is the only authority.
+    rewriteUrl: (request: Received) => {
+      const target = request.url ?? ''
+      request[TARGET] = target
+      return exact.has(target) ? target : FHIR_ROUTE
+    },
+  })
+
+  for (const path of registerWellKnown(fastify, config, parts.keys)) exact.add(path)
+  state.gateway = await parts.createGateway(fastify)
+
+  const trusted = trustedProxies(config.trustedProxies)
+  const answer = async (
+    request: FastifyRequest,
+    reply: FastifyReply,
+    upstream: Parameters<Gateway['answer']>[1],
+  ): Promise<FastifyReply> => {
+    const arrival = arrivalOf(request.raw, reply.raw, basePath, trusted)
+    if (arrival === undefined) {
+      const outside = { ...bareArrival(request.raw.socket), method: request.method }
+      return send(reply, await spine().refuse(outside, new Refusal('interaction-unknown')))
+    }
+    return send(reply, await spine().answer(arrival, upstream))
+  }
+  await registerTransport(fastify, config, parts.pool, answer)
+
+  // Methods that the FHIR route does not take come here; they are parsed, refused and recorded too.
+  fastify.setNotFoundHandler(async (request, reply) =>
+    answer(request, reply, () => Promise.reject(new Error('no upstream on this way'))),
+  )
+  // What the spine does not catch is a fault of the rim: the text of the error stays here.
+  fastify.setErrorHandler(async (error, request, reply) => {
+    const refusal = new Refusal('internal', { cause: error })
+    return send(reply, await spine().refuse(bareArrival(request.raw.socket), refusal))
+  })
+  return { fastify, gateway: spine() }
+}
+
+function send(reply: FastifyReply, answer: Answer): FastifyReply {
+  // 'close' and nothing else: reply-from may have set one of its own on an unread request.
+  void reply.code(answer.status).headers(answer.headers)
+  if (answer.body === undefined) return reply.send()
+  return reply.send(Buffer.isBuffer(answer.body) ? answer.body : Readable.from(answer.body))
+}
+
+/** The request as it came in; undefined when its path is outside the public base. */
+function arrivalOf(
+  raw: Received,
+  response: FastifyReply['raw'],
+  basePath: string,
+  trusted: BlockList | undefined,
+): Arrival | undefined {
+  const url = raw[TARGET] ?? ''
+  if (!url.startsWith(basePath)) return undefined
+  const target = url.slice(basePath.length)
+  if (target !== '' && target[0] !== '/' && target[0] !== '?') return undefined
+  const gone = new AbortController()
+  response.once('close', () => {
+    if (!response.writableFinished) gone.abort()
+  })
+  const hasBody =
+    raw.headers['transfer-encoding'] !== undefined ||
+    (raw.headers['content-length'] !== undefined && raw.headers['content-length'] !== '0')
+  return {
+    method: raw.method ?? '',
+    target,
+    headers: raw.headers,
+    rawHeaders: raw.rawHeaders,
+    address: addressOf(raw, trusted),
+    body: hasBody ? (raw as AsyncIterable<Buffer>) : undefined,
+    signal: gone.signal,
+  }
+}
+
+function bareArrival(socket: Socket): Arrival {
+  return {
+    method: '',
+    target: '',
+    headers: {},
+    rawHeaders: [],
+    address: socket.remoteAddress ?? '',
+    body: undefined,
+    signal: new AbortController().signal,
+  }
+}
+
+function trustedProxies(ranges: readonly string[]): BlockList | undefined {
+  if (ranges.length === 0) return undefined
+  const list = new BlockList()
+  for (const range of ranges) {
+    const [address = '', prefix] = range.split('/')
+    const family = isIP(address) === 6 ? 'ipv6' : 'ipv4'
+    list.addSubnet(address, Number(prefix ?? (family === 'ipv6' ? 128 : 32)), family)
+  }
+  return list
+}
+
+/** HTTP-3: X-Forwarded-For is believed from configured hops only, and only its last foreign entry. */
+function addressOf(raw: IncomingMessage, trusted: BlockList | undefined): string {
+  let address = plainAddress(raw.socket.remoteAddress ?? '')
+  const forwarded = raw.headers['x-forwarded-for']
+  if (trusted === undefined || typeof forwarded !== 'string') return address
+  for (const hop of forwarded.split(',').reverse()) {
+    if (!isTrusted(trusted, address)) break
+    const candidate = plainAddress(hop.trim())
+    if (isIP(candidate) === 0) break
+    address = candidate
+  }
+  return address
+}
+
+function isTrusted(trusted: BlockList, address: string): boolean {
+  const family = isIP(address)
+  return family !== 0 && trusted.check(address, family === 6 ? 'ipv6' : 'ipv4')
+}
+
+function plainAddress(address: string): string {
+  return address.startsWith('::ffff:') && isIP(address.slice(7)) === 4 ? address.slice(7) : address
+}
+
+/** A request that is not even HTTP: refused from the same table, recorded, connection closed. */
+async function answerBrokenHttp(
+  gateway: Gateway,
+  error: Error & { code?: string },
+  socket: Socket,
+): Promise<void> {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy()
+    return
+  }
+  const reason =
+    error.code === 'HPE_HEADER_OVERFLOW'
+      ? 'headers-too-large'
+      : error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
+        ? 'request-timeout'
+        : 'header-malformed'
+  const refusal = new Refusal(reason, { detail: error.code ?? 'broken HTTP' })
+  const answer = await gateway.refuse(bareArrival(socket), refusal)
+  if (!socket.writable) return
+  const body = Buffer.isBuffer(answer.body) ? answer.body : Buffer.alloc(0)
+  const headers = { ...answer.headers, connection: 'close', 'content-length': String(body.length) }
+  const head = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`)
+  socket.end(
+    Buffer.concat([
+      Buffer.from(
+        `HTTP/1.1 ${answer.status} ${STATUS_TEXT[answer.status] ?? 'Refused'}\r\n${head.join('')}\r\n`,
+      ),
+      body,
+    ]),
+  )
+}
+
+const STATUS_TEXT: Readonly<Record<number, string>> = {
+  400: 'Bad Request',
+  408: 'Request Timeout',
+  431: 'Request Header Fields Too Large',
+}
+
+/**
+ * Stops taking requests, lets those under way end, and ends for good within the limit
+ * (fastify#7044: close() alone may wait for ever on a connection that never goes idle).
+ */
+export async function drain(
+  fastify: FastifyInstance,
+  gateway: Gateway,
+  milliseconds: number,
+): Promise<void> {
+  const server: Server = fastify.server
+  const closed = new Promise<void>((resolve) => {
+    server.close(() => {
+      resolve()
+    })
+  })
+  server.closeIdleConnections()
+  const idle = setInterval(() => {
+    // A keep-alive connection becomes idle only after its answer; sweep until none is left.
+    server.closeIdleConnections()
+  }, 50)
+  const deadline = setTimeout(() => {
+    server.closeAllConnections()
+  }, milliseconds)
+  await closed
+  clearInterval(idle)
+  clearTimeout(deadline)
+  void gateway
+  await fastify.close()
+}

@@ -1,0 +1,78 @@
+import { isFhirJson } from '../../http/content.ts'
+import type { FitAnswer } from '../../exchange.ts'
+import type { Permit } from '../../permit.ts'
+import type { UpstreamAnswer } from '../../ports.ts'
+import { Refusal } from '../../refusal.ts'
+import type { Reason } from '../../refusal.ts'
+
+/** What an upstream status means for the caller (requirements §7). Its text is never passed on. */
+const MEANING: Readonly<Record<number, Reason>> = {
+  400: 'rejected-upstream',
+  // 401 and 403 are about the gateway's own credential, which is nothing the caller can mend.
+  401: 'upstream-failed',
+  403: 'upstream-failed',
+  404: 'not-found',
+  409: 'conflict',
+  410: 'gone',
+  412: 'precondition-failed',
+  413: 'rejected-upstream',
+  422: 'rejected-upstream',
+  429: 'upstream-busy',
+  503: 'upstream-busy',
+  504: 'upstream-timeout',
+}
+
+/** Headers of an answer that may be said at all, each in the only form that is believed. */
+const SAYABLE: Readonly<Record<string, RegExp>> = {
+  etag: /^W\/"[A-Za-z0-9.\-]{1,64}"$/,
+  'last-modified': /^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/,
+  location: /^[\x21-\x7e]{1,2048}$/,
+  'content-location': /^[\x21-\x7e]{1,2048}$/,
+}
+
+/**
+ * Makes an upstream answer fit to be said, or throws the Refusal it amounts to. After this only
+ * successes in identity-coded FHIR JSON are left, with at most four headers.
+ */
+export function sanitize(permit: Permit, answer: UpstreamAnswer): FitAnswer {
+  const { status, headers, body } = answer
+  if (status !== 200 && status !== 201 && status !== 204) {
+    discard(body)
+    throw new Refusal(meaning(permit, status), { detail: `upstream answered ${status}` })
+  }
+  const fit: Record<string, string> = {}
+  for (const name of Object.keys(SAYABLE)) {
+    const value = headers[name]
+    if (typeof value === 'string' && SAYABLE[name]?.test(value) === true) fit[name] = value
+  }
+  if (status === 204 || (Buffer.isBuffer(body) && body.length === 0)) {
+    // A read or search that succeeds with nothing to show was not answered.
+    const isWrite = permit.interaction.method === 'PUT' || permit.interaction.method === 'DELETE'
+    if (!isWrite && permit.interaction.code !== 'create') throw unreadable(body, 'an empty body')
+    discard(body)
+    return { status, headers: fit, body: undefined }
+  }
+  const coding = headers['content-encoding']
+  if (coding !== undefined && coding !== 'identity') throw unreadable(body, 'a compressed body')
+  if (!isFhirJson(headers['content-type'])) throw unreadable(body, 'a body that is not FHIR JSON')
+  return { status, headers: fit, body }
+}
+
+function meaning(permit: Permit, status: number): Reason {
+  const reason = MEANING[status] ?? 'upstream-failed'
+  if (reason !== 'gone') return reason
+  // Whose a deleted resource was cannot be told any more: confined callers see a true miss.
+  const { type } = permit.interaction
+  const grant = type === undefined ? undefined : permit.terms.grantFor(type)
+  return grant === undefined || grant.patient !== undefined ? 'not-found' : 'gone'
+}
+
+function unreadable(body: UpstreamAnswer['body'], what: string): Refusal {
+  discard(body)
+  return new Refusal('upstream-unreadable', { detail: `upstream sent ${what}` })
+}
+
+/** Lets go of a body nobody will read, so that its connection is not held. */
+function discard(body: UpstreamAnswer['body']): void {
+  if (!Buffer.isBuffer(body)) void body[Symbol.asyncIterator]().return?.()
+}
