@@ -3,7 +3,7 @@ import { z } from 'zod'
 /**
  * The only list of settings. Every key is also an environment variable: `upstream.url` is
  * `FHIREWALL_UPSTREAM_URL`, `limits.address.perSecond` is `FHIREWALL_LIMITS_ADDRESS_PER_SECOND`.
- * Units are in the names. The published JSON Schema (`config.schema.json`) and the table in
+ * Units are in the names. A secret is marked `writeOnly` and never printed. The published JSON Schema (`config.schema.json`) and the table in
  * `docs/configuration.md` are generated from here.
  */
 
@@ -28,7 +28,18 @@ export const issuerSchema = z.strictObject({
     .describe('accepted `aud` values (default: the public URL)'),
   algorithms: z
     .array(
-      z.enum(['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA']),
+      z.enum([
+        'RS256',
+        'RS384',
+        'RS512',
+        'PS256',
+        'PS384',
+        'PS512',
+        'ES256',
+        'ES384',
+        'ES512',
+        'EdDSA',
+      ]),
     )
     .min(1)
     .default(['RS256', 'RS384', 'PS256', 'PS384', 'ES256', 'ES384', 'EdDSA'])
@@ -37,16 +48,24 @@ export const issuerSchema = z.strictObject({
     .boolean()
     .default(false)
     .describe('whether tokens must say `typ: at+jwt` (RFC 9068); ID tokens are refused either way'),
-  clockSkewSeconds: z.number().min(0).max(60).default(30).describe('tolerance for exp, nbf and iat'),
+  clockSkewSeconds: z
+    .number()
+    .min(0)
+    .max(60)
+    .default(30)
+    .describe('tolerance for exp, nbf and iat'),
   maximumAgeSeconds: seconds.optional().describe('refuse tokens issued longer ago than this'),
   claims: z
     .strictObject({
-      scope: z.string().default('scope'),
-      patient: z.string().default('patient'),
-      fhirUser: z.string().default('fhirUser'),
-      roles: z.string().default('roles'),
-      purposes: z.string().default('purpose_of_use'),
-      organization: z.string().default('organization'),
+      scope: z.string().default('scope').describe('granted scopes, a string or an array'),
+      patient: z.string().default('patient').describe('the launch patient, a bare id'),
+      fhirUser: z.string().default('fhirUser').describe('the person, a reference or URL'),
+      roles: z.string().default('roles').describe('roles, for policies'),
+      purposes: z
+        .string()
+        .default('purpose_of_use')
+        .describe('purposes of use (v3-ActReason codes)'),
+      organization: z.string().default('organization').describe('the organization, for policies'),
     })
     .prefault({})
     .describe('where this issuer puts each claim; dots go into nested objects'),
@@ -76,12 +95,15 @@ export const configSchema = z.strictObject({
     authorization: z
       .string()
       .optional()
-      .describe('Authorization header for upstream, the gateway’s own credential; secret'),
+      .describe('Authorization header for upstream, the gateway’s own credential; secret')
+      .meta({ writeOnly: true }),
     connections: z.int().positive().default(64).describe('sockets to upstream at most'),
-    connectTimeoutSeconds: seconds.default(3),
+    connectTimeoutSeconds: seconds.default(3).describe('until upstream accepts a connection'),
     headersTimeoutSeconds: seconds.default(30).describe('until upstream begins to answer'),
     bodyTimeoutSeconds: seconds.default(30).describe('silence between two pieces of an answer'),
-    maximumAnswerBytes: bytes.default(268_435_456).describe('larger answers are cut off and refused'),
+    maximumAnswerBytes: bytes
+      .default(268_435_456)
+      .describe('larger answers are cut off and refused'),
     bufferBytes: bytes
       .default(262_144)
       .describe('answers up to this size are judged as a whole, larger ones resource by resource'),
@@ -102,7 +124,11 @@ export const configSchema = z.strictObject({
   policies: z.string().optional().describe('folder of policies (default: the shipped ones)'),
   redis: z
     .strictObject({
-      url: z.url({ protocol: /^rediss?$/ }).optional().describe('shared counters; secret'),
+      url: z
+        .url({ protocol: /^rediss?$/ })
+        .optional()
+        .describe('shared counters (default: in memory); secret')
+        .meta({ writeOnly: true }),
     })
     .prefault({}),
   audit: z
@@ -122,7 +148,10 @@ export const configSchema = z.strictObject({
     .prefault({}),
   log: z
     .strictObject({
-      level: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
+      level: z
+        .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'])
+        .default('info')
+        .describe('least severity logged'),
     })
     .prefault({}),
   limits: z

@@ -1,0 +1,95 @@
+import { BlockList, isIP } from 'node:net'
+import type { Path } from './file.ts'
+import type { Config } from './schema.ts'
+
+/** What the schema cannot say: a fault at a path, or a warning. */
+export type Findings = {
+  readonly faults: readonly { readonly path: Path; readonly message: string }[]
+  readonly warnings: readonly string[]
+}
+
+const loopback = new BlockList()
+loopback.addSubnet('127.0.0.0', 8, 'ipv4')
+loopback.addAddress('::1', 'ipv6')
+
+/** Whether a URL leads to this very machine. */
+export function isLoopback(url: URL): boolean {
+  const host = url.hostname.replace(/^\[|\]$/g, '')
+  const family = isIP(host)
+  if (family === 0) return host === 'localhost' || host.endsWith('.localhost')
+  return loopback.check(host, family === 6 ? 'ipv6' : 'ipv4')
+}
+
+/** A FHIR base or issuer URL: nothing in it that would be lost, sent to strangers, or logged. */
+function findUrlFault(text: string): string | undefined {
+  const url = new URL(text)
+  if (url.username !== '' || url.password !== '') return 'must not hold a user name or password'
+  if (text.includes('?')) return 'must not have a query'
+  if (text.includes('#')) return 'must not have a fragment'
+  if (/\/\/|%|\\/.test(url.pathname)) return 'must have a plain path, without "//", "%" or "\\"'
+  return undefined
+}
+
+/** A CIDR range, or a plain address. */
+function findRangeFault(text: string): string | undefined {
+  const [address = '', bits, ...rest] = text.split('/')
+  const family = isIP(address)
+  if (family === 0 || rest.length > 0) return 'must be a CIDR range such as 10.0.0.0/8'
+  // An IPv4-mapped prefix of 8 bits would cover every IPv4 address.
+  if (/^::ffff:/i.test(address))
+    return 'must be written as an IPv4 range, not as an IPv4-mapped one'
+  if (bits === undefined) return undefined
+  if (!/^\d{1,3}$/.test(bits) || Number(bits) > (family === 4 ? 32 : 128)) {
+    return 'must end in a prefix length'
+  }
+  return Number(bits) === 0 ? 'would believe everyone; name your own proxies' : undefined
+}
+
+/** Checks what goes beyond one key. `config` has passed the schema. */
+export function checkRules(config: Config): Findings {
+  const faults: { path: Path; message: string }[] = []
+  const warnings: string[] = []
+  const fault = (path: Path, message: string | undefined) => {
+    if (message !== undefined) faults.push({ path, message })
+  }
+  const plain = (path: Path, text: string, allowed: boolean, option: string) => {
+    const url = new URL(text)
+    if (url.protocol === 'https:' || isLoopback(url)) return
+    const name = path.join('.')
+    if (allowed)
+      warnings.push(`${name} is plain http: what passes can be read and changed on the way`)
+    else fault(path, `must be https: (plain http: beyond loopback needs ${option}: true)`)
+  }
+
+  fault(['public', 'url'], findUrlFault(config.public.url))
+  const published = new URL(config.public.url)
+  if (published.protocol === 'http:' && !isLoopback(published)) {
+    warnings.push('public.url is plain http: access tokens can be read on the way')
+  }
+  fault(['upstream', 'url'], findUrlFault(config.upstream.url))
+  plain(
+    ['upstream', 'url'],
+    config.upstream.url,
+    config.upstream.allowInsecure,
+    'upstream.allowInsecure',
+  )
+  // A header value that node:http would refuse at the first request, too late.
+  if (/[^\t\x20-\x7e]/.test(config.upstream.authorization ?? '')) {
+    fault(['upstream', 'authorization'], 'must be one line of plain ASCII')
+  }
+  const seen = new Set<string>()
+  config.issuers.forEach(({ url }, index) => {
+    const path = ['issuers', index, 'url']
+    fault(path, findUrlFault(url))
+    plain(path, url, config.allowInsecureIssuers, 'allowInsecureIssuers')
+    if (seen.has(url)) fault(path, 'is listed twice')
+    seen.add(url)
+  })
+  config.trustedProxies.forEach((range, index) => {
+    fault(['trustedProxies', index], findRangeFault(range))
+  })
+  if (config.port !== 0 && config.port === config.admin.port && config.host === config.admin.host) {
+    fault(['admin', 'port'], 'is the port of the FHIR listener too')
+  }
+  return { faults, warnings }
+}
