@@ -1,0 +1,62 @@
+import { ConfigError, formatProblem, loadConfig } from '../config/load.ts'
+import type { Problem } from '../config/load.ts'
+import { shippedPolicies } from '../config/shipped.ts'
+import { loadPolicies, PolicyError } from '../policy/load.ts'
+import { countProblems, EXIT, HELP, parseOptions, say, warn } from './command.ts'
+
+const HELP_TEXT = `fhirewall check: check configuration and policies, without starting
+
+Usage: fhirewall check [--config FILE] [--json]
+
+  --config FILE   YAML configuration; FHIREWALL_… variables go before it
+  --json          {"problems": […], "warnings": […]} on standard output
+  -h, --help      this text
+
+Prints every problem as file:line:column message; exit code 1 if there is any.`
+
+/** Problems and warnings of a configuration, and of the policies it names. */
+async function findProblems(
+  file: string | undefined,
+): Promise<{ problems: Problem[]; warnings: readonly string[] }> {
+  const problems: Problem[] = []
+  let warnings: readonly string[] = []
+  // With a broken configuration the policies can still be checked, where they are known to be.
+  let folder = process.env.FHIREWALL_POLICIES
+  try {
+    const loaded = loadConfig({ file, env: process.env })
+    warnings = loaded.warnings
+    folder = loaded.config.policies
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    problems.push(...error.problems)
+  }
+  try {
+    await loadPolicies(folder ?? shippedPolicies())
+  } catch (error) {
+    if (!(error instanceof PolicyError)) throw error
+    problems.push(...error.problems)
+  }
+  return { problems, warnings }
+}
+
+/** `fhirewall check`. */
+export async function check(args: string[]): Promise<number> {
+  const options = parseOptions(args, {
+    ...HELP,
+    config: { type: 'string' },
+    json: { type: 'boolean' },
+  })
+  if (options.help) {
+    say(HELP_TEXT)
+    return EXIT.ok
+  }
+  const { problems, warnings } = await findProblems(options.config)
+  if (options.json) say(JSON.stringify({ problems, warnings }, null, 2))
+  else {
+    for (const warning of warnings) warn(`warning: ${warning}`)
+    for (const problem of problems) warn(formatProblem(problem))
+    if (problems.length > 0) warn(countProblems(problems.length))
+    else say('Configuration and policies are good.')
+  }
+  return problems.length > 0 ? EXIT.failed : EXIT.ok
+}

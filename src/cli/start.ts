@@ -1,0 +1,77 @@
+import { EXIT, HELP, loadOrExplain, parseOptions, say, warn } from './command.ts'
+import { formatProblem } from '../config/load.ts'
+import { PolicyError } from '../policy/load.ts'
+
+const HELP_TEXT = `fhirewall start: start the gateway
+
+Usage: fhirewall start [--config FILE]
+
+  --config FILE   YAML configuration; FHIREWALL_… variables go before it
+  -h, --help      this text
+
+Stops on SIGTERM or SIGINT: exchanges under way are finished first, for shutdownSeconds at most.
+A second signal stops at once.`
+
+/** What the operator is told when the gateway cannot start. */
+function explain(error: unknown): void {
+  if (error instanceof PolicyError) {
+    for (const problem of error.problems) warn(formatProblem(problem))
+    return
+  }
+  warn(`The gateway cannot start: ${error instanceof Error ? error.message : String(error)}`)
+}
+
+/** Resolves at the first signal to stop; a second one ends the process at once. */
+async function untilStopped(): Promise<void> {
+  await new Promise<void>((resolve) => {
+    let asked = false
+    const onSignal = () => {
+      if (asked) process.exit(EXIT.failed)
+      asked = true
+      resolve()
+    }
+    process.on('SIGTERM', onSignal)
+    process.on('SIGINT', onSignal)
+  })
+}
+
+/** `fhirewall start`: runs until a signal, then drains. */
+export async function start(args: string[]): Promise<number> {
+  const options = parseOptions(args, { ...HELP, config: { type: 'string' } })
+  if (options.help) {
+    say(HELP_TEXT)
+    return EXIT.ok
+  }
+  const loaded = loadOrExplain(options.config)
+  if (loaded === undefined) return EXIT.failed
+  for (const warning of loaded.warnings) warn(`warning: ${warning}`)
+
+  const { start: startGateway } = await import('../main.ts')
+  // Listening before the first await, so that a signal during the start is not lost.
+  const stopped = untilStopped()
+  let gateway: Awaited<ReturnType<typeof startGateway>>
+  try {
+    gateway = await startGateway(loaded.config)
+  } catch (error) {
+    explain(error)
+    process.exit(EXIT.failed)
+  }
+  say(`FHIR   ${gateway.url}`)
+  say(`admin  ${gateway.adminUrl}`)
+
+  await stopped
+  say('stopping')
+  const limit = setTimeout(() => {
+    warn(`not everything ended within ${loaded.config.shutdownSeconds} seconds`)
+    process.exit(EXIT.failed)
+  }, loaded.config.shutdownSeconds * 1000)
+  try {
+    await gateway.close()
+  } catch (error) {
+    warn(`The stop failed: ${error instanceof Error ? error.message : String(error)}`)
+    process.exit(EXIT.failed)
+  }
+  clearTimeout(limit)
+  // A socket that someone forgot must not keep a stopped gateway alive.
+  process.exit(EXIT.ok)
+}
