@@ -1,0 +1,153 @@
+import t from 'tap'
+import { startGateway } from '../support/gateway.ts'
+import { HOSTILE_TARGETS } from '../support/hostile-targets.ts'
+
+// pitfalls §1 rows 1, 5, 28, 35, 37 and §3 find-my-way, reply-from: what upstream received equals
+// what was authorised, and of what does not parse upstream sees nothing.
+t.test('hostile targets never reach upstream (REST-1, REST-2)', async (t) => {
+  const gateway = await startGateway()
+  t.teardown(() => gateway.close())
+  const token = await gateway.token({
+    scope: 'user/*.cruds system/*.cruds patient/*.cruds',
+    patient: 'p1',
+    fhirUser: 'Practitioner/d1',
+  })
+  for (const { name, method, target } of HOSTILE_TARGETS) {
+    if (/[\s]/.test(target)) continue
+    const path = target.startsWith('/') || target.startsWith('?') ? `/fhir${target}` : target
+    const answer = await gateway.raw(
+      `${method} ${path === '' ? '/fhir' : path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer ${token}\r\n\r\n`,
+    )
+    t.match(answer, /^HTTP\/1\.1 4\d\d /, `${name}: ${method} ${target.slice(0, 60)}`)
+    t.match(answer, 'OperationOutcome', `${name}: an OperationOutcome`)
+  }
+  t.strictSame(
+    gateway.upstream.received.map(({ target }) => target),
+    [],
+    'upstream saw nothing',
+  )
+})
+
+const INTERACTIONS: [method: string, target: string][] = [
+  ['GET', '/Patient/p1'],
+  ['HEAD', '/Patient/p1'],
+  ['GET', '/Patient/p1/_history/1'],
+  ['PUT', '/Patient/p1'],
+  ['PUT', '/Patient?identifier=a'],
+  ['PATCH', '/Patient/p1'],
+  ['PATCH', '/Patient?identifier=a'],
+  ['DELETE', '/Patient/p1'],
+  ['DELETE', '/Patient?identifier=a'],
+  ['POST', '/Patient'],
+  ['GET', '/Patient?name=a'],
+  ['POST', '/Patient/_search'],
+  ['GET', '?_type=Patient'],
+  ['GET', '/Patient/p1/Observation'],
+  ['GET', '/Patient/p1/_history'],
+  ['GET', '/Patient/_history'],
+  ['GET', '/_history'],
+  ['POST', ''],
+  ['GET', '/Patient/p1/$everything'],
+  ['POST', '/$graphql'],
+  ['GET', '?_getpages=abc'],
+]
+
+t.test(
+  'every interaction without a token: 401 and upstream sees nothing (AUTHN-1, AUTHN-2)',
+  async (t) => {
+    const gateway = await startGateway()
+    t.teardown(() => gateway.close())
+    for (const [method, target] of INTERACTIONS) {
+      const answer = await fetch(gateway.url + target, { method })
+      t.equal(answer.status, 401, `${method} ${target}`)
+      t.match(answer.headers.get('www-authenticate'), /^Bearer realm="[^"]+"$/, 'a bare challenge')
+      await answer.arrayBuffer()
+    }
+    // row 5: exemptions are exact; nothing in a query makes a request public
+    for (const target of [
+      '/Patient?name=/metadata',
+      '/Patient/p1?x=/.well-known/smart-configuration',
+      '/Patient/metadata',
+    ]) {
+      const answer = await fetch(gateway.url + target)
+      t.ok(answer.status === 401 || answer.status === 400, `${target}: ${answer.status}`)
+    }
+    t.equal(gateway.upstream.received.length, 0)
+    t.equal((await gateway.audit()).length, INTERACTIONS.length + 3, 'and each is recorded')
+  },
+)
+
+t.test(
+  'broken HTTP is refused, recorded, and the process stays up (HTTP-2, HTTP-4, INPUT-1)',
+  async (t) => {
+    const gateway = await startGateway()
+    t.teardown(() => gateway.close())
+    const token = await gateway.token({ scope: 'patient/*.rs', patient: 'p1' })
+    const auth = `Authorization: Bearer ${token}\r\n`
+    const rows: [string, string][] = [
+      [
+        'CL and TE',
+        `POST /fhir/Patient HTTP/1.1\r\nHost: x\r\n${auth}Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n`,
+      ],
+      [
+        'two Content-Length',
+        `POST /fhir/Patient HTTP/1.1\r\nHost: x\r\n${auth}Content-Length: 3\r\nContent-Length: 4\r\n\r\nabc`,
+      ],
+      [
+        'obs-fold',
+        `GET /fhir/Patient/p1 HTTP/1.1\r\nHost: x\r\n${auth}X-A: b\r\n c\r\nConnection: close\r\n\r\n`,
+      ],
+      [
+        'space before colon',
+        `GET /fhir/Patient/p1 HTTP/1.1\r\nHost: x\r\n${auth}X-A : b\r\nConnection: close\r\n\r\n`,
+      ],
+      [
+        'two Host',
+        `GET /fhir/Patient/p1 HTTP/1.1\r\nHost: x\r\nHost: y\r\n${auth}Connection: close\r\n\r\n`,
+      ],
+      ['no Host', `GET /fhir/Patient/p1 HTTP/1.0\r\n${auth}Connection: close\r\n\r\n`],
+      [
+        'two Authorization',
+        `GET /fhir/Patient/p1 HTTP/1.1\r\nHost: x\r\n${auth}${auth}Connection: close\r\n\r\n`,
+      ],
+      [
+        'token in the query',
+        `GET /fhir/Patient/p1?access_token=${token} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`,
+      ],
+      ['TRACE', `TRACE /fhir/Patient/p1 HTTP/1.1\r\nHost: x\r\n${auth}Connection: close\r\n\r\n`],
+      [
+        'a GET with a body',
+        `GET /fhir/Patient/p1 HTTP/1.1\r\nHost: x\r\n${auth}Content-Length: 3\r\nConnection: close\r\n\r\nabc`,
+      ],
+      [
+        'a large head',
+        `GET /fhir/Patient/p1 HTTP/1.1\r\nHost: x\r\nX-A: ${'a'.repeat(70_000)}\r\n\r\n`,
+      ],
+      [
+        'a long target',
+        `GET /fhir/Patient?name=${'a'.repeat(10_000)} HTTP/1.1\r\nHost: x\r\n${auth}Connection: close\r\n\r\n`,
+      ],
+      [
+        'absolute form',
+        `GET http://evil.example/fhir/Patient/p1 HTTP/1.1\r\nHost: x\r\n${auth}Connection: close\r\n\r\n`,
+      ],
+      [
+        'outside the base path',
+        `GET /other HTTP/1.1\r\nHost: x\r\n${auth}Connection: close\r\n\r\n`,
+      ],
+    ]
+    for (const [name, bytes] of rows) {
+      const answer = await gateway.raw(bytes)
+      t.match(answer, /^HTTP\/1\.1 4\d\d /, name)
+      t.match(answer, 'OperationOutcome', `${name}: says what to do`)
+      t.notMatch(answer, token, `${name}: no token`)
+    }
+    t.equal(gateway.upstream.received.length, 0, 'upstream saw nothing')
+    t.ok((await gateway.audit()).length >= rows.length, 'each is recorded')
+    t.notMatch(
+      (await gateway.auditText()) + gateway.log.join(),
+      token.slice(-40),
+      'no token anywhere',
+    )
+  },
+)
