@@ -9,6 +9,7 @@ import { registerRateLimiter } from './adapters/rate-limiter.ts'
 import { createUpstreamPool } from './adapters/upstream-pool.ts'
 import type { UpstreamPool } from './adapters/upstream-pool.ts'
 import type { Config } from './config/schema.ts'
+import { shippedPolicies } from './config/shipped.ts'
 import { buildCapabilityStatement } from './fhir/capability-statement.ts'
 import { loadDefinitions } from './fhir/definitions.ts'
 import type { FhirVersion } from './fhir/definitions.ts'
@@ -40,8 +41,6 @@ export type RunningGateway = {
 
 /** What a caller of {@link start} may bring instead of what configuration says. */
 export type StartOptions = {
-  /** Folder of policies; the command line passes the shipped ones when none are configured. */
-  readonly policies: string
   readonly log?: Log
   readonly clock?: Clock
 }
@@ -59,10 +58,10 @@ const ALLOWED: readonly InteractionCode[] = [
 ]
 
 /** Starts a gateway; throws before it listens when policies, audit file or CA cannot be used. */
-export async function start(config: Config, options: StartOptions): Promise<RunningGateway> {
+export async function start(config: Config, options: StartOptions = {}): Promise<RunningGateway> {
   const log = options.log ?? createLogger(config.log.level)
   const clock = options.clock ?? { now: () => Date.now(), monotonic: () => performance.now() }
-  const policies = loadPolicies(config.policies ?? options.policies)
+  const policies = loadPolicies(config.policies ?? shippedPolicies())
   const definitions = loadDefinitions(config.fhir.version ?? 'R4')
   const sink = await createFileAuditSink(
     isAbsolute(config.audit.file) ? config.audit.file : resolve(config.audit.file),
@@ -147,7 +146,8 @@ export async function start(config: Config, options: StartOptions): Promise<Runn
       if (stopping) return
       stopping = true
       upstream.stop()
-      await drain(fastify, gateway, config.shutdownSeconds * 1000)
+      // A fifth of the time is left for the last audit records to reach the disk.
+      await drain(fastify, config.shutdownSeconds * 800)
       await Promise.allSettled([admin.close(), keys.close(), store.close(), pool.close()])
       await sink.close()
     },

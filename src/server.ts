@@ -222,11 +222,7 @@ const STATUS_TEXT: Readonly<Record<number, string>> = {
  * Stops taking requests, lets those under way end, and ends for good within the limit
  * (fastify#7044: close() alone may wait for ever on a connection that never goes idle).
  */
-export async function drain(
-  fastify: FastifyInstance,
-  gateway: Gateway,
-  milliseconds: number,
-): Promise<void> {
+export async function drain(fastify: FastifyInstance, milliseconds: number): Promise<void> {
   const server: Server = fastify.server
   const closed = new Promise<void>((resolve) => {
     server.close(() => {
@@ -244,6 +240,5 @@ export async function drain(
   await closed
   clearInterval(idle)
   clearTimeout(deadline)
-  void gateway
   await fastify.close()
 }

@@ -15,9 +15,10 @@ Usage: fhirewall check [--config FILE] [--json]
 Prints every problem as file:line:column message; exit code 1 if there is any.`
 
 /** Problems and warnings of a configuration, and of the policies it names. */
-async function findProblems(
-  file: string | undefined,
-): Promise<{ problems: Problem[]; warnings: readonly string[] }> {
+function findProblems(file: string | undefined): {
+  problems: Problem[]
+  warnings: readonly string[]
+} {
   const problems: Problem[] = []
   let warnings: readonly string[] = []
   // With a broken configuration the policies can still be checked, where they are known to be.
@@ -31,7 +32,7 @@ async function findProblems(
     problems.push(...error.problems)
   }
   try {
-    await loadPolicies(folder ?? shippedPolicies())
+    loadPolicies(folder ?? shippedPolicies())
   } catch (error) {
     if (!(error instanceof PolicyError)) throw error
     problems.push(...error.problems)
@@ -50,7 +51,7 @@ export async function check(args: string[]): Promise<number> {
     say(HELP_TEXT)
     return EXIT.ok
   }
-  const { problems, warnings } = await findProblems(options.config)
+  const { problems, warnings } = findProblems(options.config)
   if (options.json) say(JSON.stringify({ problems, warnings }, null, 2))
   else {
     for (const warning of warnings) warn(`warning: ${warning}`)

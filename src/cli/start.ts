@@ -1,6 +1,7 @@
-import { EXIT, HELP, loadOrExplain, parseOptions, say, warn } from './command.ts'
 import { formatProblem } from '../config/load.ts'
+import { shippedPolicies } from '../config/shipped.ts'
 import { PolicyError } from '../policy/load.ts'
+import { EXIT, HELP, loadOrExplain, parseOptions, say, warn } from './command.ts'
 
 const HELP_TEXT = `fhirewall start: start the gateway
 
@@ -51,7 +52,7 @@ export async function start(args: string[]): Promise<number> {
   const stopped = untilStopped()
   let gateway: Awaited<ReturnType<typeof startGateway>>
   try {
-    gateway = await startGateway(loaded.config)
+    gateway = await startGateway(loaded.config, { policies: shippedPolicies() })
   } catch (error) {
     explain(error)
     process.exit(EXIT.failed)

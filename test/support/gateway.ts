@@ -2,14 +2,12 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { configSchema } from '../../src/config/schema.ts'
 import { start } from '../../src/main.ts'
 import { startIssuer } from './issuer.ts'
 import { startUpstream } from './upstream.ts'
 import type { Handler } from './upstream.ts'
 
-export const SHIPPED_POLICIES = fileURLToPath(new URL('../../policies', import.meta.url))
 /** The public base; nobody listens there, it is only a name. */
 export const PUBLIC_URL = 'http://127.0.0.1:9/fhir'
 
@@ -48,7 +46,6 @@ export async function startGateway(
       ...settings,
     }),
     {
-      policies: SHIPPED_POLICIES,
       log: {
         debug: write('debug'),
         info: write('info'),
