@@ -1,0 +1,397 @@
+import type { Interaction, InteractionCode, Parameter } from './interaction.ts'
+
+/**
+ * AuditEvent (FHIR R4, whatever version upstream speaks) by the IHE Basic Audit Log Patterns 1.1.5,
+ * https://profiles.ihe.net/ITI/BALP. Built as text: the shapes are fixed, so that concatenation with
+ * JSON-escaped values is both exact and several times cheaper than an object and `stringify`.
+ */
+
+const BALP = 'https://profiles.ihe.net/ITI/BALP/'
+const PROFILE = `${BALP}StructureDefinition/IHE.BasicAudit.`
+const ENTITY_TYPE = 'http://terminology.hl7.org/CodeSystem/audit-entity-type'
+const OBJECT_ROLE = 'http://terminology.hl7.org/CodeSystem/object-role'
+
+/** Who writes the records, the same for all of them. */
+export type AuditSource = {
+  /** AuditEvent.source.site */
+  readonly site: string
+  /** AuditEvent.source.observer.identifier.value */
+  readonly observer: string
+  /** The FHIR base clients see; stands for the server that was asked. */
+  readonly publicUrl: string
+  /** A search records one event per patient, at most this many. */
+  readonly patientsPerSearch: number
+}
+
+/** AuditEvent.outcome: success, minor failure, serious failure, major failure. */
+export type AuditOutcome = '0' | '4' | '8' | '12'
+
+/** What is known of one access attempt; whatever is not known is left out (AUD-6). */
+export type AuditedAccess = {
+  readonly requestId: string
+  /** Milliseconds since the epoch. */
+  readonly recorded: number
+  readonly outcome: AuditOutcome
+  /** Reason code of a failure, for `outcomeDesc`; never free text. */
+  readonly reason: string | undefined
+  /** Address of the client. */
+  readonly address: string
+  readonly interaction: Interaction | undefined
+  /** The request as it came; credentials are taken out here (AUD-4). */
+  readonly request: {
+    readonly method: string
+    /** Relative to the public base. */
+    readonly target: string
+    readonly accept: string | undefined
+    /** Text of a form or operation body, if it was read. */
+    readonly body: string | undefined
+  }
+  readonly principal:
+    | {
+        readonly issuer: string
+        readonly subject: string | undefined
+        readonly clientId: string | undefined
+        readonly kind: 'user' | 'system'
+        readonly tokenId: string | undefined
+        /** Last characters of an opaque token or of one without `jti`, 32 at most. */
+        readonly tokenEnd: string | undefined
+        readonly roles: readonly string[]
+        /** v3-ActReason codes. */
+        readonly purposes: readonly string[]
+      }
+    | undefined
+  /** `Type/id` or `Type/id/_history/vid` of the one resource that was read or written. */
+  readonly resource: string | undefined
+  /** Bare ids of the patients concerned. */
+  readonly patients: readonly string[]
+  /** What was counted and decided, as name and value: `released`, `rule` … */
+  readonly details: readonly (readonly [name: string, value: string])[]
+}
+
+type Coding = readonly [system: string, code: string, display: string]
+type Action = 'C' | 'R' | 'U' | 'D' | 'E'
+type Shape = {
+  /** Stem of the BALP profile, if there is one for this interaction. */
+  readonly profile?: 'Create' | 'Read' | 'Update' | 'Delete' | 'Query'
+  readonly action: Action
+  readonly client: Coding
+  readonly server: Coding
+}
+
+const DCM = 'http://dicom.nema.org/resources/ontology/DCM'
+const SOURCE: Coding = [DCM, '110153', 'Source Role ID']
+const DESTINATION: Coding = [DCM, '110152', 'Destination Role ID']
+const APPLICATION: Coding = [DCM, '110150', 'Application']
+const CUSTODIAN: Coding = [
+  'http://terminology.hl7.org/CodeSystem/provenance-participant-type',
+  'custodian',
+  'Custodian',
+]
+
+// BALP volume 3, 5.7.3: the roles follow the flow of the data, so a read has them the other way
+// round than a query, and a delete has roles of its own.
+const CREATE: Shape = { profile: 'Create', action: 'C', client: SOURCE, server: DESTINATION }
+const READ: Shape = { profile: 'Read', action: 'R', client: DESTINATION, server: SOURCE }
+const UPDATE: Shape = { profile: 'Update', action: 'U', client: SOURCE, server: DESTINATION }
+const DELETE: Shape = { profile: 'Delete', action: 'D', client: APPLICATION, server: CUSTODIAN }
+const QUERY: Shape = { profile: 'Query', action: 'E', client: SOURCE, server: DESTINATION }
+/** No BALP profile: shaped like a query. */
+const OTHER: Shape = { action: 'E', client: SOURCE, server: DESTINATION }
+
+const SHAPES: Readonly<Record<InteractionCode, readonly [shape: Shape, subtype: string]>> = {
+  capabilities: [OTHER, 'capabilities'],
+  versions: [OTHER, 'capabilities'],
+  read: [READ, 'read'],
+  vread: [READ, 'vread'],
+  update: [UPDATE, 'update'],
+  'conditional-update': [UPDATE, 'update'],
+  patch: [UPDATE, 'patch'],
+  'conditional-patch': [UPDATE, 'patch'],
+  delete: [DELETE, 'delete'],
+  'conditional-delete': [DELETE, 'delete'],
+  'delete-history': [DELETE, 'delete'],
+  create: [CREATE, 'create'],
+  'conditional-create': [CREATE, 'create'],
+  'search-type': [QUERY, 'search-type'],
+  'search-system': [QUERY, 'search-system'],
+  'search-compartment': [QUERY, 'search'],
+  'history-instance': [OTHER, 'history-instance'],
+  'history-type': [OTHER, 'history-type'],
+  'history-system': [OTHER, 'history-system'],
+  batch: [OTHER, 'batch'],
+  operation: [OTHER, 'operation'],
+  paging: [QUERY, 'search'],
+}
+
+/** Formats the records of one access attempt: JSON texts without a line end, one at least. */
+export type FormatAuditEvents = (access: AuditedAccess) => string[]
+
+/**
+ * Compiles what is the same in every record.
+ *
+ * The result gives one AuditEvent per patient concerned (BALP PatientQuery: "a search that returns
+ * several patients' data is recorded as one event for each"), or one without a patient when none is
+ * known. A profile is declared on success only (BALP: success is part of the profiles).
+ */
+export function createAuditEventFormat(source: AuditSource): FormatAuditEvents {
+  const { publicUrl, patientsPerSearch } = source
+  const base = publicUrl.replace(/\/+$/, '')
+  const server = `"who":{"identifier":{"value":${text(base)}}},"requestor":false,"network":{"address":${text(base)},"type":"5"}}`
+  const observer =
+    `"source":{"site":${text(source.site)},"observer":{"identifier":{"value":${text(source.observer)}}},` +
+    `"type":[${coding(['http://terminology.hl7.org/CodeSystem/security-source-type', '4', 'Application Server'])}]}`
+
+  return (access) => {
+    const [shape, subtype] =
+      access.interaction === undefined ? [OTHER, undefined] : SHAPES[access.interaction.code]
+    const data = dataEntity(access, shape, base)
+    const succeeded = access.outcome === '0'
+
+    const write = (patient: string | undefined, omitted: number): string => {
+      const profiles = succeeded ? profilesOf(access, shape, data.complete, patient) : ''
+      return (
+        `{"resourceType":"AuditEvent"${profiles},` +
+        '"type":{"system":"http://terminology.hl7.org/CodeSystem/audit-event-type","code":"rest","display":"RESTful Operation"},' +
+        (subtype === undefined
+          ? ''
+          : `"subtype":[{"system":"http://hl7.org/fhir/restful-interaction","code":"${subtype}","display":"${subtype}"}],`) +
+        `"action":"${shape.action}","recorded":"${new Date(access.recorded).toISOString()}",` +
+        `"outcome":"${access.outcome}",` +
+        (access.reason === undefined ? '' : `"outcomeDesc":${text(access.reason)},`) +
+        purposesOf(access) +
+        `"agent":[{"type":${concept(shape.server)},${server}${agentsOf(access, shape)}],` +
+        `${observer},"entity":[${data.json}${patient === undefined ? '' : `${data.json === '' ? '' : ','}${patientEntity(patient)}`}` +
+        `${data.json === '' && patient === undefined ? '' : ','}${transactionEntity(access, omitted)}]}`
+      )
+    }
+
+    const { patients } = access
+    if (patients.length === 0) return [write(undefined, 0)]
+    const omitted = Math.max(0, patients.length - patientsPerSearch)
+    const events = patients.slice(0, patientsPerSearch).map((patient) => write(patient, 0))
+    // Over the cap: say so, once, rather than let the rest vanish.
+    if (omitted > 0) events.push(write(undefined, omitted))
+    return events
+  }
+}
+
+/** `meta`: the profiles that the event really meets. */
+function profilesOf(
+  access: AuditedAccess,
+  shape: Shape,
+  complete: boolean,
+  patient: string | undefined,
+): string {
+  const profiles: string[] = []
+  if (shape.profile !== undefined && complete) {
+    profiles.push(`"${PROFILE}${patient === undefined ? '' : 'Patient'}${shape.profile}"`)
+  }
+  const who = access.principal
+  if (who?.clientId !== undefined && (who.kind === 'system' || who.tokenId !== undefined)) {
+    profiles.push(`"${PROFILE}OAUTHaccessTokenUse.Comprehensive"`)
+  } else if (who?.tokenId !== undefined && who.kind === 'user') {
+    profiles.push(`"${PROFILE}OAUTHaccessTokenUse.Minimal"`)
+  } else if (who?.tokenEnd !== undefined && who.kind === 'user') {
+    profiles.push(`"${PROFILE}OAUTHaccessTokenUse.Opaque"`)
+  }
+  return profiles.length === 0 ? '' : `,"meta":{"profile":[${profiles.join(',')}]}`
+}
+
+/** The client, the OAuth client where that is another role, and the user; each after a comma. */
+function agentsOf(access: AuditedAccess, shape: Shape): string {
+  const { principal, address } = access
+  const who =
+    principal?.clientId === undefined
+      ? // BALP wants `who` on the client; the address is all that is known of this one.
+        `"who":{"identifier":{"value":${text(address === '' ? 'unknown' : address)}}}`
+      : `"who":{"identifier":{"value":${text(principal.clientId)}}}`
+  const network = `"network":{"address":${text(address === '' ? 'unknown' : address)},"type":"${/^[\d.]+$|:/.test(address) ? '2' : '1'}"}`
+  const policy = policyOf(principal)
+  const system = principal?.kind === 'system' ? policy : ''
+  let agents = `,{"type":${concept(shape.client)},${who},"requestor":${String(principal?.kind !== 'user')}${system},${network}}`
+  if (principal === undefined) return agents
+  // OAUTHaccessTokenUse asks for the client as 110150; a delete has it in that role already.
+  if (principal.clientId !== undefined && shape.client !== APPLICATION) {
+    agents += `,{"type":${concept(APPLICATION)},${who},"requestor":false,${network}}`
+  }
+  if (principal.kind === 'user' && principal.subject !== undefined) {
+    agents +=
+      `,{"type":{"coding":[${userTypes(principal, shape)}]}` +
+      (principal.roles.length === 0
+        ? ''
+        : `,"role":[${principal.roles.map((role) => `{"text":${text(role)}}`).join(',')}]`) +
+      `,"who":{"identifier":{"system":${text(principal.issuer)},"value":${text(principal.subject)}}}` +
+      `,"requestor":true${policy}}`
+  }
+  return agents
+}
+
+/** A write names its author, and the OAuth profile wants the recipient of information besides. */
+function userTypes(principal: NonNullable<AuditedAccess['principal']>, shape: Shape): string {
+  const system = 'http://terminology.hl7.org/CodeSystem/v3-ParticipationType'
+  const types = [coding([system, 'IRCP', 'information recipient'])]
+  if (shape.action !== 'R' && shape.action !== 'E') {
+    types.unshift(coding([system, 'AUT', 'author (originator)']))
+  }
+  if (principal.clientId === undefined || principal.tokenId === undefined) {
+    types.push(coding([`${BALP}CodeSystem/UserAgentTypes`, 'UserOauthAgent', 'User OAuth Agent']))
+  }
+  return types.join(',')
+}
+
+/** The token that was used: its id, or the end of it, never the whole (AUD-5). */
+function policyOf(principal: AuditedAccess['principal']): string {
+  if (principal?.tokenId !== undefined) {
+    return `,"policy":[${text(`urn:ietf:params:oauth:jti:${principal.tokenId}`)}]`
+  }
+  if (principal?.tokenEnd !== undefined) return `,"policy":[${text(principal.tokenEnd.slice(-32))}]`
+  return ''
+}
+
+function purposesOf({ principal }: AuditedAccess): string {
+  if (principal === undefined || principal.purposes.length === 0) return ''
+  const system = 'http://terminology.hl7.org/CodeSystem/v3-ActReason'
+  const purposes = principal.purposes.map(
+    (code) => `{"coding":[{"system":"${system}","code":${text(code)}}]}`,
+  )
+  return `"purposeOfEvent":[${purposes.join(',')}],`
+}
+
+/** What was accessed: the resource, or the query that asked for resources. */
+function dataEntity(
+  access: AuditedAccess,
+  shape: Shape,
+  base: string,
+): { json: string; complete: boolean } {
+  const object = `{"type":${coding([ENTITY_TYPE, '2', 'System Object'])},"role":`
+  if (shape.action === 'E') {
+    const query = Buffer.from(rawRequest(access, base)).toString('base64')
+    // Profile Query: no `what`, no `lifecycle`, no `detail`.
+    const json = `${object}${coding([OBJECT_ROLE, '24', 'Query'])},"query":"${query}"}`
+    return { json, complete: true }
+  }
+  const reference = access.resource ?? referenceOf(access.interaction)
+  if (reference === undefined) {
+    // A create that failed, a conditional write that met nothing: the request is what is known.
+    const query = Buffer.from(rawRequest(access, base)).toString('base64')
+    const json = `${object}${coding([OBJECT_ROLE, '24', 'Query'])},"query":"${query}"}`
+    return { json, complete: false }
+  }
+  const json = `${object}${coding([OBJECT_ROLE, '4', 'Domain Resource'])},"what":{"reference":${text(reference)}}}`
+  return { json, complete: true }
+}
+
+function referenceOf(interaction: Interaction | undefined): string | undefined {
+  if (interaction?.type === undefined || interaction.id === undefined) return undefined
+  const version = interaction.versionId === undefined ? '' : `/_history/${interaction.versionId}`
+  return `${interaction.type}/${interaction.id}${version}`
+}
+
+function patientEntity(id: string): string {
+  return (
+    `{"what":{"reference":${text(`Patient/${id}`)}},"type":${coding([ENTITY_TYPE, '1', 'Person'])},` +
+    `"role":${coding([OBJECT_ROLE, '1', 'Patient'])}}`
+  )
+}
+
+/** The request id (AUD-7), and with it what was counted and decided. */
+function transactionEntity(access: AuditedAccess, omitted: number): string {
+  const details =
+    omitted === 0
+      ? access.details
+      : [...access.details, ['patients-not-recorded', String(omitted)] as const]
+  const written = details.map(
+    ([name, value]) => `{"type":${text(name)},"valueString":${text(value)}}`,
+  )
+  return (
+    `{"what":{"identifier":{"value":${text(access.requestId)}}},` +
+    `"type":${coding([`${BALP}CodeSystem/BasicAuditEntityType`, 'XrequestId', 'X-Request-Id'])}` +
+    `${written.length === 0 ? '' : `,"detail":[${written.join(',')}]`}}`
+  )
+}
+
+/** BALP volume 1, 52.4.1.4: method, URL, the headers that matter, and the body of a POST. */
+function rawRequest({ request, requestId }: AuditedAccess, base: string): string {
+  const accept = request.accept === undefined ? '' : `\nAccept: ${withoutTokens(request.accept)}`
+  const body = request.body === undefined ? '' : `\n\n${withoutCredentials(request.body)}`
+  const target = withoutCredentials(request.target)
+  return `${withoutTokens(request.method)} ${base}${target}${accept}\nX-Request-Id: ${requestId}${body}`
+}
+
+const SECRET_NAMES = new Set([
+  'access_token',
+  'refresh_token',
+  'id_token',
+  'id_token_hint',
+  'token',
+  'bearer_token',
+  'authorization',
+  'client_secret',
+  'client_assertion',
+  'assertion',
+  'password',
+  'api_key',
+  'apikey',
+])
+
+/** Takes the value from every pair whose name is a credential's, however the name is encoded. */
+function withoutCredentials(target: string): string {
+  if (!/[=]/.test(target)) return withoutTokens(target)
+  const pairs = target.replace(/([^?&;#=]+)=([^&;#]*)/g, (pair, name: string) =>
+    SECRET_NAMES.has(decoded(name).trim().toLowerCase()) ? `${name}=[removed]` : pair,
+  )
+  return withoutTokens(pairs)
+}
+
+/** A JWT is a credential wherever it stands: base64url of `{"` begins with `eyJ`. */
+function withoutTokens(value: string): string {
+  if (!value.includes('eyJ')) return value
+  return value.replace(/eyJ[\w-]{8,}(?:(?:\.|%2[eE])[\w-]*)+/g, '[removed]')
+}
+
+function decoded(name: string): string {
+  if (!name.includes('%')) return name
+  try {
+    return decodeURIComponent(name)
+  } catch {
+    return name
+  }
+}
+
+/**
+ * Formats search parameters as a form, as the client could have sent them: the request of a search by
+ * POST, whose body was read into parameters.
+ */
+export function formatForm(parameters: readonly Parameter[]): string {
+  return parameters
+    .map((parameter) => `${nameOf(parameter)}=${lastOf(parameter).values.map(escaped).join(',')}`)
+    .join('&')
+}
+
+function nameOf({ name, modifier, chain }: Parameter): string {
+  const own = modifier === undefined ? name : `${name}:${modifier}`
+  return chain === undefined ? own : `${own}.${nameOf(chain)}`
+}
+
+/** A chain has its values at its end; one without, at its head. */
+function lastOf(parameter: Parameter): Parameter {
+  const { chain } = parameter
+  return chain === undefined || parameter.values.length > 0 ? parameter : lastOf(chain)
+}
+
+function escaped(value: string): string {
+  return encodeURIComponent(value.toWellFormed())
+}
+
+function concept(of: Coding): string {
+  return `{"coding":[${coding(of)}]}`
+}
+
+function coding([system, code, display]: Coding): string {
+  return `{"system":"${system}","code":"${code}","display":"${display}"}`
+}
+
+/** A JSON string, escaped; lone surrogates become U+FFFD, so that its bytes are its text. */
+function text(value: string): string {
+  return JSON.stringify(value.isWellFormed() ? value : value.toWellFormed())
+}

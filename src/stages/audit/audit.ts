@@ -1,0 +1,130 @@
+import type { Config } from '../../config/schema.ts'
+import type { Exchange, Principal } from '../../exchange.ts'
+import type { AuditedAccess, AuditOutcome } from '../../fhir/audit-event.ts'
+import { createAuditEventFormat, formatForm } from '../../fhir/audit-event.ts'
+import type { Interaction } from '../../fhir/interaction.ts'
+import type { AuditSink } from '../../ports.ts'
+import type { Reason } from '../../refusal.ts'
+import { REFUSALS } from '../../refusal.ts'
+
+/** A token shorter than this shows too much of itself by its last 32 characters. */
+const SHORTEST_TOKEN_QUOTED = 64
+
+export type Audit = {
+  /** Whether records can be written: when false, a request is refused before it goes upstream. */
+  readonly isReady: () => boolean
+  /**
+   * Records one exchange, once, on whichever way out (AUD-1). Resolves when the record is handed to
+   * the operating system; rejects when it is not, and then nothing may be released.
+   */
+  readonly record: (exchange: Exchange) => Promise<void>
+}
+
+/** The audit of every access attempt, allowed or not, as AuditEvents (AUD-1 to AUD-7). */
+export function createAudit(config: Config, ports: { readonly sink: AuditSink }): Audit {
+  const { site, observer, patientsPerSearch } = config.audit
+  const format = createAuditEventFormat({
+    site,
+    observer,
+    publicUrl: config.public.url,
+    patientsPerSearch,
+  })
+  return {
+    isReady: () => ports.sink.isReady(),
+    record: (exchange) => ports.sink.append(format(accessOf(exchange))),
+  }
+}
+
+function accessOf(exchange: Exchange): AuditedAccess {
+  const { facts, arrival } = exchange
+  const interaction = facts.permit?.requested ?? facts.interaction
+  const failure = failureOf(exchange)
+  const accept = arrival.headers['accept']
+  return {
+    requestId: exchange.id,
+    recorded: exchange.startedAt,
+    outcome: failure === undefined ? '0' : failure.outcome,
+    reason: failure?.reason,
+    address: arrival.address,
+    interaction,
+    request: {
+      method: arrival.method,
+      target: arrival.target,
+      accept: Array.isArray(accept) ? accept.join(', ') : accept,
+      body: interaction?.byPost === true ? formatForm(interaction.parameters) : undefined,
+    },
+    principal:
+      facts.principal === undefined
+        ? undefined
+        : {
+            ...identityOf(facts.principal),
+            tokenEnd: tokenEndOf(facts.principal, arrival.headers['authorization']),
+          },
+    resource: facts.tally?.resource,
+    patients: patientsOf(exchange, interaction),
+    details: detailsOf(exchange),
+  }
+}
+
+function identityOf(principal: Principal) {
+  const { issuer, subject, clientId, kind, tokenId, roles, purposes } = principal
+  return { issuer, subject, clientId, kind, tokenId, roles, purposes }
+}
+
+function tokenEndOf(
+  principal: Principal,
+  authorization: string | string[] | undefined,
+): string | undefined {
+  if (principal.tokenId !== undefined || typeof authorization !== 'string') return undefined
+  const token = authorization.slice(authorization.indexOf(' ') + 1).trim()
+  return token.length < SHORTEST_TOKEN_QUOTED ? undefined : token.slice(-32)
+}
+
+/** Success only when an answer left whole, and it was one of success. */
+function failureOf({ facts }: Exchange): { outcome: AuditOutcome; reason: string } | undefined {
+  const { outcome, reason, status } = facts
+  if (outcome === 'released' && reason === undefined && (status ?? 200) < 400) return undefined
+  if (reason !== undefined) return { outcome: severityOf(reason), reason }
+  if (outcome === 'aborted') return { outcome: '4', reason: 'aborted' }
+  // No reason and no success: a fault of ours, and the worst outcome is the safe reading.
+  return { outcome: '12', reason: 'internal' }
+}
+
+/** 8 when who may do what was at stake or upstream failed, 12 when we failed, else 4. */
+function severityOf(reason: Reason): AuditOutcome {
+  if (reason === 'internal' || reason === 'audit-unavailable') return '12'
+  const { status } = REFUSALS[reason]
+  return status === 401 || status === 403 || status >= 500 ? '8' : '4'
+}
+
+/**
+ * Whose data it was: what release found; else whom the permit narrowed to, because a search that
+ * found nothing was still about this patient; else whom the target names.
+ */
+function patientsOf({ facts }: Exchange, interaction: Interaction | undefined): string[] {
+  const found = facts.tally?.patients
+  if (found !== undefined && found.size > 0) return [...found]
+  if (interaction === undefined) return []
+  const { type, id, compartment } = interaction
+  if (type === 'Patient' && id !== undefined) return [id]
+  if (compartment?.type === 'Patient') return [compartment.id]
+  const narrowed = type === undefined ? undefined : facts.permit?.terms.grantFor(type)?.patient
+  return narrowed === undefined ? [] : [narrowed]
+}
+
+function detailsOf({ facts }: Exchange): (readonly [string, string])[] {
+  const details: (readonly [string, string])[] = []
+  if (facts.outcome !== undefined) details.push(['outcome', facts.outcome])
+  if (facts.status !== undefined) details.push(['status', String(facts.status)])
+  if (facts.upstreamStatus !== undefined) {
+    details.push(['upstream-status', String(facts.upstreamStatus)])
+  }
+  if (facts.tally !== undefined) {
+    const { inspected, released, withheld, masked } = facts.tally
+    details.push(['inspected', String(inspected)])
+    details.push(['released', String(released)], ['withheld', String(withheld)])
+    for (const [rule, count] of masked) details.push([`masked-${rule}`, String(count)])
+  }
+  for (const rule of facts.permit?.rules ?? []) details.push(['rule', rule])
+  return details
+}
