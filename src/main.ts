@@ -41,6 +41,8 @@ export type RunningGateway = {
 
 /** What a caller of {@link start} may bring instead of what configuration says. */
 export type StartOptions = {
+  /** Folder of policies when none is configured (default: the shipped ones). */
+  readonly policies?: string
   readonly log?: Log
   readonly clock?: Clock
 }
@@ -61,7 +63,7 @@ const ALLOWED: readonly InteractionCode[] = [
 export async function start(config: Config, options: StartOptions = {}): Promise<RunningGateway> {
   const log = options.log ?? createLogger(config.log.level)
   const clock = options.clock ?? { now: () => Date.now(), monotonic: () => performance.now() }
-  const policies = loadPolicies(config.policies ?? shippedPolicies())
+  const policies = loadPolicies(config.policies ?? options.policies ?? shippedPolicies())
   const definitions = loadDefinitions(config.fhir.version ?? 'R4')
   const sink = await createFileAuditSink(
     isAbsolute(config.audit.file) ? config.audit.file : resolve(config.audit.file),
@@ -75,7 +77,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
   const { release, inspect } = createRelease(config, definitions)
   let stopping = false
 
-  const { fastify, gateway } = await createServerFor({
+  const { fastify } = await createServerFor({
     config,
     pool,
     keys,
