@@ -26,7 +26,11 @@ function findUrlFault(text: string): string | undefined {
   if (url.username !== '' || url.password !== '') return 'must not hold a user name or password'
   if (text.includes('?')) return 'must not have a query'
   if (text.includes('#')) return 'must not have a fragment'
-  if (/\/\/|%|\\/.test(url.pathname)) return 'must have a plain path, without "//", "%" or "\\"'
+  // Judged as written: URL resolves dot segments, also encoded ones, without a word.
+  const written = text.replace(/^\w+:\/\//, '')
+  if (/\/\/|[%\\\s]|\/\.\.?(\/|$)/.test(written)) {
+    return 'must have a plain path, without "//", "%", "\\" or dot segments'
+  }
   return undefined
 }
 

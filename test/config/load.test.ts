@@ -1,0 +1,274 @@
+import { mkdtempSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { tmpdir } from 'node:os'
+import fc from 'fast-check'
+import t from 'tap'
+import type { Problem } from '../../src/config/load.ts'
+import { ConfigError, formatProblem, loadConfig, redact } from '../../src/config/load.ts'
+import { formatVariable, listSettings } from '../../src/config/settings.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'fhirewall-config-'))
+
+function write(name: string, text: string): string {
+  const path = join(folder, name)
+  writeFileSync(path, text)
+  return path
+}
+
+const minimal = {
+  FHIREWALL_UPSTREAM_URL: 'http://127.0.0.1:8090/fhir',
+  FHIREWALL_PUBLIC_URL: 'https://fhir.example.org/fhir',
+  FHIREWALL_ISSUER: 'https://login.example.org',
+}
+
+function problemsOf(sources: Parameters<typeof loadConfig>[0]): readonly Problem[] {
+  try {
+    loadConfig(sources)
+  } catch (error) {
+    if (error instanceof ConfigError) return error.problems
+    throw error
+  }
+  return []
+}
+
+function linesOf(sources: Parameters<typeof loadConfig>[0]): string[] {
+  return problemsOf(sources).map((problem) => formatProblem(problem).replace(`${folder}/`, ''))
+}
+
+t.test('the environment alone is enough', async (t) => {
+  const { config, warnings } = loadConfig({
+    env: { ...minimal, FHIREWALL_FHIR_VERSION: 'R4', PATH: '/bin', FHIREWALL_RESTARTED: '1' },
+  })
+  t.strictSame(warnings, [])
+  t.equal(config.upstream.url, 'http://127.0.0.1:8090/fhir')
+  t.equal(config.port, 8080)
+  t.equal(config.admin.host, '127.0.0.1', 'the admin listener is on loopback unless configured')
+  t.equal(config.fhir.version, 'R4')
+  t.notOk(
+    config.issuers[0]!.algorithms.some((name) => name.startsWith('HS')),
+    'AUTHN-4',
+  )
+})
+
+t.test('several issuers, secrets from files, and every type of value', async (t) => {
+  const secret = write('authorization', 'Bearer upstream-credential\n')
+  const { config, warnings } = loadConfig({
+    env: {
+      ...minimal,
+      FHIREWALL_ISSUER: 'https://a.example, https://b.example/',
+      FHIREWALL_UPSTREAM_AUTHORIZATION_FILE: secret,
+      FHIREWALL_REDIS_URL: 'redis://:redis-credential@127.0.0.1',
+      FHIREWALL_LIMITS_ADDRESS_PER_SECOND: '2.5',
+      FHIREWALL_AUDIT_FILE: '/var/lib/audit.jsonl',
+      FHIREWALL_TRUSTED_PROXIES: '10.0.0.0/8, 192.0.2.1,2001:db8::/32',
+      FHIREWALL_ALLOW_INSECURE_ISSUERS: 'false',
+      FHIREWALL_UPSTREAM_URL: 'http://[::1]:8090/fhir/',
+    },
+  })
+  t.strictSame(
+    config.issuers.map(({ url }) => url),
+    ['https://a.example', 'https://b.example/'],
+    'an issuer is compared exactly, so its slash stays',
+  )
+  t.equal(config.upstream.authorization, 'Bearer upstream-credential')
+  t.equal(config.limits.address.perSecond, 2.5)
+  t.equal(config.audit.file, '/var/lib/audit.jsonl')
+  t.strictSame(config.trustedProxies, ['10.0.0.0/8', '192.0.2.1', '2001:db8::/32'])
+  t.equal(config.upstream.url, 'http://[::1]:8090/fhir', 'a base has no slash at its end')
+  t.match(warnings, [/redis\.url has no effect yet/])
+
+  const printed = JSON.stringify(redact(config))
+  t.notMatch(printed, /credential/)
+  t.match(printed, /\[secret\]/)
+  t.equal(config.upstream.authorization, 'Bearer upstream-credential', 'the original is untouched')
+})
+
+t.test('a list of issuers as JSON, with the claims of each', async (t) => {
+  const issuers = '[{"url": "https://a.example", "claims": {"patient": "ctx.patient"}}]'
+  const { config } = loadConfig({
+    env: { ...minimal, FHIREWALL_ISSUER: undefined, FHIREWALL_ISSUERS: issuers },
+  })
+  t.equal(config.issuers[0]!.claims.patient, 'ctx.patient')
+  t.equal(config.issuers[0]!.claims.scope, 'scope')
+})
+
+t.test('the environment goes before the file', async (t) => {
+  const file = write(
+    'good.yaml',
+    'port: 9000\nlimits: {address: {burst: 7}}\nupstream: {url: https://x.example/fhir, connections: 3}\n',
+  )
+  const { config } = loadConfig({ file, env: { ...minimal, FHIREWALL_LIMITS_COUNT: '50' } })
+  t.equal(config.port, 9000)
+  t.equal(config.upstream.url, 'http://127.0.0.1:8090/fhir')
+  t.equal(config.upstream.connections, 3)
+  t.equal(config.limits.address.burst, 7)
+  t.equal(config.limits.count, 50)
+})
+
+t.test('every problem of a file and of the environment at once, each with its place', async (t) => {
+  const file = write(
+    'bad.yaml',
+    `host: 127.0.0.1
+upsteam: {}
+public:
+  url: https://x.example/fhir/?a
+upstream:
+  url: http://10.0.0.1/fhir
+  conections: 3
+  connections: many
+issuers:
+  - url: http://idp.example
+    algorithms: [none]
+  - url: https://a.example
+  - url: https://a.example
+trustedProxies: ['::ffff:10.0.0.0/8', 0.0.0.0/0, 10.0.0.0/8]
+limits:
+  address: { burst: -1 }
+`,
+  )
+  const lines = linesOf({
+    file,
+    env: {
+      FHIREWALL_PORT: 'tcp://10.1.2.3:8080',
+      FHIREWALL_ADMIN_PORT: '99999',
+      FHIREWALL_LOG_LEVL: 'debug',
+      FHIREWALL_REDIS_URL_FILE: '/there/is/no/such/file',
+      FHIREWALL_AUDIT_SITE: '',
+      FHIREWALL_UPSTREAM_ALLOW_INSECURE: 'yes',
+    },
+  })
+  t.match(lines, [
+    'bad.yaml:2:1 upsteam: no such key; did you mean "upstream"?',
+    'bad.yaml:4:3 public.url: must not have a query',
+    'bad.yaml:6:3 upstream.url: must be https:',
+    'bad.yaml:7:3 upstream.conections: no such key; did you mean "connections"?',
+    'bad.yaml:8:3 upstream.connections: ',
+    'bad.yaml:10:5 issuers.0.url: must be https:',
+    /^bad\.yaml:11:\d+ issuers\.0\.algorithms\.0: /,
+    'bad.yaml:13:5 issuers.2.url: is listed twice',
+    /^bad\.yaml:14:\d+ trustedProxies\.0: .*IPv4/,
+    /^bad\.yaml:14:\d+ trustedProxies\.1: would believe everyone/,
+    'bad.yaml:16:14 limits.address.burst: ',
+    'FHIREWALL_AUDIT_SITE: is empty',
+    'FHIREWALL_LOG_LEVL: no such setting; did you mean "FHIREWALL_LOG_LEVEL"?',
+    /^FHIREWALL_PORT: .*enableServiceLinks/,
+    'FHIREWALL_REDIS_URL_FILE: the file it names cannot be read: there is no such file',
+    'FHIREWALL_UPSTREAM_ALLOW_INSECURE: must be true or false',
+    'FHIREWALL_ADMIN_PORT: admin.port: ',
+  ])
+  t.equal(lines.length, 17)
+})
+
+t.test('nothing given: what is missing, by the name of its variable', async (t) => {
+  t.strictSame(linesOf({ env: {} }), [
+    'FHIREWALL_PUBLIC_URL: public.url: is missing',
+    'FHIREWALL_UPSTREAM_URL: upstream.url: is missing',
+    'FHIREWALL_ISSUER: issuers: is missing',
+  ])
+})
+
+t.test('a file that is no configuration', async (t) => {
+  for (const [name, text, expected] of [
+    ['broken.yaml', 'a: [1\n', 'broken.yaml:2:1 YAML cannot be read'],
+    ['twice.yaml', 'port: 1\nport: 2\n', 'twice.yaml:2:1 YAML cannot be read: duplicate key'],
+    ['list.yaml', '- 1\n', 'list.yaml: must hold keys and values'],
+    ['tag.yaml', 'host: !secret x\n', 'tag.yaml:1:7 YAML cannot be read'],
+    ['proto.yaml', '__proto__: {host: x}\n', 'proto.yaml:1:1 __proto__: no such key'],
+  ] as const) {
+    const lines = linesOf({ file: write(name, text), env: minimal })
+    t.match(lines, [expected], name)
+    t.equal(lines.length, 1, name)
+  }
+  t.strictSame(linesOf({ file: join(folder, 'none.yaml'), env: minimal }), [
+    'none.yaml: cannot be read: there is no such file',
+  ])
+  t.strictSame(linesOf({ file: write('empty.yaml', '# nothing\n'), env: minimal }), [])
+})
+
+t.test('AUTHN-20: plain http: beyond loopback is refused, or allowed and warned of', async (t) => {
+  for (const url of [
+    'http://10.0.0.1/fhir',
+    'http://localhost.example.org/fhir',
+    'http://127.0.0.1.example.org/fhir',
+    'http://[::2]/fhir',
+  ]) {
+    const env = { ...minimal, FHIREWALL_UPSTREAM_URL: url }
+    t.match(linesOf({ env }), [/^FHIREWALL_UPSTREAM_URL: upstream\.url: must be https:/], url)
+    const allowed = loadConfig({ env: { ...env, FHIREWALL_UPSTREAM_ALLOW_INSECURE: 'true' } })
+    t.match(allowed.warnings, [/^upstream\.url is plain http/])
+  }
+  for (const url of ['http://localhost:1/fhir', 'http://127.1.2.3/fhir', 'http://[::1]/fhir']) {
+    t.strictSame(linesOf({ env: { ...minimal, FHIREWALL_UPSTREAM_URL: url } }), [], url)
+  }
+  t.match(linesOf({ env: { ...minimal, FHIREWALL_ISSUER: 'http://login.example.org' } }), [
+    /^FHIREWALL_ISSUER: issuers\.0\.url: must be https:/,
+  ])
+})
+
+t.test('URLs that would lose or leak something are refused', async (t) => {
+  for (const url of [
+    'https://name:word@x.example/fhir',
+    'https://x.example/fhir?a=b',
+    'https://x.example/fhir#a',
+    'https://x.example/a//b',
+    'https://x.example/%2e%2e/fhir',
+    'https://x.example/a/../fhir',
+    'ftp://x.example/fhir',
+    'x.example/fhir',
+  ]) {
+    const problems = problemsOf({ env: { ...minimal, FHIREWALL_UPSTREAM_URL: url } })
+    t.equal(problems.length, 1, url)
+    t.notMatch(problems[0]!.message, /name:word/)
+  }
+  const header = { ...minimal, FHIREWALL_UPSTREAM_AUTHORIZATION: 'Bearer a\r\nX-Evil: 1' }
+  t.match(linesOf({ env: header }), [/^FHIREWALL_UPSTREAM_AUTHORIZATION: .*one line/])
+})
+
+t.test('two ways to give one setting are one too many', async (t) => {
+  const file = write('again', 'https://b.example')
+  t.match(linesOf({ env: { ...minimal, FHIREWALL_ISSUER_FILE: file } }), [
+    'FHIREWALL_ISSUER_FILE: is given by FHIREWALL_ISSUER already',
+  ])
+  const both = { ...minimal, FHIREWALL_ISSUERS: '[{"url": "https://b.example"}]' }
+  t.match(linesOf({ env: both }), ['FHIREWALL_ISSUERS: is given by FHIREWALL_ISSUER already'])
+})
+
+t.test('a value is never in a message', async (t) => {
+  const secret = 'hunter2-very-secret'
+  for (const setting of listSettings()) {
+    if (setting.variable === undefined || setting.variable === 'FHIREWALL_ISSUERS') continue
+    const lines = linesOf({ env: { ...minimal, [setting.variable]: `${secret}\u0000` } })
+    t.notMatch(lines.join('\n'), secret, setting.variable)
+  }
+  const file = write(
+    'secret.yaml',
+    `redis: {url: ${secret}}\nupstream: {authorization: [${secret}}\n`,
+  )
+  t.notMatch(linesOf({ file, env: minimal }).join('\n'), secret)
+})
+
+t.test('every key has a variable of its own and a meaning', async (t) => {
+  const settings = listSettings()
+  const variables = settings.flatMap(({ variable }) => variable ?? [])
+  t.equal(new Set(variables).size, variables.length)
+  t.equal(formatVariable(['limits', 'address', 'perSecond']), 'FHIREWALL_LIMITS_ADDRESS_PER_SECOND')
+  t.strictSame(
+    settings.filter(({ description }) => description === '').map(({ path }) => path.join('.')),
+    [],
+  )
+  t.strictSame(
+    settings.filter(({ secret }) => secret).map(({ path }) => path.join('.')),
+    ['upstream.authorization', 'redis.url'],
+  )
+})
+
+t.test('whatever the environment holds: a configuration or a ConfigError', async () => {
+  const names = listSettings().flatMap(({ variable }) => variable ?? [])
+  const name = fc.constantFrom(...names, ...names.map((variable) => `${variable}_FILE`))
+  fc.assert(
+    fc.property(fc.dictionary(name, fc.string(), { maxKeys: 5 }), (env) => {
+      problemsOf({ env: { ...minimal, ...env } })
+    }),
+    { numRuns: 200 },
+  )
+})
