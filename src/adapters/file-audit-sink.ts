@@ -1,0 +1,411 @@
+import { hash } from 'node:crypto'
+import type { FileHandle } from 'node:fs/promises'
+import { open, readFile, rename, writeFile } from 'node:fs/promises'
+import type { AuditSink } from '../ports.ts'
+import type { AuditLock } from './audit-lock.ts'
+import { takeAuditLock } from './audit-lock.ts'
+
+const CHAIN_URL = 'https://fhirewall.dev/StructureDefinition/audit-chain'
+/** `previous` of the first record. */
+const NOTHING_BEFORE = '0'.repeat(64)
+const LINE_END = 0x0a
+const CHUNK_BYTES = 65_536
+
+/** Where the chain stands: the sequence and sha256 (hex) of the last line. */
+type Head = { readonly sequence: number; readonly digest: string }
+
+export type FileAuditSinkOptions = {
+  /** Between two flushes to disk, milliseconds. */
+  readonly syncMs?: number
+  /** Told of what an operator must know: a torn line set aside, a lock taken over, a lost disk. */
+  readonly warn?: (fields: object, message: string) => void
+}
+
+type Waiting = {
+  readonly records: readonly string[]
+  readonly resolve: () => void
+  readonly reject: (error: unknown) => void
+}
+
+/**
+ * Audit records in a file, one AuditEvent a line, each chained to the line before it by an extension
+ * ({@link CHAIN_URL}: `sequence`, and `previous` = sha256 of the bytes of the previous line, without
+ * its line end). AUD-9: a changed, added or removed line breaks the chain; the last line is held by
+ * `<file>.head`, written with every flush.
+ *
+ * Records that come while a write is under way are written together by the next one. `append`
+ * resolves when the operating system has them; the disk has them a second later (`fsync`).
+ *
+ * Opening an existing file continues its chain. A last line without its end, left by a crash, is
+ * moved to `<file>.torn-<sequence>`, and a record in the chain says so.
+ *
+ * @throws when another live process writes the file, or its last line is not one of this chain
+ */
+export async function createFileAuditSink(
+  file: string,
+  options: FileAuditSinkOptions = {},
+): Promise<AuditSink> {
+  const warn = options.warn ?? (() => undefined)
+  const lock = await takeAuditLock(`${file}.lock`, warn)
+  let handle: FileHandle | undefined
+  try {
+    handle = await open(file, 'a+', 0o600)
+    if (!(await handle.stat()).isFile()) throw new Error(`${file} is not a file`)
+    // Records are as sensitive as the data (AUD-8), whoever made the file.
+    await handle.chmod(0o600)
+    const found = await findEnd(file, handle)
+    const sink = new FileAuditSink(
+      file,
+      handle,
+      lock,
+      found.head,
+      found.size,
+      options.syncMs ?? 1000,
+      warn,
+    )
+    if (found.torn !== undefined) {
+      warn({ file, bytes: found.torn.bytes }, 'audit: a torn last line was set aside')
+      await sink.append([tornRecord(found.torn)])
+    }
+    return sink
+  } catch (error) {
+    await handle?.close()
+    await lock.release()
+    throw error
+  }
+}
+
+class FileAuditSink implements AuditSink {
+  readonly #file: string
+  readonly #handle: FileHandle
+  readonly #lock: AuditLock
+  readonly #warn: NonNullable<FileAuditSinkOptions['warn']>
+  readonly #timer: NodeJS.Timeout
+  #head: Head
+  /** Bytes of the file that are whole lines. */
+  #size: number
+  #ready = true
+  /** A write failed half way: bytes behind `#size` must go before the next one. */
+  #torn = false
+  #dirty = true
+  #closed = false
+  #waiting: Waiting[] = []
+  #writing: Promise<void> | undefined
+  #syncing: Promise<void> | undefined
+
+  constructor(
+    file: string,
+    handle: FileHandle,
+    lock: AuditLock,
+    head: Head,
+    size: number,
+    syncMs: number,
+    warn: NonNullable<FileAuditSinkOptions['warn']>,
+  ) {
+    this.#file = file
+    this.#handle = handle
+    this.#lock = lock
+    this.#head = head
+    this.#size = size
+    this.#warn = warn
+    this.#timer = setInterval(() => void this.#sync(), syncMs)
+    this.#timer.unref()
+  }
+
+  isReady(): boolean {
+    return this.#ready && !this.#closed
+  }
+
+  append(records: readonly string[]): Promise<void> {
+    if (this.#closed) return Promise.reject(new Error('audit file is closed'))
+    for (const record of records) {
+      // Anything else would break the line or the place where the chain is put.
+      if (!record.startsWith('{"') || !record.endsWith('}') || record.includes('\n')) {
+        return Promise.reject(new Error('an audit record must be one line of JSON'))
+      }
+    }
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ records, resolve, reject })
+      this.#writing ??= this.#writeAll()
+    })
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    clearInterval(this.#timer)
+    await this.#writing
+    await this.#syncing
+    this.#dirty = true
+    await this.#sync()
+    await this.#handle.close()
+    await this.#lock.release()
+  }
+
+  async #writeAll(): Promise<void> {
+    while (this.#waiting.length > 0) {
+      const group = this.#waiting
+      this.#waiting = []
+      try {
+        await this.#write(group.flatMap(({ records }) => records))
+        this.#ready = true
+        for (const { resolve } of group) resolve()
+      } catch (error) {
+        this.#ready = false
+        this.#warn({ file: this.#file, error }, 'audit: records could not be written')
+        for (const { reject } of group) reject(error)
+      }
+    }
+    this.#writing = undefined
+  }
+
+  async #write(records: readonly string[]): Promise<void> {
+    if (this.#lock.isLost()) throw new Error('another process has taken over the audit file')
+    if (this.#torn) {
+      await this.#handle.truncate(this.#size)
+      this.#torn = false
+    }
+    let { sequence, digest } = this.#head
+    let lines = ''
+    for (const record of records) {
+      const line = chained(record, ++sequence, digest)
+      digest = hash('sha256', line)
+      lines += `${line}\n`
+    }
+    const bytes = Buffer.from(lines)
+    this.#torn = true
+    for (let at = 0; at < bytes.length;) {
+      at += (await this.#handle.write(bytes, at)).bytesWritten
+    }
+    this.#torn = false
+    this.#size += bytes.length
+    this.#head = { sequence, digest }
+    this.#dirty = true
+  }
+
+  #sync(): Promise<void> {
+    this.#syncing ??= this.#flush().finally(() => {
+      this.#syncing = undefined
+    })
+    return this.#syncing
+  }
+
+  async #flush(): Promise<void> {
+    try {
+      await this.#lock.refresh()
+      if (this.#lock.isLost()) {
+        this.#ready = false
+        return
+      }
+      if (!this.#dirty) return
+      this.#dirty = false
+      const head = this.#head
+      await this.#handle.datasync()
+      await writeHead(this.#file, head)
+    } catch (error) {
+      this.#dirty = true
+      this.#ready = false
+      this.#warn({ file: this.#file, error }, 'audit: records could not be flushed to disk')
+    }
+  }
+}
+
+/** Puts the chain at the end of a record, as its only extension. */
+function chained(record: string, sequence: number, previous: string): string {
+  return (
+    `${record.slice(0, -1)},"extension":[{"url":"${CHAIN_URL}","extension":[` +
+    `{"url":"sequence","valueUnsignedInt":${sequence}},{"url":"previous","valueString":"${previous}"}]}]}`
+  )
+}
+
+/** Written aside and renamed, so that a crash leaves the old one or the new one. */
+async function writeHead(file: string, head: Head): Promise<void> {
+  const aside = `${file}.head.new`
+  await writeFile(aside, `${JSON.stringify(head)}\n`, { mode: 0o600 })
+  await rename(aside, `${file}.head`)
+}
+
+type Torn = { readonly bytes: number; readonly digest: string; readonly file: string }
+
+/** Finds the last whole line, and sets aside what stands behind it. */
+async function findEnd(
+  file: string,
+  handle: FileHandle,
+): Promise<{ head: Head; size: number; torn: Torn | undefined }> {
+  const whole = (await handle.stat()).size
+  const size = await lastLineEnd(handle, whole)
+  let head: Head = { sequence: 0, digest: NOTHING_BEFORE }
+  if (size > 0) {
+    const start = await lastLineEnd(handle, size - 1)
+    const line = await readBytes(handle, start, size - 1 - start)
+    const chain = chainOf(line)
+    if (chain === undefined) {
+      throw new Error(`${file}: its last line is no record of this chain; move the file away`)
+    }
+    head = { sequence: chain.sequence, digest: hash('sha256', line) }
+  }
+  if (whole === size) return { head, size, torn: undefined }
+
+  const rest = await readBytes(handle, size, whole - size)
+  const aside = `${file}.torn-${head.sequence + 1}`
+  await setAside(aside, rest)
+  await handle.truncate(size)
+  const digest = hash('sha256', rest)
+  return { head, size, torn: { bytes: rest.length, digest, file: aside } }
+}
+
+/** Never over something set aside before. On disk before the original goes. */
+async function setAside(path: string, bytes: Buffer): Promise<void> {
+  const aside = await open(path, 'ax', 0o600).catch(() => open(path, 'a', 0o600))
+  try {
+    await aside.writeFile(bytes)
+    await aside.sync()
+  } finally {
+    await aside.close()
+  }
+}
+
+/** Position behind the last line end before `end`, 0 when there is none. */
+async function lastLineEnd(handle: FileHandle, end: number): Promise<number> {
+  for (let to = end; to > 0; to -= CHUNK_BYTES) {
+    const from = Math.max(0, to - CHUNK_BYTES)
+    const at = (await readBytes(handle, from, to - from)).lastIndexOf(LINE_END)
+    if (at >= 0) return from + at + 1
+  }
+  return 0
+}
+
+async function readBytes(handle: FileHandle, from: number, length: number): Promise<Buffer> {
+  const bytes = Buffer.alloc(length)
+  let at = 0
+  while (at < length) {
+    const { bytesRead } = await handle.read(bytes, at, length - at, from + at)
+    if (bytesRead === 0) throw new Error('the audit file became shorter while it was read')
+    at += bytesRead
+  }
+  return bytes
+}
+
+/** A record of the gateway about its own log: audit log used, DICOM 110101, with a minor failure. */
+function tornRecord(torn: Torn): string {
+  const detail = [
+    { type: 'bytes', valueString: String(torn.bytes) },
+    { type: 'sha256', valueString: torn.digest },
+  ]
+  const code = { system: 'http://dicom.nema.org/resources/ontology/DCM' }
+  return JSON.stringify({
+    resourceType: 'AuditEvent',
+    type: { ...code, code: '110101', display: 'Audit Log Used' },
+    action: 'U',
+    recorded: new Date().toISOString(),
+    outcome: '4',
+    outcomeDesc: 'audit-line-torn',
+    agent: [
+      {
+        type: { coding: [{ ...code, code: '110150', display: 'Application' }] },
+        who: { identifier: { value: 'urn:fhirewall:gateway' } },
+        requestor: true,
+      },
+    ],
+    source: { observer: { identifier: { value: 'urn:fhirewall:gateway' } } },
+    entity: [{ what: { identifier: { value: torn.file } }, name: 'torn audit line', detail }],
+  })
+}
+
+/** The chain data of a line, or undefined when it has none. */
+function chainOf(line: Buffer): { sequence: number; previous: string } | undefined {
+  try {
+    const record = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(line)) as {
+      resourceType?: unknown
+      extension?: {
+        url?: unknown
+        extension?: { url?: unknown; valueUnsignedInt?: unknown; valueString?: unknown }[]
+      }[]
+    }
+    if (record.resourceType !== 'AuditEvent') return undefined
+    const chain = record.extension?.find(({ url }) => url === CHAIN_URL)?.extension
+    const sequence = chain?.find(({ url }) => url === 'sequence')?.valueUnsignedInt
+    const previous = chain?.find(({ url }) => url === 'previous')?.valueString
+    if (typeof sequence !== 'number' || typeof previous !== 'string') return undefined
+    return { sequence, previous }
+  } catch {
+    return undefined
+  }
+}
+
+/** What a verification found. `firstBad.line` counts from 1. */
+export type AuditVerification = {
+  readonly records: number
+  readonly firstBad?: { readonly line: number; readonly why: string }
+}
+
+/**
+ * Verifies the chain of an audit file, line by line in bounded memory, and its end against
+ * `<file>.head` when that is there (AUD-9). Rejects when the file cannot be read.
+ */
+export async function verifyAuditFile(path: string): Promise<AuditVerification> {
+  const known = await readHead(path)
+  if (known === 'unreadable') {
+    return { records: 0, firstBad: { line: 0, why: 'the .head file beside it cannot be read' } }
+  }
+  let records = 0
+  let digest = NOTHING_BEFORE
+  let sequence = 0
+  for await (const { line, ended } of linesOf(path)) {
+    const bad = (why: string) => ({ records, firstBad: { line: records + 1, why } })
+    if (!ended) return bad('the line is torn: it has no end')
+    const chain = chainOf(line)
+    if (chain === undefined) return bad('not an AuditEvent with chain data')
+    if (chain.sequence !== sequence + 1) {
+      return bad(`sequence ${chain.sequence} where ${sequence + 1} was due`)
+    }
+    if (chain.previous !== digest) return bad('the line before it is not the one it was chained to')
+    sequence = chain.sequence
+    digest = hash('sha256', line)
+    if (known?.sequence === sequence && known.digest !== digest) {
+      return bad('the line is not the one that .head was written for')
+    }
+    records++
+  }
+  if (known !== undefined && known.sequence > sequence) {
+    const why = `lines are missing at the end: .head was written for record ${known.sequence}`
+    return { records, firstBad: { line: records + 1, why } }
+  }
+  return { records }
+}
+
+async function readHead(path: string): Promise<Head | undefined | 'unreadable'> {
+  let written: string
+  try {
+    written = await readFile(`${path}.head`, 'utf8')
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
+    return 'unreadable'
+  }
+  try {
+    const head = JSON.parse(written) as Partial<Head>
+    if (typeof head.sequence !== 'number' || typeof head.digest !== 'string') return 'unreadable'
+    return { sequence: head.sequence, digest: head.digest }
+  } catch {
+    return 'unreadable'
+  }
+}
+
+async function* linesOf(path: string): AsyncGenerator<{ line: Buffer; ended: boolean }> {
+  const handle = await open(path, 'r')
+  try {
+    let pieces: Buffer[] = []
+    for await (const chunk of handle.createReadStream({ autoClose: false })) {
+      let rest = chunk as Buffer
+      for (let at = rest.indexOf(LINE_END); at >= 0; at = rest.indexOf(LINE_END)) {
+        yield { line: Buffer.concat([...pieces, rest.subarray(0, at)]), ended: true }
+        pieces = []
+        rest = rest.subarray(at + 1)
+      }
+      if (rest.length > 0) pieces.push(rest)
+    }
+    if (pieces.length > 0) yield { line: Buffer.concat(pieces), ended: false }
+  } finally {
+    await handle.close()
+  }
+}
