@@ -27,7 +27,7 @@ const where = (pattern: RegExp, allowed: RegExp): string[] =>
     .map(({ path }) => path)
 
 t.test('imports go downward only, without cycles', async (t) => {
-  const cruise = join(root, 'node_modules/dependency-cruiser/bin/dependency-cruise.mjs')
+  const cruise = join(root, 'node_modules/dependency-cruiser/bin/dependency-cruiser.mjs')
   try {
     execFileSync(process.execPath, [cruise, '--config', '.dependency-cruiser.cjs', 'src'], {
       cwd: root,
@@ -44,7 +44,8 @@ t.test('only authorize issues a permit', async (t) => {
 })
 
 t.test('the process belongs to the command line', async (t) => {
-  const rim = /^src\/(cli\/|main\.ts$|demo\/)/
+  // The lock of the audit log asks the system whether another process lives; it must name its own.
+  const rim = /^src\/(cli\/|main\.ts$|demo\/|adapters\/audit-lock\.ts$)/
   t.strictSame(where(/(?<![.'"\w-])process\.\w|from 'node:process'|(?<!\w)console\./, rim), [])
 })
 

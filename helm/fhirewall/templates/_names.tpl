@@ -1,0 +1,107 @@
+{{- define "fhirewall.name" -}}
+{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "fhirewall.selector" -}}
+app.kubernetes.io/name: fhirewall
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "fhirewall.labels" -}}
+{{ include "fhirewall.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end -}}
+
+{{- define "fhirewall.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+
+{{/* The container; the same standalone and as a sidecar. */}}
+{{- define "fhirewall.container" -}}
+name: fhirewall
+image: {{ include "fhirewall.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+args: [start, --config, /etc/fhirewall/config.yaml]
+env:
+  {{- if .Values.policies }}
+  - name: FHIREWALL_POLICIES
+    value: /etc/fhirewall-policies
+  {{- end }}
+  {{- range $variable, $key := .Values.secretFiles }}
+  - name: {{ $variable }}
+    value: /etc/fhirewall-secrets/{{ $key }}
+  {{- end }}
+ports:
+  - name: fhir
+    containerPort: 8080
+  - name: admin
+    containerPort: 8081
+livenessProbe:
+  httpGet:
+    path: /livez
+    port: admin
+  periodSeconds: 10
+  failureThreshold: 3
+readinessProbe:
+  httpGet:
+    path: /readyz
+    port: admin
+  periodSeconds: 5
+startupProbe:
+  httpGet:
+    path: /livez
+    port: admin
+  periodSeconds: 2
+  failureThreshold: 30
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities:
+    drop: [ALL]
+  seccompProfile:
+    type: RuntimeDefault
+resources:
+  {{- toYaml .Values.resources | nindent 2 }}
+volumeMounts:
+  - name: fhirewall-config
+    mountPath: /etc/fhirewall
+    readOnly: true
+  - name: fhirewall-audit
+    mountPath: /var/lib/fhirewall
+  {{- if .Values.policies }}
+  - name: fhirewall-policies
+    mountPath: /etc/fhirewall-policies
+    readOnly: true
+  {{- end }}
+  {{- if .Values.secretFiles }}
+  - name: fhirewall-secrets
+    mountPath: /etc/fhirewall-secrets
+    readOnly: true
+  {{- end }}
+{{- end -}}
+
+{{- define "fhirewall.volumes" -}}
+- name: fhirewall-config
+  configMap:
+    name: {{ include "fhirewall.name" . }}
+{{- if .Values.policies }}
+- name: fhirewall-policies
+  configMap:
+    name: {{ include "fhirewall.name" . }}-policies
+{{- end }}
+{{- if .Values.secretFiles }}
+- name: fhirewall-secrets
+  secret:
+    secretName: {{ required "secretFiles needs secretName" .Values.secretName }}
+    defaultMode: 0440
+{{- end }}
+{{- end -}}
