@@ -1,0 +1,122 @@
+import type { Metric, Registry } from 'prom-client'
+import { Counter, Gauge } from 'prom-client'
+
+/*
+ * prom-client hashes the labels at every call, about a microsecond each, and an exchange has a dozen.
+ * These keep plain numbers on the way and hand them to prom-client only when somebody looks.
+ */
+
+/** Keeps one cell for each combination of label values. */
+function createCells<Cell>(names: readonly string[], make: () => Cell) {
+  const byLabels = new Map<
+    string,
+    { readonly labels: Record<string, string>; readonly cell: Cell }
+  >()
+  return {
+    byLabels,
+    /** Label values are closed sets without line ends, so joining them is unambiguous. */
+    of(values: readonly string[]): Cell {
+      const key = values.length === 1 ? (values[0] ?? '') : values.join('\n')
+      let found = byLabels.get(key)
+      if (found === undefined) {
+        const labels = Object.fromEntries(names.map((name, at) => [name, values[at] ?? '']))
+        found = { labels, cell: make() }
+        byLabels.set(key, found)
+      }
+      return found.cell
+    },
+  }
+}
+
+export type CheapCounter = {
+  /** Adds `count` (0 makes the series known). Values in the order of the labels. */
+  readonly add: (count: number, ...values: string[]) => void
+}
+
+export function createCounter(
+  registry: Registry,
+  options: { readonly name: string; readonly help: string; readonly labels: readonly string[] },
+): CheapCounter {
+  const cells = createCells(options.labels, () => ({ count: 0 }))
+  new Counter({
+    name: options.name,
+    help: options.help,
+    labelNames: options.labels,
+    registers: [registry],
+    collect() {
+      this.reset()
+      for (const { labels, cell } of cells.byLabels.values()) this.inc(labels, cell.count)
+    },
+  })
+  return {
+    add(count, ...values) {
+      cells.of(values).count += count
+    },
+  }
+}
+
+export function createGauge(
+  registry: Registry,
+  name: string,
+  help: string,
+  labels: Readonly<Record<string, string>> = {},
+): { readonly set: (value: number) => void } {
+  const gauge = new Gauge({ name, help, labelNames: Object.keys(labels), registers: [registry] })
+  return {
+    set(value) {
+      gauge.set(labels, value)
+    },
+  }
+}
+
+export type CheapHistogram = {
+  /** Values in the order of the labels. */
+  readonly observe: (value: number, ...values: string[]) => void
+}
+
+/**
+ * A histogram in prom-client's registry. Its own class has no way to take counts that were made
+ * elsewhere, but the registry asks a metric for no more than `get()`.
+ */
+export function createHistogram(
+  registry: Registry,
+  options: {
+    readonly name: string
+    readonly help: string
+    readonly labels: readonly string[]
+    /** Upper bounds, rising. */
+    readonly buckets: readonly number[]
+  },
+): CheapHistogram {
+  const { name, help, buckets } = options
+  const cells = createCells(options.labels, () => ({
+    counts: new Array<number>(buckets.length + 1).fill(0),
+    sum: 0,
+  }))
+
+  const get = () => {
+    const values: { metricName: string; labels: Record<string, string>; value: number }[] = []
+    for (const { labels, cell } of cells.byLabels.values()) {
+      let total = 0
+      cell.counts.forEach((count, at) => {
+        total += count
+        const le = at < buckets.length ? String(buckets[at]) : '+Inf'
+        values.push({ metricName: `${name}_bucket`, labels: { ...labels, le }, value: total })
+      })
+      values.push({ metricName: `${name}_sum`, labels, value: cell.sum })
+      values.push({ metricName: `${name}_count`, labels, value: total })
+    }
+    return Promise.resolve({ name, help, type: 'histogram', values, aggregator: 'sum' })
+  }
+  registry.registerMetric({ name, help, type: 'histogram', get } as unknown as Metric)
+
+  return {
+    observe(value, ...values) {
+      const cell = cells.of(values)
+      let at = 0
+      while (at < buckets.length && value > (buckets[at] ?? 0)) at++
+      cell.counts[at] = (cell.counts[at] ?? 0) + 1
+      cell.sum += value
+    },
+  }
+}

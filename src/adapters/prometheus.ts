@@ -1,0 +1,147 @@
+import { collectDefaultMetrics, Registry } from 'prom-client'
+import type { Exchange, Observer } from '../exchange.ts'
+import { REFUSALS } from '../refusal.ts'
+import { createCounter, createGauge, createHistogram } from './prometheus-metrics.ts'
+
+const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
+const STAGE_SECONDS = [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 30]
+/** A label made of a name that the code gives (stage, masking rule) never grows beyond this. */
+const NAMES = 64
+const BUCKETS = new Set(['address', 'principal', 'failures'])
+
+export type Prometheus = {
+  readonly observer: Observer
+  /** Of this gateway alone; `/metrics` is formatted from it. */
+  readonly registry: Registry
+  readonly setReady: (isReady: boolean) => void
+  readonly setExchangesUnderWay: (count: number) => void
+  readonly keysRefreshed: (result: 'refreshed' | 'failed') => void
+}
+
+/**
+ * The metrics of one gateway, in base units. Labels are closed sets: interaction codes, outcomes,
+ * statuses, reasons, stages, masking rules; never an id, an address or a value of a request.
+ */
+export function createPrometheus(build: { readonly version?: string } = {}): Prometheus {
+  const registry = new Registry()
+  collectDefaultMetrics({ register: registry })
+
+  const requests = createCounter(registry, {
+    name: 'fhirewall_requests_total',
+    help: 'Exchanges ended, by interaction, outcome and status.',
+    labels: ['interaction', 'outcome', 'status'],
+  })
+  const duration = createHistogram(registry, {
+    name: 'fhirewall_request_duration_seconds',
+    help: 'Time from arrival to the end of the exchange.',
+    labels: ['interaction'],
+    buckets: SECONDS,
+  })
+  const stages = createHistogram(registry, {
+    name: 'fhirewall_stage_duration_seconds',
+    help: 'Time spent in each stage.',
+    labels: ['stage'],
+    buckets: STAGE_SECONDS,
+  })
+  const refusals = createCounter(registry, {
+    name: 'fhirewall_refusals_total',
+    help: 'Exchanges refused or failed, by reason.',
+    labels: ['reason'],
+  })
+  const resources = createCounter(registry, {
+    name: 'fhirewall_resources_total',
+    help: 'Resources judged in answers, by verdict.',
+    labels: ['verdict'],
+  })
+  const masked = createCounter(registry, {
+    name: 'fhirewall_masked_values_total',
+    help: 'Values masked in answers, by rule.',
+    labels: ['rule'],
+  })
+  const answers = createCounter(registry, {
+    name: 'fhirewall_upstream_answers_total',
+    help: 'Answers of the FHIR server, by class of status.',
+    labels: ['class'],
+  })
+  const limited = createCounter(registry, {
+    name: 'fhirewall_limited_total',
+    help: 'Requests over a limit, by what was limited.',
+    labels: ['bucket'],
+  })
+  const keys = createCounter(registry, {
+    name: 'fhirewall_issuer_keys_refreshes_total',
+    help: 'Attempts to refresh the keys of an issuer, by result.',
+    labels: ['result'],
+  })
+  const ready = createGauge(registry, 'fhirewall_ready', 'Whether the gateway is ready: 1 or 0.')
+  const underWay = createGauge(
+    registry,
+    'fhirewall_exchanges_under_way',
+    'Exchanges that have begun and not ended.',
+  )
+  createGauge(registry, 'fhirewall_build_info', 'Always 1; the version is the label.', {
+    version: build.version ?? 'unknown',
+  }).set(1)
+
+  // From the start at 0, so that the first increase shows in a rate.
+  for (const reason of Object.keys(REFUSALS)) refusals.add(0, reason)
+  for (const verdict of ['inspected', 'released', 'withheld']) resources.add(0, verdict)
+  for (const bucket of BUCKETS) limited.add(0, bucket)
+
+  const isRule = createNameCheck()
+  const isStage = createNameCheck()
+
+  function exchangeEnded(exchange: Exchange): void {
+    const { interaction, outcome, status, reason, detail, tally, upstreamStatus } = exchange.facts
+    const code = interaction?.code ?? 'unknown'
+    requests.add(1, code, outcome ?? 'failed', statusLabel(status))
+    duration.observe(exchange.elapsed, code)
+    for (const [stage, seconds] of exchange.timings) {
+      stages.observe(seconds, isStage(stage) ? stage : 'other')
+    }
+    if (reason !== undefined) refusals.add(1, reason)
+    if (reason === 'rate-exceeded' && detail !== undefined && BUCKETS.has(detail)) {
+      limited.add(1, detail)
+    }
+    if (upstreamStatus !== undefined) answers.add(1, classOf(upstreamStatus))
+    if (tally === undefined) return
+    resources.add(tally.inspected, 'inspected')
+    resources.add(tally.released, 'released')
+    resources.add(tally.withheld, 'withheld')
+    for (const [rule, count] of tally.masked) masked.add(count, isRule(rule) ? rule : 'other')
+  }
+
+  return {
+    observer: { exchangeEnded },
+    registry,
+    setReady: (isReady) => {
+      ready.set(isReady ? 1 : 0)
+    },
+    setExchangesUnderWay: (count) => {
+      underWay.set(count)
+    },
+    keysRefreshed: (result) => {
+      keys.add(1, result)
+    },
+  }
+}
+
+function statusLabel(status: number | undefined): string {
+  if (status === undefined) return 'none'
+  return Number.isInteger(status) && status >= 100 && status < 600 ? String(status) : 'other'
+}
+
+function classOf(status: number): string {
+  return status >= 100 && status < 600 ? `${Math.trunc(status / 100)}xx` : 'other'
+}
+
+/** Names come from our own code; the check holds should one ever carry what a request said. */
+function createNameCheck(): (name: string) => boolean {
+  const known = new Set<string>()
+  return (name) => {
+    if (known.has(name)) return true
+    if (known.size >= NAMES || !/^[a-z][a-z-]{0,39}$/.test(name)) return false
+    known.add(name)
+    return true
+  }
+}
