@@ -80,7 +80,7 @@ const stringsOf = (node: Json): readonly string[] => {
   if (Array.isArray(node)) return node.flatMap(stringsOf)
   if (!isObject(node)) return []
   return Object.entries(node).flatMap(([name, value]) =>
-    ['use', 'type', 'period', 'system'].includes(name) ? [] : stringsOf(value as Json),
+    ['use', 'type', 'period', 'system'].includes(name) ? [] : stringsOf(value),
   )
 }
 const matchesString = (node: Json, wanted: string, modifier: string): boolean =>
