@@ -1,4 +1,5 @@
 import { spawn, spawnSync } from 'node:child_process'
+import type { StdioOptions } from 'node:child_process'
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -6,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import type { Test } from 'tap'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), 'fhirewall-cli-'))
@@ -83,12 +85,14 @@ t.test('start without configuration says what is missing', async (t) => {
   t.notMatch(stderr, /\bat .*\.ts:/, 'and shows no stack')
 })
 
-t.test('start listens, tells where, and SIGTERM ends it within its limit', async (t) => {
+/** A gateway before a server that knows nothing, as a process of its own, once it says where it is. */
+async function launch(t: Test, stdio: StdioOptions, env: Record<string, string> = {}) {
   const other = createServer((_, response) => response.writeHead(404).end())
   await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve))
   t.teardown(() => other.close())
   const base = `http://127.0.0.1:${(other.address() as AddressInfo).port}`
   const child = spawn(process.execPath, [join(root, 'bin/fhirewall.js'), 'start'], {
+    stdio,
     env: {
       PATH: process.env.PATH ?? '',
       FHIREWALL_UPSTREAM_URL: `${base}/fhir`,
@@ -96,30 +100,44 @@ t.test('start listens, tells where, and SIGTERM ends it within its limit', async
       FHIREWALL_ISSUER: base,
       FHIREWALL_PORT: '0',
       FHIREWALL_ADMIN_PORT: '0',
-      FHIREWALL_AUDIT_FILE: join(folder, 'audit.jsonl'),
+      FHIREWALL_AUDIT_FILE: join(mkdtempSync(join(folder, 'audit-')), 'audit.jsonl'),
       FHIREWALL_SHUTDOWN_SECONDS: '5',
+      ...env,
     },
   })
   t.teardown(() => child.kill('SIGKILL'))
   const ended = new Promise<number | null>((resolve) => child.on('exit', resolve))
   let output = ''
-  const addresses = await new Promise<{ fhir: string; admin: string }>((resolve, reject) => {
+  const { fhir, admin } = await new Promise<{ fhir: string; admin: string }>((resolve, reject) => {
     const read = (chunk: Buffer) => {
       output += chunk.toString()
       const fhir = /^FHIR +(\S+)$/m.exec(output)?.[1]
       const admin = /^admin +(\S+)$/m.exec(output)?.[1]
       if (fhir !== undefined && admin !== undefined) resolve({ fhir, admin })
     }
-    child.stdout.on('data', read)
-    child.stderr.on('data', read)
+    child.stdout!.on('data', read)
+    child.stderr!.on('data', read)
     void ended.then((code) => {
       reject(new Error(`ended with ${code}: ${output}`))
     })
   })
-  t.equal((await fetch(`${addresses.admin}/livez`)).status, 200)
-  t.equal((await fetch(`${addresses.fhir}/Patient/1`)).status, 401, 'AUTHN-1')
+  return { child, ended, fhir, admin }
+}
+
+t.test('start listens, tells where, and SIGTERM ends it within its limit', async (t) => {
+  const { child, ended, fhir, admin } = await launch(t, 'pipe')
+  t.equal((await fetch(`${admin}/livez`)).status, 200)
+  t.equal((await fetch(`${fhir}/Patient/1`)).status, 401, 'AUTHN-1')
   const begun = Date.now()
   child.kill('SIGTERM')
-  t.equal(await ended, 0, output)
+  t.equal(await ended, 0)
   t.ok(Date.now() - begun < 6000)
+})
+
+t.test('started again by an older Node, it ends when that parent is killed outright', async (t) => {
+  const { child, ended } = await launch(t, ['ignore', 'pipe', 'pipe', 'ipc'], {
+    FHIREWALL_RESTARTED: '1',
+  })
+  child.disconnect()
+  t.equal(await ended, 1)
 })
