@@ -1,0 +1,221 @@
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { appendFile, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
+import { promisify } from 'node:util'
+import t from 'tap'
+import { createFileAuditSink, verifyAuditFile } from '../../src/adapters/file-audit-sink.ts'
+import type { AuditSink } from '../../src/ports.ts'
+
+const record = (n: number) => JSON.stringify({ resourceType: 'AuditEvent', outcomeDesc: `é ${n}` })
+const linesOf = async (file: string) => (await readFile(file, 'utf8')).split('\n').slice(0, -1)
+
+async function written(file: string, count: number): Promise<AuditSink> {
+  const sink = await createFileAuditSink(file)
+  await Promise.all(Array.from({ length: count }, (_, n) => sink.append([record(n)])))
+  return sink
+}
+
+t.test('records are chained in order, reopening continues the chain (AUD-9)', async (t) => {
+  const file = `${t.testdir({})}/audit.jsonl`
+  for (let round = 0; round < 3; round++) await (await written(file, 200)).close()
+  t.strictSame(await verifyAuditFile(file), { records: 600 })
+  const [first = ''] = await linesOf(file)
+  t.match(JSON.parse(first), {
+    resourceType: 'AuditEvent',
+    outcomeDesc: 'é 0',
+    extension: [
+      {
+        url: 'https://fhirewall.dev/StructureDefinition/audit-chain',
+        extension: [
+          { url: 'sequence', valueUnsignedInt: 1 },
+          { url: 'previous', valueString: '0'.repeat(64) },
+        ],
+      },
+    ],
+  })
+  t.equal((await stat(file)).mode & 0o777, 0o600)
+  t.equal((await stat(`${file}.head`)).mode & 0o777, 0o600)
+  t.notOk(
+    (await readdir(t.testdirName)).some((name) => name.includes('lock')),
+    'lock released',
+  )
+})
+
+t.test('a file of looser mode is closed to others (AUD-8)', async (t) => {
+  const file = `${t.testdir({})}/audit.jsonl`
+  await writeFile(file, '', { mode: 0o644 })
+  await (await written(file, 1)).close()
+  t.equal((await stat(file)).mode & 0o777, 0o600)
+})
+
+t.test('any flipped byte is found, in every line, the last one too (AUD-9)', async (t) => {
+  const file = `${t.testdir({})}/audit.jsonl`
+  await (await written(file, 5)).close()
+  const good = await readFile(file)
+  const missed: number[] = []
+  for (let at = 0; at < good.length; at += 7) {
+    const bad = Buffer.from(good)
+    bad[at] = (bad[at] ?? 0) ^ 1
+    await writeFile(file, bad)
+    if ((await verifyAuditFile(file)).firstBad === undefined) missed.push(at)
+  }
+  t.strictSame(missed, [])
+  await writeFile(file, good)
+  t.strictSame(await verifyAuditFile(file), { records: 5 })
+})
+
+t.test('removed, swapped and cut lines are found (AUD-9)', async (t) => {
+  const file = `${t.testdir({})}/audit.jsonl`
+  await (await written(file, 6)).close()
+  const lines = await linesOf(file)
+  const check = async (kept: string[]) => {
+    await writeFile(file, kept.map((line) => `${line}\n`).join(''))
+    return (await verifyAuditFile(file)).firstBad?.line
+  }
+  t.equal(await check(lines.toSpliced(2, 1)), 3)
+  t.equal(await check(lines.slice(1)), 1)
+  t.equal(await check([...lines.slice(0, 2), lines[3]!, lines[2]!, ...lines.slice(4)]), 3)
+  t.equal(await check(lines.slice(0, 4)), 5, 'cut at the end')
+  t.equal(await check([...lines, lines[5]!]), 7, 'said twice')
+  t.equal(await check([...lines, '{"resourceType":"AuditEvent"}']), 7, 'added')
+})
+
+t.test('a torn last line is set aside, and a record says so', async (t) => {
+  const file = `${t.testdir({})}/audit.jsonl`
+  await (await written(file, 3)).close()
+  await appendFile(file, '{"resourceType":"AuditEvent","outc')
+  t.match((await verifyAuditFile(file)).firstBad, { line: 4, why: /torn/ })
+  const warnings: string[] = []
+  const sink = await createFileAuditSink(file, { warn: (_, message) => warnings.push(message) })
+  await sink.append([record(9)])
+  await sink.close()
+  t.equal(await readFile(`${file}.torn-4`, 'utf8'), '{"resourceType":"AuditEvent","outc')
+  t.strictSame(await verifyAuditFile(file), { records: 5 })
+  t.match(JSON.parse((await linesOf(file))[3]!), { outcomeDesc: 'audit-line-torn', outcome: '4' })
+  t.match(warnings, [/torn/])
+})
+
+t.test('a last line that is no record is not built upon', async (t) => {
+  const file = `${t.testdir({})}/audit.jsonl`
+  await writeFile(file, 'something else\n')
+  await t.rejects(createFileAuditSink(file), /no record of this chain/)
+  t.equal(await readFile(file, 'utf8'), 'something else\n')
+  await t.rejects(stat(`${file}.lock`), { code: 'ENOENT' })
+})
+
+t.test('one writer: a second is refused, a dead one is taken over', async (t) => {
+  const file = `${t.testdir({})}/audit.jsonl`
+  const sink = await written(file, 1)
+  await t.rejects(createFileAuditSink(file), /another process writes this audit log/)
+  const left = await readFile(`${file}.lock`, 'utf8')
+  await sink.close()
+  const holder = JSON.parse(left) as Record<string, unknown>
+  // The pid of a container is always 1: the same pid, started at another time, is another process.
+  await writeFile(`${file}.lock`, JSON.stringify({ ...holder, started: '1' }))
+  const next = await written(file, 1)
+  await next.close()
+  await writeFile(`${file}.lock`, JSON.stringify({ ...holder, host: 'elsewhere' }))
+  await t.rejects(createFileAuditSink(file), /another process/, 'fresh lock of another machine')
+  await rm(`${file}.lock`)
+  t.strictSame(await verifyAuditFile(file), { records: 2 })
+})
+
+t.test('a writer whose lock was taken away stops', async (t) => {
+  const file = `${t.testdir({})}/audit.jsonl`
+  const sink = await createFileAuditSink(file, { syncMs: 20 })
+  await sink.append([record(1)])
+  await writeFile(`${file}.lock`, 'another\n')
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  t.notOk(sink.isReady())
+  await t.rejects(sink.append([record(2)]), /taken over/)
+  await sink.close()
+  t.equal((await linesOf(file)).length, 1)
+})
+
+const WRITER = `
+import { createFileAuditSink } from ${JSON.stringify(new URL('../../src/adapters/file-audit-sink.ts', import.meta.url).href)}
+const sink = await createFileAuditSink(process.argv[1])
+for (let n = 0; ; n++) {
+  await Promise.all(Array.from({ length: 16 }, (_, i) => sink.append([JSON.stringify({ resourceType: 'AuditEvent', outcomeDesc: String(n * 16 + i) })])))
+  process.stdout.write(String(n * 16 + 15) + '\\n')
+}`
+const node = (...args: string[]) => ['--input-type=module', '--eval', WRITER, ...args]
+
+t.test('killed outright: every record that was confirmed is there (AUD-1)', async (t) => {
+  const file = `${t.testdir({})}/audit.jsonl`
+  const child = spawn(process.execPath, node(file), { stdio: ['ignore', 'pipe', 'inherit'] })
+  let said = ''
+  child.stdout.on('data', (chunk: Buffer) => {
+    said += chunk.toString()
+    if (said.length > 2000) child.kill('SIGKILL')
+  })
+  await once(child, 'close')
+  const confirmed = Number(said.trim().split('\n').at(-1))
+  t.ok(confirmed > 0)
+  const sink = await createFileAuditSink(file)
+  await sink.close()
+  const { records, firstBad } = await verifyAuditFile(file)
+  t.equal(firstBad, undefined)
+  t.ok(records > confirmed, `${records} records, ${confirmed} confirmed`)
+})
+
+t.test('a write that fails rejects, and leaves no half line (AUD-10)', async (t) => {
+  const file = `${t.testdir({})}/audit.jsonl`
+  const script = `
+    import { createFileAuditSink } from ${JSON.stringify(new URL('../../src/adapters/file-audit-sink.ts', import.meta.url).href)}
+    process.on('SIGXFSZ', () => {})
+    const sink = await createFileAuditSink(process.argv[1])
+    const big = JSON.stringify({ resourceType: 'AuditEvent', outcomeDesc: 'x'.repeat(1500) })
+    let written = 0
+    try { for (;;) { await sink.append([big]); written++ } } catch (error) {
+      const readyAfterFailure = sink.isReady()
+      await sink.append([JSON.stringify({ resourceType: 'AuditEvent' })])
+      process.stdout.write(JSON.stringify({ written, code: error.code, readyAfterFailure, ready: sink.isReady() }))
+    }
+    await sink.close()`
+  const { stdout } = await promisify(execFile)('bash', [
+    '-c',
+    'ulimit -f 8; exec "$@"',
+    'bash',
+    process.execPath,
+    '--input-type=module',
+    '--eval',
+    script,
+    file,
+  ])
+  const found = JSON.parse(stdout) as { written: number }
+  t.match(found, { code: 'EFBIG', readyAfterFailure: false, ready: true })
+  t.strictSame(await verifyAuditFile(file), { records: found.written + 1 })
+})
+
+t.test('only one line of JSON is a record', async (t) => {
+  const file = `${t.testdir({})}/audit.jsonl`
+  const sink = await createFileAuditSink(file)
+  for (const bad of ['', '{}\n{}', '[]', '{"a":1}\n']) await t.rejects(sink.append([bad]))
+  await sink.close()
+  await t.rejects(sink.append([record(1)]), /closed/)
+  t.strictSame(await verifyAuditFile(file), { records: 0 })
+})
+
+t.test('fhirewall audit verify: exit codes and JSON', async (t) => {
+  const file = `${t.testdir({})}/audit.jsonl`
+  await (await written(file, 3)).close()
+  const cli = new URL('../../src/cli/audit.ts', import.meta.url).href
+  const run = async (...args: string[]) => {
+    const script = `import { audit } from ${JSON.stringify(cli)}; process.exitCode = await audit(process.argv.slice(1))`
+    const child = spawn(process.execPath, ['--input-type=module', '--eval', script, '--', ...args])
+    let out = ''
+    child.stdout.on('data', (chunk: Buffer) => (out += chunk.toString()))
+    const [code] = (await once(child, 'close')) as [number]
+    return { code, out }
+  }
+  t.match(await run('verify', file), { code: 0, out: /3 records, whole/ })
+  t.equal((await run('verify')).code, 2)
+  t.equal((await run('verify', '--what')).code, 2)
+  t.match(await run('--help'), { code: 0, out: /Usage/ })
+  await truncate(file, 10)
+  const broken = await run('verify', '--json', file)
+  t.equal(broken.code, 1)
+  t.match(JSON.parse(broken.out), { file, records: 0, firstBad: { line: 1 } })
+  t.equal((await run('verify', `${file}.none`)).code, 1)
+})

@@ -1,0 +1,126 @@
+import Fastify from 'fastify'
+import fc from 'fast-check'
+import t from 'tap'
+import { createMemoryStore } from '../../src/adapters/memory-store.ts'
+import { registerRateLimiter } from '../../src/adapters/rate-limiter.ts'
+import type { CounterStore, Rate } from '../../src/ports.ts'
+
+/** A clock that tests move. */
+function createHeldClock() {
+  let at = 1000
+  return { now: () => at, monotonic: () => at, advance: (ms: number) => (at += ms) }
+}
+type HeldClock = ReturnType<typeof createHeldClock>
+
+/** What every counter store must hold, memory or shared. */
+function contract(name: string, create: (clock: HeldClock) => CounterStore) {
+  t.test(`${name}: burst at once, then the rate (RATE-1)`, async (t) => {
+    const clock = createHeldClock()
+    const store = create(clock)
+    const rate: Rate = { burst: 3, perSecond: 2 }
+    for (let n = 0; n < 3; n++) t.ok((await store.take('k', rate, 1)).allowed)
+    t.strictSame(await store.take('k', rate, 1), { allowed: false, retryAfter: 1 })
+    t.ok((await store.take('other', rate, 1)).allowed, 'keys do not touch each other')
+    clock.advance(500)
+    t.ok((await store.take('k', rate, 1)).allowed)
+    t.notOk((await store.take('k', rate, 1)).allowed)
+    await store.close()
+  })
+
+  t.test(`${name}: cost, looking, and costs over the burst`, async (t) => {
+    const clock = createHeldClock()
+    const store = create(clock)
+    const rate: Rate = { burst: 4, perSecond: 0.5 }
+    t.ok((await store.take('k', rate, 3)).allowed)
+    t.strictSame(await store.take('k', rate, 3), { allowed: false, retryAfter: 4 })
+    t.ok((await store.take('k', rate, 0)).allowed)
+    t.ok((await store.take('k', rate, 0)).allowed, 'looking takes nothing')
+    t.ok((await store.take('k', rate, 1)).allowed, 'a refusal took nothing')
+    t.strictSame(await store.take('k', rate, 0), { allowed: false, retryAfter: 2 })
+    t.ok((await store.take('big', rate, 99)).allowed, 'counts as the burst')
+    t.notOk((await store.take('big', rate, 1)).allowed)
+    await store.close()
+  })
+
+  t.test(`${name}: never more than burst + rate·t, and waiting as told suffices`, async () => {
+    const step = fc.record({ wait: fc.nat(3000), cost: fc.integer({ min: 1, max: 5 }) })
+    await fc.assert(
+      fc.asyncProperty(
+        fc.integer({ min: 1, max: 20 }),
+        fc.integer({ min: 1, max: 400 }).map((n) => n / 10),
+        fc.array(step, { maxLength: 60 }),
+        async (burst, perSecond, steps) => {
+          const clock = createHeldClock()
+          const store = create(clock)
+          const rate = { burst, perSecond }
+          const took: { at: number; cost: number }[] = []
+          for (const { wait, cost } of steps) {
+            clock.advance(wait)
+            const taken = await store.take('k', rate, cost)
+            if (taken.allowed) took.push({ at: clock.now(), cost: Math.min(cost, burst) })
+            else {
+              clock.advance(taken.retryAfter * 1000)
+              const again = await store.take('k', rate, cost)
+              if (!again.allowed) return false
+              took.push({ at: clock.now(), cost: Math.min(cost, burst) })
+            }
+          }
+          // Over every window that begins with a take.
+          return took.every(({ at }, from) => {
+            let sum = 0
+            return took.slice(from).every((each) => {
+              sum += each.cost
+              return sum <= burst + (perSecond * (each.at - at)) / 1000 + 0.01
+            })
+          })
+        },
+      ),
+      { numRuns: 200 },
+    )
+  })
+}
+
+contract('memory', (clock) => createMemoryStore({ trackedKeys: 100, clock }))
+
+t.test('memory: spraying keys resets no limited counter, and is bounded (RATE-1)', async (t) => {
+  const clock = createHeldClock()
+  const store = createMemoryStore({ trackedKeys: 50, clock })
+  const rate: Rate = { burst: 5, perSecond: 0.01 }
+  for (let n = 0; n < 5; n++) await store.take('attacker', rate, 1)
+  t.notOk((await store.take('attacker', rate, 1)).allowed)
+  let allowed = 0
+  for (let n = 0; n < 5000; n++) {
+    if ((await store.take(`spray ${n}`, rate, 1)).allowed) allowed++
+  }
+  t.equal(allowed, 49 + 5, '49 counters of their own, then 5 from the one they share')
+  t.notOk((await store.take('attacker', rate, 1)).allowed, 'still limited')
+  clock.advance(600_000)
+  t.ok((await store.take('newcomer', rate, 1)).allowed, 'full counters make room')
+  for (let n = 0; n < 4; n++) t.ok((await store.take('newcomer', rate, 1)).allowed)
+})
+
+t.test('@fastify/rate-limit over our counters: cost, buckets, failure (RATE-5)', async (t) => {
+  const fastify = Fastify()
+  const clock = createHeldClock()
+  const take = await registerRateLimiter(fastify, createMemoryStore({ trackedKeys: 100, clock }))
+  const rate: Rate = { burst: 4, perSecond: 0.5 }
+  t.strictSame(await take('address', 'a b|c', rate, 3), { allowed: true, retryAfter: 0 })
+  t.strictSame(await take('address', 'a b|c', rate, 3), { allowed: false, retryAfter: 4 })
+  t.ok((await take('address', 'a b|c', rate, 0)).allowed)
+  t.ok((await take('principal', 'a b|c', rate, 3)).allowed, 'buckets are apart')
+  t.ok((await take('address', 'a b|c', rate, 1)).allowed)
+  t.notOk((await take('address', 'a b|c', rate, 0)).allowed)
+  await fastify.close()
+
+  for (const broken of [
+    () => Promise.reject(new Error('store down')),
+    () => {
+      throw new Error('store down')
+    },
+  ]) {
+    const other = Fastify()
+    const failing = await registerRateLimiter(other, { take: broken, close: async () => undefined })
+    await t.rejects(failing('address', 'k', rate, 1), /store down/, 'never an open door')
+    await other.close()
+  }
+})
