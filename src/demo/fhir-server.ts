@@ -124,6 +124,13 @@ class Fhir {
       if (method === 'GET') return this.#read(request, type, id)
       if (method === 'PUT') return this.#update(request, type, id)
       if (method === 'DELETE') return this.#delete(request, type, id)
+    } else if (type === 'Patient' && method === 'GET' && this.#definitions.types.has(history)) {
+      // Patient compartment: https://hl7.org/fhir/R4/compartmentdefinition-patient.html
+      const narrowing = this.#definitions.patientParameter(history)
+      if (narrowing && segments.length === 3) {
+        const value = narrowing.form === 'id' ? id : `Patient/${id}`
+        return this.#search(history, new URLSearchParams([...query, [narrowing.name, value]]))
+      }
     } else if (history === '_history' && method === 'GET') {
       if (versionId === undefined) return this.#history(type, id)
       if (segments.length === 4) return this.#vread(type, id, versionId)

@@ -105,6 +105,7 @@ t.test('search', async (t) => {
       body: new URLSearchParams({ patient: 'patient-7' }),
     })
     t.equal(((await form.json()) as Bundle).total, held, 'POST _search')
+    t.equal((await search('Patient/patient-7/Observation')).total, held, 'compartment')
     // The escaped record of every eleventh person is found as well.
     t.ok((await search('Observation?patient=patient-11')).total > 0)
   })
