@@ -15,9 +15,9 @@ export type Picture = {
 
 const curl = (picture: Picture, persona: Persona, path: string): string =>
   [
-    `    curl -s '${picture.url}/${path}' \\`,
-    '      -H "Authorization: Bearer $(',
-    `        curl -s ${picture.issuer}/demo/token/${persona})"`,
+    '    curl -s -H "Authorization: Bearer $(',
+    `      curl -s ${picture.issuer}/demo/token/${persona})" \\`,
+    `      '${picture.url}/${path}'`,
   ].join('\n')
 
 /** What is where and what to try, in lines of at most 80 columns. */
