@@ -208,13 +208,13 @@ function agentsOf(access: AuditedAccess, shape: Shape): string {
   const network = `"network":{"address":${text(address === '' ? 'unknown' : address)},"type":"${/^[\d.]+$|:/.test(address) ? '2' : '1'}"}`
   const policy = policyOf(principal)
   const system = principal?.kind === 'system' ? policy : ''
-  let agents = `,{"type":${concept(shape.client)},${who},"requestor":${String(principal?.kind !== 'user')}${system},${network}}`
+  let agents = `,{"type":${concept(shape.client)},${who},"requestor":${String(!isUser(principal))}${system},${network}}`
   if (principal === undefined) return agents
   // OAUTHaccessTokenUse asks for the client as 110150; a delete has it in that role already.
   if (principal.clientId !== undefined && shape.client !== APPLICATION) {
     agents += `,{"type":${concept(APPLICATION)},${who},"requestor":false,${network}}`
   }
-  if (principal.kind === 'user' && principal.subject !== undefined) {
+  if (isUser(principal) && principal.subject !== undefined) {
     agents +=
       `,{"type":{"coding":[${userTypes(principal, shape)}]}` +
       (principal.roles.length === 0
@@ -224,6 +224,11 @@ function agentsOf(access: AuditedAccess, shape: Shape): string {
       `,"requestor":true${policy}}`
   }
   return agents
+}
+
+/** Whether a user is recorded as the requestor; else the client is. */
+function isUser(principal: AuditedAccess['principal']): boolean {
+  return principal?.kind === 'user' && principal.subject !== undefined
 }
 
 /** A write names its author, and the OAuth profile wants the recipient of information besides. */
