@@ -303,9 +303,26 @@ export function toRefusal(error: unknown): Refusal {
   if (error instanceof Error && 'reason' in error && typeof error.reason === 'string') {
     if (isReason(error.reason)) {
       const parameter =
-        'parameter' in error && typeof error.parameter === 'string' ? { parameter: error.parameter } : {}
-      return new Refusal(error.reason, { detail: error.message, cause: error, ...parameter })
+        'parameter' in error && typeof error.parameter === 'string'
+          ? { parameter: error.parameter }
+          : {}
+      return new Refusal(error.reason, {
+        detail: error.message,
+        cause: error,
+        ...parameter,
+        ...headersOf(error),
+      })
     }
   }
   return new Refusal('internal', { cause: error })
+}
+
+/** Response headers that an error of a pure room asks for (`Allow`), when they are plain strings. */
+function headersOf(error: Error): { headers?: Readonly<Record<string, string>> } {
+  if (!('headers' in error) || typeof error.headers !== 'object' || error.headers === null)
+    return {}
+  const pairs = Object.entries(error.headers).filter(
+    (pair): pair is [string, string] => typeof pair[1] === 'string',
+  )
+  return { headers: Object.fromEntries(pairs) }
 }
