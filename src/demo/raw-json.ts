@@ -109,6 +109,7 @@ export const stampResource = (text: string, stamp: Stamp): string => {
   else if (JSON.parse(text.slice(oldId.valueStart, oldId.end)) !== stamp.id)
     edits.push({ start: oldId.valueStart, end: oldId.end, text: id })
   if (oldMeta) edits.push({ start: oldMeta.valueStart, end: oldMeta.end, text: meta })
+  else if (oldId) edits.push({ start: oldId.end, end: oldId.end, text: `,"meta":${meta}` })
   else added += `,"meta":${meta}`
   const place = find('resourceType')?.end
   if (place === undefined) throw new Error('resource without resourceType')
