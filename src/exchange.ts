@@ -45,7 +45,8 @@ export type Principal = {
   readonly organization: string | undefined
   /** `jti`, for audit. */
   readonly tokenId: string | undefined
-  /** Seconds since the epoch. */
+  /** `iat` and `exp`: seconds since the epoch; `issuedAt` is 0 when the token does not say. */
+  readonly issuedAt: number
   readonly expiresAt: number
 }
 

@@ -200,6 +200,7 @@ const principal: Principal = {
   purposes: ['TREAT'],
   organization: undefined,
   tokenId: 'token-1',
+  issuedAt: 0,
   expiresAt: 0,
 }
 const arrivalOf = (fields: Partial<Arrival> = {}): Arrival => ({
@@ -253,7 +254,7 @@ async function recorded(facts: Partial<Facts>, arrival = arrivalOf()): Promise<A
   const clock = { now: () => 1_700_000_000_000, monotonic: () => 0 }
   const exchange = new Exchange('request-1', arrival, clock)
   for (const [name, value] of Object.entries(facts)) {
-    exchange.record(name as keyof Facts, value as never)
+    exchange.record(name as keyof Facts, value)
   }
   await audit.record(exchange)
   t.ok(lines.every((line) => !line.includes('\n')))
@@ -324,8 +325,12 @@ t.test('every interaction, by every kind of principal, meets its profiles (AUD-2
         const expected = `${BALP}${patients.length > 0 ? 'Patient' : ''}${stem ?? ''}`
         t.strictSame(own ?? [], stem === undefined ? [] : [expected])
         const token = event?.meta?.profile.find((profile) => profile.includes('OAUTH'))
-        const mix = { user: 'Comprehensive', system: 'Comprehensive', opaque: 'Opaque' }
-        t.equal(token?.split('.').at(-1), mix[kind as 'user'] ?? 'Minimal')
+        const mix: Record<string, string> = {
+          user: 'Comprehensive',
+          system: 'Comprehensive',
+          opaque: 'Opaque',
+        }
+        t.equal(token?.split('.').at(-1), mix[kind] ?? 'Minimal')
       }
     }
   }

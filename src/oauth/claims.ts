@@ -1,0 +1,58 @@
+/** What a verified access token says about its bearer. Every reader answers undefined for a claim
+ * that is not of its form: a claim nobody can read grants nothing. */
+
+export type Claims = Readonly<Record<string, unknown>>
+
+/** The claim at a path: the name itself first (it may hold dots), then nested objects. */
+export function claimAt(claims: Claims, path: string): unknown {
+  if (Object.hasOwn(claims, path)) return claims[path]
+  let value: unknown = claims
+  for (const name of path.split('.')) {
+    if (typeof value !== 'object' || value === null || !Object.hasOwn(value, name)) return undefined
+    value = (value as Record<string, unknown>)[name]
+  }
+  return value
+}
+
+const ID = /^[A-Za-z0-9\-.]{1,64}$/
+
+/** A launch context id (CTX-1: "bare ids"): no type, no URL, no list. */
+export function parsePatient(claim: unknown): string | undefined {
+  return typeof claim === 'string' && ID.test(claim) && claim !== '.' && claim !== '..'
+    ? claim
+    : undefined
+}
+
+const PERSONS = new Set(['Patient', 'Practitioner', 'PractitionerRole', 'RelatedPerson', 'Person'])
+
+/**
+ * `fhirUser` (CTX-2): relative, or absolute on our own base. "absolute on a foreign base never
+ * treated as local".
+ */
+export function parseFhirUser(
+  claim: unknown,
+  publicUrl: string,
+): { readonly type: string; readonly id: string } | undefined {
+  if (typeof claim !== 'string') return undefined
+  const relative = claim.startsWith(`${publicUrl}/`) ? claim.slice(publicUrl.length + 1) : claim
+  const [type = '', id = '', ...rest] = relative.split('/')
+  return rest.length === 0 && PERSONS.has(type) && parsePatient(id) !== undefined
+    ? { type, id }
+    : undefined
+}
+
+/** Strings of a claim that is one string (space-separated), a list of strings, or of Codings. */
+export function parseCodes(claim: unknown): readonly string[] {
+  if (typeof claim === 'string') return claim.split(' ').filter((code) => code !== '')
+  const list = Array.isArray(claim) ? claim : [claim]
+  return list.flatMap((item: unknown) => {
+    if (typeof item === 'string') return [item]
+    const code = typeof item === 'object' && item !== null ? (item as Claims)['code'] : undefined
+    return typeof code === 'string' ? [code] : []
+  })
+}
+
+/** A claim that is one non-empty string. */
+export function parseText(claim: unknown): string | undefined {
+  return typeof claim === 'string' && claim !== '' ? claim : undefined
+}

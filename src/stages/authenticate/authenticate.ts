@@ -1,0 +1,200 @@
+import { decodeProtectedHeader, errors, jwtVerify } from 'jose'
+import type { JWTPayload } from 'jose'
+import type { Config, IssuerConfig } from '../../config/schema.ts'
+import type { Arrival, Principal } from '../../exchange.ts'
+import { claimAt, parseCodes, parseFhirUser, parsePatient, parseText } from '../../oauth/claims.ts'
+import type { Claims } from '../../oauth/claims.ts'
+import { parseCredentials } from '../../oauth/credentials.ts'
+import { parseScopes } from '../../oauth/smart-scope.ts'
+import type { Clock, IssuerKeys } from '../../ports.ts'
+import { Refusal } from '../../refusal.ts'
+import { TokenCache } from './token-cache.ts'
+import type { Verified } from './token-cache.ts'
+
+const MOST_CACHED = 10_000
+
+/**
+ * Says who asks: one JWT access token (RFC 9068), from a configured issuer, for this FHIR base.
+ * Answers at once for a token that was verified before and still holds.
+ */
+export function createAuthenticate(
+  config: Config,
+  ports: { readonly keys: IssuerKeys; readonly clock: Clock },
+): (arrival: Arrival) => Principal | Promise<Principal> {
+  const { clock, keys } = ports
+  const issuers = new Map(config.issuers.map((issuer) => [issuer.url, issuer]))
+  const cache = new TokenCache(MOST_CACHED)
+
+  return function authenticate(arrival) {
+    const { scheme, token } = parseCredentials(arrival.rawHeaders)
+    // A token bound to a key by DPoP needs its proof checked, which this version does not do.
+    if (scheme === 'DPoP') throw invalid('the DPoP scheme is not offered')
+    const key = TokenCache.keyOf(token)
+    const known = cache.get(key)
+    if (known === undefined) return verify(token, key)
+    try {
+      checkTime(known, issuers.get(known.principal.issuer), clock.now() / 1000)
+    } catch (error) {
+      cache.delete(key)
+      throw error
+    }
+    return known.principal
+  }
+
+  async function verify(token: string, key: string): Promise<Principal> {
+    const { issuer, header } = inspect(token, issuers)
+    const found = await keys.find(issuer.url, header)
+    let claims: JWTPayload
+    try {
+      const verified = await jwtVerify(token, found, {
+        algorithms: issuer.algorithms,
+        issuer: issuer.url,
+        audience: issuer.audiences ?? [config.public.url],
+        requiredClaims: ['exp'],
+        clockTolerance: issuer.clockSkewSeconds,
+        currentDate: new Date(clock.now()),
+      })
+      claims = verified.payload
+    } catch (error) {
+      if (error instanceof errors.JWTExpired) throw new Refusal('token-expired', { cause: error })
+      throw invalid(error instanceof Error ? error.message : 'not verified', error)
+    }
+    const verified: Verified = {
+      principal: principalOf(claims, issuer, config.public.url),
+      notBefore: claims.nbf ?? 0,
+      expiresAt: claims.exp ?? 0,
+    }
+    checkAge(claims, issuer, clock.now() / 1000)
+    cache.set(key, verified)
+    return verified.principal
+  }
+}
+
+function invalid(detail: string, cause?: unknown): Refusal {
+  return new Refusal('token-invalid', { detail, ...(cause === undefined ? {} : { cause }) })
+}
+
+/** Rechecks what passes with time; everything else about a verified token stays true. */
+function checkTime(known: Verified, issuer: IssuerConfig | undefined, now: number): void {
+  const skew = issuer?.clockSkewSeconds ?? 0
+  if (now >= known.expiresAt + skew) throw new Refusal('token-expired')
+  if (now < known.notBefore - skew) throw invalid('not valid yet')
+  const { maximumAgeSeconds } = issuer ?? {}
+  if (
+    maximumAgeSeconds !== undefined &&
+    now - known.principal.issuedAt > maximumAgeSeconds + skew
+  ) {
+    throw new Refusal('token-expired', { detail: 'older than allowed' })
+  }
+}
+
+function checkAge(claims: JWTPayload, issuer: IssuerConfig, now: number): void {
+  const { iat } = claims
+  if (iat !== undefined && iat > now + issuer.clockSkewSeconds)
+    throw invalid('issued in the future')
+  if (issuer.maximumAgeSeconds === undefined) return
+  if (iat === undefined) throw invalid('no iat, and a maximum age is set')
+  if (now - iat > issuer.maximumAgeSeconds + issuer.clockSkewSeconds) {
+    throw new Refusal('token-expired', { detail: 'older than allowed' })
+  }
+}
+
+const KEY_ID = /^[\x21-\x7e]{1,256}$/
+
+/** Reads the unverified parts that choose the key, and refuses what no key could mend. */
+function inspect(
+  token: string,
+  issuers: ReadonlyMap<string, IssuerConfig>,
+): { issuer: IssuerConfig; header: { alg: string; kid?: string } } {
+  const parts = token.split('.')
+  if (parts.length !== 3) throw invalid('not a signed JWT')
+  const [head = '', body = ''] = parts
+  let header: ReturnType<typeof decodeProtectedHeader>
+  let claimed: Claims
+  try {
+    checkMembers(Buffer.from(head, 'base64url').toString('utf8'))
+    checkMembers(Buffer.from(body, 'base64url').toString('utf8'))
+    header = decodeProtectedHeader(token)
+    claimed = JSON.parse(Buffer.from(body, 'base64url').toString('utf8')) as Claims
+  } catch (error) {
+    throw invalid('not readable as JWT', error)
+  }
+  const issuer = typeof claimed['iss'] === 'string' ? issuers.get(claimed['iss']) : undefined
+  if (issuer === undefined) throw invalid('not from a configured issuer')
+  const { alg, kid, typ } = header
+  // AUTHN-4: "Algorithm allow-list per issuer from config, never from header".
+  if (alg === undefined || !issuer.algorithms.some((allowed) => allowed === alg)) {
+    throw invalid('the algorithm is not on the list')
+  }
+  if (header.crit !== undefined) throw invalid('crit is not understood')
+  if (kid !== undefined && (typeof kid !== 'string' || !KEY_ID.test(kid))) {
+    throw invalid('kid is not of its form')
+  }
+  checkType(typ, claimed, issuer)
+  // RFC 9449 §7.2, RFC 8705 §3: a token bound to a key is worth nothing without the proof of it.
+  if (claimed['cnf'] !== undefined) throw invalid('a bound token came as plain bearer')
+  return { issuer, header: kid === undefined ? { alg } : { alg, kid } }
+}
+
+/** AUTHN-6: access tokens only. An ID token says so by its type or by claims only it has. */
+function checkType(typ: unknown, claims: Claims, issuer: IssuerConfig): void {
+  const type = typeof typ === 'string' ? typ.toLowerCase().replace(/^application\//, '') : undefined
+  if (type === 'at+jwt') return
+  if (issuer.requireType || (type !== undefined && type !== 'jwt')) {
+    throw invalid('the type is not that of an access token')
+  }
+  const isIdToken = ['nonce', 'at_hash', 'c_hash', 's_hash'].some((name) => name in claims)
+  if (isIdToken || claims['token_use'] === 'id' || claims['typ'] === 'ID') {
+    throw invalid('an ID token is not an access token')
+  }
+}
+
+/** A JSON object in which no member of the first level is there twice (RFC 7519 §4). */
+function checkMembers(text: string): void {
+  const seen = new Set<string>()
+  let depth = 0
+  let isName = false
+  for (let i = 0; i < text.length; i++) {
+    const c = text[i]
+    if (c === '"') {
+      let end = i + 1
+      while (end < text.length && text[end] !== '"') end += text[end] === '\\' ? 2 : 1
+      if (depth === 1 && isName) {
+        const name = JSON.parse(text.slice(i, end + 1)) as string
+        if (seen.has(name)) throw new SyntaxError('a member is there twice')
+        seen.add(name)
+        isName = false
+      }
+      i = end
+    } else if (c === '{' || c === '[') {
+      depth += 1
+      isName = c === '{' && depth === 1
+    } else if (c === '}' || c === ']') depth -= 1
+    else if (c === ',' && depth === 1) isName = true
+  }
+}
+
+function principalOf(claims: Claims, issuer: IssuerConfig, publicUrl: string): Principal {
+  const subject = parseText(claims['sub'])
+  const clientId = parseText(claims['client_id']) ?? parseText(claims['azp'])
+  if (subject === undefined && clientId === undefined) throw invalid('neither sub nor client_id')
+  const at = (name: keyof IssuerConfig['claims']): unknown => claimAt(claims, issuer.claims[name])
+  // contract: `system/` only for client credentials (`sub` absent or equal to the client id)
+  const kind = subject === undefined || subject === clientId ? 'system' : 'user'
+  return {
+    issuer: issuer.url,
+    subject,
+    clientId,
+    kind,
+    key: JSON.stringify([issuer.url, subject ?? '', subject === undefined ? clientId : '']),
+    scopes: parseScopes(at('scope')),
+    patient: parsePatient(at('patient')),
+    fhirUser: parseFhirUser(at('fhirUser'), publicUrl),
+    roles: parseCodes(at('roles')),
+    purposes: parseCodes(at('purposes')),
+    organization: parseText(at('organization')),
+    tokenId: parseText(claims['jti']),
+    issuedAt: typeof claims['iat'] === 'number' ? claims['iat'] : 0,
+    expiresAt: typeof claims['exp'] === 'number' ? claims['exp'] : 0,
+  }
+}

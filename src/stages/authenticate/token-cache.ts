@@ -1,0 +1,42 @@
+import { createHash } from 'node:crypto'
+import type { Principal } from '../../exchange.ts'
+
+/** A verified token: who it speaks for, and when that holds (seconds since the epoch). */
+export type Verified = {
+  readonly principal: Principal
+  readonly notBefore: number
+  readonly expiresAt: number
+}
+
+/**
+ * Verified claims (never decisions), by the SHA-256 of the whole token: a token is found only by
+ * someone who has every byte of it, signature included. Bounded; the oldest goes first.
+ */
+export class TokenCache {
+  readonly #entries = new Map<string, Verified>()
+  readonly #most: number
+
+  constructor(most: number) {
+    this.#most = most
+  }
+
+  static keyOf(token: string): string {
+    return createHash('sha256').update(token).digest('base64')
+  }
+
+  get(key: string): Verified | undefined {
+    return this.#entries.get(key)
+  }
+
+  set(key: string, verified: Verified): void {
+    if (this.#entries.size >= this.#most) {
+      const oldest = this.#entries.keys().next()
+      if (oldest.done !== true) this.#entries.delete(oldest.value)
+    }
+    this.#entries.set(key, verified)
+  }
+
+  delete(key: string): void {
+    this.#entries.delete(key)
+  }
+}
