@@ -224,6 +224,12 @@ t.test('URLs that would lose or leak something are refused', async (t) => {
   t.match(linesOf({ env: header }), [/^FHIREWALL_UPSTREAM_AUTHORIZATION: .*one line/])
 })
 
+t.test('a FHIR version that nobody could judge is refused', async (t) => {
+  t.match(linesOf({ env: { ...minimal, FHIREWALL_FHIR_VERSION: 'STU3' } }), [
+    'FHIREWALL_FHIR_VERSION: fhir.version: is not supported',
+  ])
+})
+
 t.test('two ways to give one setting are one too many', async (t) => {
   const file = write('again', 'https://b.example')
   t.match(linesOf({ env: { ...minimal, FHIREWALL_ISSUER_FILE: file } }), [
