@@ -68,7 +68,8 @@ export type AuditedAccess = {
   readonly details: readonly (readonly [name: string, value: string])[]
 }
 
-type Coding = readonly [system: string, code: string, display: string]
+/** JSON text of a Coding. */
+type Coding = string
 type Action = 'C' | 'R' | 'U' | 'D' | 'E'
 type Shape = {
   /** Stem of the BALP profile, if there is one for this interaction. */
@@ -78,15 +79,34 @@ type Shape = {
   readonly server: Coding
 }
 
+function concept(of: Coding): string {
+  return `{"coding":[${of}]}`
+}
+
+function coding(system: string, code: string, display: string): Coding {
+  return `{"system":"${system}","code":"${code}","display":"${display}"}`
+}
+
 const DCM = 'http://dicom.nema.org/resources/ontology/DCM'
-const SOURCE: Coding = [DCM, '110153', 'Source Role ID']
-const DESTINATION: Coding = [DCM, '110152', 'Destination Role ID']
-const APPLICATION: Coding = [DCM, '110150', 'Application']
-const CUSTODIAN: Coding = [
+const SOURCE = coding(DCM, '110153', 'Source Role ID')
+const DESTINATION = coding(DCM, '110152', 'Destination Role ID')
+const APPLICATION = coding(DCM, '110150', 'Application')
+const CUSTODIAN = coding(
   'http://terminology.hl7.org/CodeSystem/provenance-participant-type',
   'custodian',
   'Custodian',
-]
+)
+
+const PARTICIPATION = 'http://terminology.hl7.org/CodeSystem/v3-ParticipationType'
+const RECIPIENT = coding(PARTICIPATION, 'IRCP', 'information recipient')
+const AUTHOR = coding(PARTICIPATION, 'AUT', 'author (originator)')
+const OAUTH_USER = coding(`${BALP}CodeSystem/UserAgentTypes`, 'UserOauthAgent', 'User OAuth Agent')
+const PERSON = coding(ENTITY_TYPE, '1', 'Person')
+const SYSTEM_OBJECT = coding(ENTITY_TYPE, '2', 'System Object')
+const REQUEST_ID = coding(`${BALP}CodeSystem/BasicAuditEntityType`, 'XrequestId', 'X-Request-Id')
+const PATIENT_ROLE = coding(OBJECT_ROLE, '1', 'Patient')
+const DOMAIN_ROLE = coding(OBJECT_ROLE, '4', 'Domain Resource')
+const QUERY_ROLE = coding(OBJECT_ROLE, '24', 'Query')
 
 // BALP volume 3, 5.7.3: the roles follow the flow of the data, so a read has them the other way
 // round than a query, and a delete has roles of its own.
@@ -139,7 +159,7 @@ export function createAuditEventFormat(source: AuditSource): FormatAuditEvents {
   const server = `"who":{"identifier":{"value":${text(base)}}},"requestor":false,"network":{"address":${text(base)},"type":"5"}}`
   const observer =
     `"source":{"site":${text(source.site)},"observer":{"identifier":{"value":${text(source.observer)}}},` +
-    `"type":[${coding(['http://terminology.hl7.org/CodeSystem/security-source-type', '4', 'Application Server'])}]}`
+    `"type":[${coding('http://terminology.hl7.org/CodeSystem/security-source-type', '4', 'Application Server')}]}`
 
   return (access) => {
     const [shape, subtype] =
@@ -233,13 +253,12 @@ function isUser(principal: AuditedAccess['principal']): boolean {
 
 /** A write names its author, and the OAuth profile wants the recipient of information besides. */
 function userTypes(principal: NonNullable<AuditedAccess['principal']>, shape: Shape): string {
-  const system = 'http://terminology.hl7.org/CodeSystem/v3-ParticipationType'
-  const types = [coding([system, 'IRCP', 'information recipient'])]
+  const types = [RECIPIENT]
   if (shape.action !== 'R' && shape.action !== 'E') {
-    types.unshift(coding([system, 'AUT', 'author (originator)']))
+    types.unshift(AUTHOR)
   }
   if (principal.clientId === undefined || principal.tokenId === undefined) {
-    types.push(coding([`${BALP}CodeSystem/UserAgentTypes`, 'UserOauthAgent', 'User OAuth Agent']))
+    types.push(OAUTH_USER)
   }
   return types.join(',')
 }
@@ -268,21 +287,21 @@ function dataEntity(
   shape: Shape,
   base: string,
 ): { json: string; complete: boolean } {
-  const object = `{"type":${coding([ENTITY_TYPE, '2', 'System Object'])},"role":`
+  const object = `{"type":${SYSTEM_OBJECT},"role":`
   if (shape.action === 'E') {
     const query = Buffer.from(rawRequest(access, base)).toString('base64')
     // Profile Query: no `what`, no `lifecycle`, no `detail`.
-    const json = `${object}${coding([OBJECT_ROLE, '24', 'Query'])},"query":"${query}"}`
+    const json = `${object}${QUERY_ROLE},"query":"${query}"}`
     return { json, complete: true }
   }
   const reference = access.resource ?? referenceOf(access.interaction)
   if (reference === undefined) {
     // A create that failed, a conditional write that met nothing: the request is what is known.
     const query = Buffer.from(rawRequest(access, base)).toString('base64')
-    const json = `${object}${coding([OBJECT_ROLE, '24', 'Query'])},"query":"${query}"}`
+    const json = `${object}${QUERY_ROLE},"query":"${query}"}`
     return { json, complete: false }
   }
-  const json = `${object}${coding([OBJECT_ROLE, '4', 'Domain Resource'])},"what":{"reference":${text(reference)}}}`
+  const json = `${object}${DOMAIN_ROLE},"what":{"reference":${text(reference)}}}`
   return { json, complete: true }
 }
 
@@ -294,8 +313,7 @@ function referenceOf(interaction: Interaction | undefined): string | undefined {
 
 function patientEntity(id: string): string {
   return (
-    `{"what":{"reference":${text(`Patient/${id}`)}},"type":${coding([ENTITY_TYPE, '1', 'Person'])},` +
-    `"role":${coding([OBJECT_ROLE, '1', 'Patient'])}}`
+    `{"what":{"reference":${text(`Patient/${id}`)}},"type":${PERSON},` + `"role":${PATIENT_ROLE}}`
   )
 }
 
@@ -310,7 +328,7 @@ function transactionEntity(access: AuditedAccess, omitted: number): string {
   )
   return (
     `{"what":{"identifier":{"value":${text(access.requestId)}}},` +
-    `"type":${coding([`${BALP}CodeSystem/BasicAuditEntityType`, 'XrequestId', 'X-Request-Id'])}` +
+    `"type":${REQUEST_ID}` +
     `${written.length === 0 ? '' : `,"detail":[${written.join(',')}]`}}`
   )
 }
@@ -388,15 +406,10 @@ function escaped(value: string): string {
   return encodeURIComponent(value.toWellFormed())
 }
 
-function concept(of: Coding): string {
-  return `{"coding":[${coding(of)}]}`
-}
-
-function coding([system, code, display]: Coding): string {
-  return `{"system":"${system}","code":"${code}","display":"${display}"}`
-}
+/** What RFC 8259 §7 wants escaped, and surrogates, which may be lone. */
+const UNPLAIN = /["\\\u0000-\u001f\ud800-\udfff]/
 
 /** A JSON string, escaped; lone surrogates become U+FFFD, so that its bytes are its text. */
 function text(value: string): string {
-  return JSON.stringify(value.isWellFormed() ? value : value.toWellFormed())
+  return UNPLAIN.test(value) ? JSON.stringify(value.toWellFormed()) : `"${value}"`
 }
