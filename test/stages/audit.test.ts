@@ -202,7 +202,6 @@ const principal: Principal = {
   tokenId: 'token-1',
   issuedAt: 0,
   expiresAt: 0,
-  issuedAt: 0,
 }
 const arrivalOf = (fields: Partial<Arrival> = {}): Arrival => ({
   method: 'GET',
