@@ -39,7 +39,8 @@ type Waiting = {
  * Opening an existing file continues its chain. A last line without its end, left by a crash, is
  * moved to `<file>.torn-<sequence>`, and a record in the chain says so.
  *
- * @throws when another live process writes the file, or its last line is not one of this chain
+ * @throws when another live process writes the file, when its last line is not one of this chain, or
+ *   when lines that had reached the disk are missing at its end
  */
 export async function createFileAuditSink(
   file: string,
@@ -54,6 +55,7 @@ export async function createFileAuditSink(
     // Records are as sensitive as the data (AUD-8), whoever made the file.
     await handle.chmod(0o600)
     const found = await findEnd(file, handle)
+    await checkHead(file, found.head)
     const sink = new FileAuditSink(
       file,
       handle,
@@ -223,6 +225,21 @@ async function writeHead(file: string, head: Head): Promise<void> {
   const aside = `${file}.head.new`
   await writeFile(aside, `${JSON.stringify(head)}\n`, { mode: 0o600 })
   await rename(aside, `${file}.head`)
+}
+
+/** To go on from a shortened file would write a new head, and hide that lines are missing. */
+async function checkHead(file: string, found: Head): Promise<void> {
+  const known = await readHead(file)
+  if (known === undefined) return
+  const isWhole =
+    known !== 'unreadable' &&
+    known.sequence <= found.sequence &&
+    (known.sequence < found.sequence || known.digest === found.digest)
+  if (isWhole) return
+  throw new Error(
+    `${file}: its end is not the one that ${file}.head was written for; ` +
+      'see what happened to it, then move both files away together',
+  )
 }
 
 type Torn = { readonly bytes: number; readonly digest: string; readonly file: string }

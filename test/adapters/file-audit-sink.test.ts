@@ -103,6 +103,21 @@ t.test('a last line that is no record is not built upon', async (t) => {
   await t.rejects(stat(`${file}.lock`), { code: 'ENOENT' })
 })
 
+t.test('a shortened file is not built upon: that would hide what is missing (AUD-9)', async (t) => {
+  const file = `${t.testdir({})}/audit.jsonl`
+  await (await written(file, 3)).close()
+  const good = await readFile(file, 'utf8')
+  const cut = good.slice(0, good.lastIndexOf('\n', good.length - 2) + 1)
+  for (const bad of [cut, '', good.replace('é 2', 'é 3')]) {
+    await writeFile(file, bad)
+    await t.rejects(createFileAuditSink(file), /move both files away/)
+    t.equal(await readFile(file, 'utf8'), bad, 'left as it is')
+  }
+  await writeFile(file, good)
+  await (await written(file, 1)).close()
+  t.strictSame(await verifyAuditFile(file), { records: 4 })
+})
+
 t.test('one writer: a second is refused, a dead one is taken over', async (t) => {
   const file = `${t.testdir({})}/audit.jsonl`
   const sink = await written(file, 1)
