@@ -98,7 +98,7 @@ function buildResources(
     const interaction = TYPE_LEVEL.filter((code) => offered.has(code) && allowed.has(code))
     if (interaction.length === 0) continue
     const known = definitions.searchParameters(type)
-    const searches = list(resource['searchParam']).flatMap(({ name }) => {
+    const searches = list(resource['searchParam']).flatMap(({ name }): readonly Properties[] => {
       if (name === '_id') return [{ name, type: 'token' }]
       if (name === '_lastUpdated') return [{ name, type: 'date' }]
       const defined = typeof name === 'string' ? known.get(name) : undefined

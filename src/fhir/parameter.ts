@@ -123,7 +123,6 @@ const MODIFIERS: Readonly<Record<Row['type'], readonly string[]>> = {
 }
 const DEPTH = 10
 const NAME = /^[A-Za-z_][A-Za-z0-9_.:*-]{0,255}$/
-// eslint-disable-next-line no-control-regex -- control characters are what is looked for
 const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028\u2029\ufeff]/
 const BAD_ESCAPE = /\\(?![\\,$|])/
 
