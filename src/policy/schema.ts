@@ -1,0 +1,47 @@
+import { z } from 'zod'
+
+const id = z.string().regex(/^[a-z][a-z0-9-]{0,63}$/, 'lower-case letters, digits and hyphens')
+const interactions = z.enum([
+  'read',
+  'vread',
+  'history-instance',
+  'search-type',
+  'create',
+  'update',
+  'delete',
+])
+const type = z.string().regex(/^(?:\*|[A-Z][A-Za-z]{1,63})$/, 'a resource type or "*"')
+const levels = z.enum(['patient', 'user', 'system'])
+
+/** One rule: whom and what it is about, and what a permit demands. */
+export const ruleSchema = z.strictObject({
+  id,
+  effect: z.enum(['permit', 'deny']),
+  when: z.string().min(1).max(2000).optional().describe('CEL condition; absent = always'),
+  interactions: z.array(interactions).min(1),
+  types: z.array(type).min(1),
+  except: z.array(type).default([]).describe('types that "*" does not mean here'),
+  levels: z.array(levels).min(1),
+  obligations: z
+    .strictObject({
+      compartment: z.literal('patient').optional(),
+      clearance: z
+        .strictObject({
+          confidentiality: z.enum(['U', 'L', 'M', 'N', 'R', 'V']).default('N'),
+          sensitivities: z.array(z.string().min(1)).default([]),
+        })
+        .prefault({}),
+      masking: z.enum(['baseline', 'de-identified']).default('baseline'),
+    })
+    .prefault({}),
+})
+
+/** One policy file. */
+export const policySchema = z.strictObject({
+  policy: id,
+  description: z.string().min(1),
+  rules: z.array(ruleSchema).min(1),
+})
+
+export type Rule = z.output<typeof ruleSchema>
+export type Policy = z.output<typeof policySchema>
