@@ -69,7 +69,8 @@ function combine(rules: readonly CompiledRule[], facts: ConditionFacts): Decisio
     if (ORDER.indexOf(clearance.confidentiality) < ORDER.indexOf(confidentiality)) {
       confidentiality = clearance.confidentiality
     }
-    sensitivities = sensitivities.intersection(new Set(clearance.sensitivities))
+    const next = new Set(clearance.sensitivities)
+    sensitivities = new Set([...sensitivities].filter((code) => next.has(code)))
   }
   return {
     permitted: true,
