@@ -6,6 +6,7 @@ const interactions = z.enum([
   'vread',
   'history-instance',
   'search-type',
+  'search-compartment',
   'create',
   'update',
   'delete',

@@ -24,7 +24,7 @@ const ASKED: Readonly<Partial<Record<InteractionCode, Asked>>> = {
   vread: { letter: 'r', word: 'vread' },
   'history-instance': { letter: 'r', word: 'history-instance' },
   'search-type': { letter: 's', word: 'search-type' },
-  'search-compartment': { letter: 's', word: 'search-type' },
+  'search-compartment': { letter: 's', word: 'search-compartment' },
   create: { letter: 'c', word: 'create' },
   update: { letter: 'u', word: 'update' },
   delete: { letter: 'd', word: 'delete' },

@@ -71,7 +71,12 @@ export function decide(
   if (limit !== undefined && held.some(({ patient }) => patient !== limit)) {
     throw new Refusal('policy-denied', { detail: 'two patients at once' })
   }
-  const mayReadBack = readable.some(({ patient }) => patient === undefined || patient === limit)
+  // An echo must not show more than a read would.
+  const masksReads = readable.some(({ masking }) => masking === 'de-identified')
+  const masksWrites = held.some(({ masking }) => masking === 'de-identified')
+  const mayReadBack =
+    (masksWrites || !masksReads) &&
+    readable.some(({ patient }) => patient === undefined || patient === limit)
   const letters = new Set<SmartLetter>(mayReadBack ? [asked.letter, 'r'] : [asked.letter])
   const grant: Grant = limit === undefined ? { letters } : { letters, patient: limit }
   const [first, ...others] = held
