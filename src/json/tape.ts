@@ -1,0 +1,64 @@
+import { FLAG, KIND, WIDTH } from './scan.ts'
+import type { Tape } from './scan.ts'
+
+/** Reading a tape: entries are numbers; -1 is "not there". */
+
+export const kindOf = (tape: Tape, entry: number): number => tape.data[entry * WIDTH] ?? 0
+export const startOf = (tape: Tape, entry: number): number => tape.data[entry * WIDTH + 1] ?? 0
+export const endOf = (tape: Tape, entry: number): number => tape.data[entry * WIDTH + 2] ?? 0
+/** The entry after this value and all that is in it. */
+export const after = (tape: Tape, entry: number): number => tape.data[entry * WIDTH + 3] ?? 0
+/** The number of the nearest member name around the value, or -1. */
+export const nameOf = (tape: Tape, entry: number): number => tape.data[entry * WIDTH + 4] ?? -1
+/** Strings: FLAG bits. Objects: bit n is set when the member of name n < 32 is there. */
+export const flagsOf = (tape: Tape, entry: number): number => tape.data[entry * WIDTH + 5] ?? 0
+
+/** The value of a member of an object, or -1. */
+export function member(tape: Tape, object: number, name: number): number {
+  if (object < 0 || kindOf(tape, object) !== KIND.object) return -1
+  const end = after(tape, object)
+  for (let key = object + 1; key < end; key = after(tape, key + 1)) {
+    if (nameOf(tape, key) === name) return key + 1
+  }
+  return -1
+}
+
+/** The elements of an array; the value itself when it is none; nothing for -1. */
+export function* elements(tape: Tape, value: number): Generator<number> {
+  if (value < 0) return
+  if (kindOf(tape, value) !== KIND.array) {
+    yield value
+    return
+  }
+  const end = after(tape, value)
+  for (let entry = value + 1; entry < end; entry = after(tape, entry)) yield entry
+}
+
+/** The decoded text of a string or key; undefined for any other value. */
+export function textOf(tape: Tape, entry: number): string | undefined {
+  if (entry < 0) return undefined
+  const kind = kindOf(tape, entry)
+  if (kind !== KIND.string && kind !== KIND.key) return undefined
+  const [start, end, flags] = [startOf(tape, entry), endOf(tape, entry), flagsOf(tape, entry)]
+  if ((flags & FLAG.escaped) !== 0) {
+    return JSON.parse(tape.bytes.toString('utf8', start, end)) as string
+  }
+  return tape.bytes.toString((flags & FLAG.wide) === 0 ? 'latin1' : 'utf8', start + 1, end - 1)
+}
+
+/** All values at a path of names, arrays passed through. */
+export function* valuesAt(
+  tape: Tape,
+  object: number,
+  path: readonly number[],
+  from = 0,
+): Generator<number> {
+  const name = path[from]
+  if (name === undefined) {
+    yield object
+    return
+  }
+  for (const value of elements(tape, member(tape, object, name))) {
+    yield* valuesAt(tape, value, path, from + 1)
+  }
+}

@@ -1,0 +1,96 @@
+import { parseReference } from '../../fhir/reference.ts'
+import { KIND } from '../../json/scan.ts'
+import type { Tape } from '../../json/scan.ts'
+import { elements, kindOf, member, textOf, valuesAt } from '../../json/tape.ts'
+import type { Confidentiality, Inspection, Terms } from '../../permit.ts'
+import {
+  ACT_CODE_SYSTEMS,
+  CONFIDENTIALITIES,
+  CONFIDENTIALITY_SYSTEMS,
+  HANDLING,
+} from './vocabulary.ts'
+import type { Vocabulary } from './vocabulary.ts'
+
+/** Whether one resource may be seen; what would have to be masked is found elsewhere. */
+export type Verdict = Omit<Inspection, 'masked' | 'marked'>
+
+/** Contents that nobody judges yet: never released whatever a grant says. */
+const UNJUDGED = new Set(['Bundle', 'Parameters', 'Binary', 'OperationOutcome'])
+
+/** Judges the resource at `object` of the tape against the terms. Whatever is in doubt is withheld. */
+export function judge(
+  tape: Tape,
+  object: number,
+  terms: Terms,
+  words: Vocabulary,
+  bases: readonly string[],
+): Verdict {
+  const { at } = words
+  const type = textOf(tape, member(tape, object, at.resourceType)) ?? ''
+  const id = textOf(tape, member(tape, object, at.id))
+  const meta = member(tape, object, at.meta)
+  const versionId = textOf(tape, member(tape, meta, at.versionId))
+  const labels = readLabels(tape, object, words)
+  const patients =
+    type === 'Patient' ? (id === undefined ? [] : [id]) : subjects(tape, object, type, words, bases)
+  const verdict = { type, id, versionId, confidentiality: labels.confidentiality, patients }
+
+  const grant =
+    kindOf(tape, object) === KIND.object && !UNJUDGED.has(type) ? terms.grantFor(type) : undefined
+  if (grant === undefined) return { ...verdict, withheld: 'type' }
+  if (grant.patient !== undefined && !patients.includes(grant.patient)) {
+    return { ...verdict, withheld: 'compartment' }
+  }
+  const { confidentiality, sensitivities } = terms.clearance
+  const isAbove =
+    CONFIDENTIALITIES.indexOf(labels.confidentiality) > CONFIDENTIALITIES.indexOf(confidentiality)
+  if (isAbove || labels.sensitivities.some((code) => !sensitivities.has(code))) {
+    return { ...verdict, withheld: 'label' }
+  }
+  return { ...verdict, withheld: undefined }
+}
+
+/** Bare ids of the patients named where the type names its primary subject (exact, row 6). */
+function subjects(
+  tape: Tape,
+  object: number,
+  type: string,
+  { at, patientPaths }: Vocabulary,
+  bases: readonly string[],
+): string[] {
+  const found: string[] = []
+  for (const path of patientPaths(type)) {
+    for (const reference of valuesAt(tape, object, path)) {
+      const text = textOf(tape, member(tape, reference, at.reference))
+      const local = text === undefined ? undefined : parseReference(text, bases)
+      if (local?.type === 'Patient' && !found.includes(local.id)) found.push(local.id)
+    }
+  }
+  return found
+}
+
+/** LABEL-1: highest confidentiality, N when there is none; contained resources count too. */
+function readLabels(
+  tape: Tape,
+  object: number,
+  words: Vocabulary,
+): { confidentiality: Confidentiality; sensitivities: string[] } {
+  const { at } = words
+  let highest = -1
+  const sensitivities: string[] = []
+  const read = (resource: number): void => {
+    const security = member(tape, member(tape, resource, at.meta), at.security)
+    for (const coding of elements(tape, security)) {
+      const system = textOf(tape, member(tape, coding, at.system)) ?? ''
+      const code = textOf(tape, member(tape, coding, at.code)) ?? ''
+      if (CONFIDENTIALITY_SYSTEMS.has(system)) {
+        // A code nobody knows cannot be known to be harmless.
+        const rank = CONFIDENTIALITIES.indexOf(code as Confidentiality)
+        highest = Math.max(highest, rank === -1 ? CONFIDENTIALITIES.length - 1 : rank)
+      } else if (ACT_CODE_SYSTEMS.has(system) && !HANDLING.test(code)) sensitivities.push(code)
+    }
+  }
+  read(object)
+  for (const contained of elements(tape, member(tape, object, at.contained))) read(contained)
+  return { confidentiality: CONFIDENTIALITIES[highest] ?? 'N', sensitivities }
+}

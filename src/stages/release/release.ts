@@ -1,0 +1,151 @@
+import type { Config } from '../../config/schema.ts'
+import type { Answer, FitAnswer, Tally } from '../../exchange.ts'
+import type { Definitions } from '../../fhir/definitions.ts'
+import { parseReference } from '../../fhir/reference.ts'
+import { splice } from '../../json/edit.ts'
+import { JsonError, scan } from '../../json/scan.ts'
+import type { Tape } from '../../json/scan.ts'
+import { member, textOf } from '../../json/tape.ts'
+import { Permit } from '../../permit.ts'
+import type { Inspect } from '../../permit.ts'
+import { Refusal } from '../../refusal.ts'
+import { releaseBundle, unreadable } from './bundle.ts'
+import { judge } from './judge.ts'
+import { isMarked, planMasking } from './mask.ts'
+import { bytesOf, releaseResource } from './resource.ts'
+import type { Context } from './resource.ts'
+import { releaseStream } from './stream.ts'
+import { buildVocabulary } from './vocabulary.ts'
+
+export type Released = { readonly answer: Answer; readonly tally: Tally }
+
+export type Release = {
+  /** Lets out of an answer only what the permit's terms allow; Refusal when nothing of it may. */
+  readonly release: (permit: Permit, fit: FitAnswer) => Promise<Released>
+  /** Judges one resource without releasing it: payloads and current states of writes. */
+  readonly inspect: Inspect
+}
+
+/** Compiles the names and paths once. */
+export function createRelease(config: Config, definitions: Definitions): Release {
+  const context: Context = {
+    words: buildVocabulary(definitions),
+    upstreamUrl: config.upstream.url.replace(/\/$/, ''),
+    publicUrl: config.public.url.replace(/\/$/, ''),
+    maximumDepth: config.limits.jsonDepth,
+  }
+  const { words } = context
+  const bases = [context.upstreamUrl, context.publicUrl]
+
+  async function release(permit: Permit, fit: FitAnswer): Promise<Released> {
+    if (!Permit.isGenuine(permit)) throw new Error('release needs a permit that was issued')
+    const tally = newTally()
+    const headers = headersOf(fit)
+    const { code, method } = permit.requested
+    const isWrite = code === 'create' || code === 'update' || code === 'delete'
+    if (isWrite) tally.resource = writtenResource(permit, fit)
+    if (fit.body === undefined || (isWrite && !permit.terms.mayReadBack) || code === 'delete') {
+      discard(fit.body)
+      return { answer: { status: fit.status, headers, body: undefined }, tally }
+    }
+    headers['content-type'] = 'application/fhir+json; charset=utf-8'
+    const whole = (bytes: Buffer): Buffer => releaseWhole(bytes, permit, tally)
+    const body = Buffer.isBuffer(fit.body)
+      ? whole(fit.body)
+      : releaseStream(fit.body, permit, context, tally, whole)
+    if (method !== 'HEAD') return { answer: { status: fit.status, headers, body }, tally }
+    // HEAD answers what GET would, without the body: it is judged to the end all the same.
+    if (!Buffer.isBuffer(body)) for await (const _ of body);
+    return { answer: { status: fit.status, headers, body: undefined }, tally }
+  }
+
+  function releaseWhole(bytes: Buffer, permit: Permit, tally: Tally): Buffer {
+    const tape = read(bytes)
+    const { code } = permit.interaction
+    const isBundle = code === 'search-type' || code === 'history-instance'
+    const type = textOf(tape, member(tape, 0, words.at.resourceType))
+    if (isBundle) {
+      if (type !== 'Bundle') throw unreadable('no Bundle where one belongs')
+      return splice(bytes, releaseBundle(tape, permit, context, tally))
+    }
+    const isWrite = code === 'create' || code === 'update'
+    // An OperationOutcome about a write is upstream's own words: not passed on, not an error.
+    if (isWrite && type === 'OperationOutcome') return Buffer.alloc(0)
+    const released = releaseResource(tape, 0, permit.terms, context, tally)
+    const { verdict, edits } = released ?? {}
+    const isOther = permit.interaction.id !== undefined && verdict?.id !== permit.interaction.id
+    if (verdict === undefined || edits === undefined || isOther) {
+      if (isWrite) return Buffer.alloc(0)
+      throw new Refusal('not-found', { detail: 'withheld' })
+    }
+    tally.resource ??= `${verdict.type}/${verdict.id ?? ''}`
+    return bytesOf(tape, 0, edits)
+  }
+
+  function read(bytes: Buffer): Tape {
+    try {
+      return scan(bytes, words.names, context.maximumDepth)
+    } catch (error) {
+      if (error instanceof JsonError) throw unreadable('a body that is not strict JSON', error)
+      throw error
+    }
+  }
+
+  /** `Type/id` or `Type/id/_history/v` of what a write made, for audit. */
+  function writtenResource(permit: Permit, fit: FitAnswer): string | undefined {
+    const { type, id } = permit.interaction
+    const location = fit.headers['location'] ?? fit.headers['content-location']
+    const made = location === undefined ? undefined : parseReference(location, bases)
+    if (made !== undefined && made.type === type) {
+      return `${made.type}/${made.id}${made.versionId === undefined ? '' : `/_history/${made.versionId}`}`
+    }
+    return type === undefined || id === undefined ? undefined : `${type}/${id}`
+  }
+
+  function headersOf(fit: FitAnswer): Record<string, string> {
+    const headers: Record<string, string> = {}
+    for (const name of ['etag', 'last-modified']) {
+      const value = fit.headers[name]
+      if (value !== undefined) headers[name] = value
+    }
+    for (const name of ['location', 'content-location']) {
+      const local =
+        fit.headers[name] === undefined ? undefined : parseReference(fit.headers[name], bases)
+      if (local === undefined) continue
+      const version = local.versionId === undefined ? '' : `/_history/${local.versionId}`
+      headers[name] = `${context.publicUrl}/${local.type}/${local.id}${version}`
+    }
+    return headers
+  }
+
+  const inspect: Inspect = (terms, resource) => {
+    let tape: Tape
+    try {
+      tape = scan(resource, words.names, context.maximumDepth)
+    } catch (error) {
+      throw new Refusal('body-malformed', { cause: error })
+    }
+    const verdict = judge(tape, 0, terms, words, bases)
+    const { counts } = planMasking(tape, 0, verdict.type, terms.masking, words)
+    let masked = 0
+    for (const count of counts.values()) masked += count
+    return { ...verdict, masked, marked: isMarked(tape, 0, words) }
+  }
+
+  return { release, inspect }
+}
+
+function newTally(): Tally {
+  return {
+    inspected: 0,
+    released: 0,
+    withheld: 0,
+    masked: new Map(),
+    patients: new Set(),
+    resource: undefined,
+  }
+}
+
+function discard(body: FitAnswer['body']): void {
+  if (body !== undefined && !Buffer.isBuffer(body)) void body[Symbol.asyncIterator]().return?.()
+}

@@ -1,0 +1,150 @@
+import { setImmediate } from 'node:timers/promises'
+import type { Tally } from '../../exchange.ts'
+import { splice } from '../../json/edit.ts'
+import { EntrySplitter } from '../../json/entries.ts'
+import type { Piece } from '../../json/entries.ts'
+import { scan } from '../../json/scan.ts'
+import { nameOf, textOf } from '../../json/tape.ts'
+import type { Permit } from '../../permit.ts'
+import { releaseEntry, selfLinks, unreadable } from './bundle.ts'
+import type { Context } from './resource.ts'
+
+/** One resource in a large Bundle, or a large single resource, at most. */
+const LARGEST_RESOURCE = 33_554_432
+/** Output is gathered to about this size: a chunk per resource would cost more than judging it. */
+const CHUNK = 65_536
+
+/**
+ * A body too large to hold: a Bundle leaves entry by entry, judged before it leaves; anything else
+ * is gathered and comes back as `whole`. Throws when a piece cannot be read: what was released
+ * before stays released, the rest never leaves, and the connection is cut.
+ */
+export async function* releaseStream(
+  body: AsyncIterable<Buffer>,
+  permit: Permit,
+  context: Context,
+  tally: Tally,
+  whole: (bytes: Buffer) => Buffer,
+): AsyncGenerator<Buffer> {
+  const splitter = new EntrySplitter('entry', LARGEST_RESOURCE)
+  const bundle = new BundleWriter(permit, context, tally)
+  let raw: Buffer[] = []
+  let rawLength = 0
+  for await (const chunk of body) {
+    let pieces: Piece[]
+    try {
+      pieces = splitter.push(chunk)
+      for (const piece of pieces) bundle.take(piece)
+    } catch (error) {
+      throw unreadable('a streamed answer that cannot be judged', error)
+    }
+    if (splitter.met) raw = []
+    else {
+      raw.push(chunk)
+      rawLength += chunk.length
+      if (rawLength > LARGEST_RESOURCE) throw unreadable('a resource too large to judge')
+      continue
+    }
+    const ready = bundle.ready(CHUNK)
+    if (ready !== undefined) {
+      yield ready
+      // Others have their turn between two chunks, however fast upstream sends.
+      await setImmediate()
+    }
+  }
+  try {
+    splitter.end()
+  } catch (error) {
+    throw unreadable('a truncated answer', error)
+  }
+  if (!splitter.met) {
+    yield whole(Buffer.concat(raw))
+    return
+  }
+  yield bundle.finish()
+}
+
+/** Writes a Bundle again from its pieces: known members, our own link, the entries that may leave. */
+class BundleWriter {
+  readonly #permit: Permit
+  readonly #context: Context
+  readonly #tally: Tally
+  readonly #members = new Map<number, Buffer>()
+  readonly #tail: Buffer[] = []
+  #out: Buffer[] = []
+  #length = 0
+  #begun = false
+  #entries = 0
+
+  constructor(permit: Permit, context: Context, tally: Tally) {
+    this.#permit = permit
+    this.#context = context
+    this.#tally = tally
+  }
+
+  take(piece: Piece): void {
+    const { words, maximumDepth } = this.#context
+    const { at, names } = words
+    if (piece.kind === 'member') {
+      const bytes = Buffer.concat([Buffer.from('{'), piece.bytes, Buffer.from('}')])
+      const tape = scan(bytes, names, maximumDepth)
+      const name = nameOf(tape, 1)
+      if (this.#members.has(name) && name >= 0) throw unreadable('a member is there twice')
+      if (name === at.resourceType && textOf(tape, 2) !== 'Bundle') throw unreadable('no Bundle')
+      this.#members.set(name, piece.bytes)
+      // After the entries only what is kept matters, and it goes behind the array.
+      if (this.#begun && this.#head().includes(name)) this.#tail.push(piece.bytes)
+      return
+    }
+    const tape = scan(piece.bytes, names, maximumDepth)
+    const edits = releaseEntry(tape, 0, this.#permit, this.#context, this.#tally)
+    if (!this.#begun) this.#begin()
+    if (edits === undefined) return
+    const bytes = splice(piece.bytes, edits)
+    if (this.#entries++ > 0) this.#push(Buffer.from(','), bytes)
+    else this.#push(bytes)
+  }
+
+  #head(): number[] {
+    const { at } = this.#context.words
+    return [at.resourceType, at.id, at.meta, at.type, at.timestamp]
+  }
+
+  #begin(): void {
+    const { at } = this.#context.words
+    // A Bundle that says so only after its entries is none that we can stream.
+    const type = this.#members.get(at.resourceType)
+    if (type === undefined) throw unreadable('entries before resourceType')
+    this.#begun = true
+    const head = this.#head()
+      .map((name) => this.#members.get(name))
+      .filter((bytes) => bytes !== undefined)
+    this.#push(Buffer.from('{'))
+    for (const member of head) this.#push(member, Buffer.from(','))
+    this.#push(Buffer.from(`"link":${selfLinks(this.#permit, this.#context)},"entry":[`))
+  }
+
+  #push(...pieces: Buffer[]): void {
+    for (const piece of pieces) {
+      this.#out.push(piece)
+      this.#length += piece.length
+    }
+  }
+
+  /** What has gathered, once it is worth a chunk. */
+  ready(least: number): Buffer | undefined {
+    if (this.#length < least) return undefined
+    const chunk = Buffer.concat(this.#out, this.#length)
+    this.#out = []
+    this.#length = 0
+    return chunk
+  }
+
+  finish(): Buffer {
+    if (!this.#begun) this.#begin()
+    this.#push(Buffer.from(']'))
+    for (const member of this.#tail) this.#push(Buffer.from(','), member)
+    this.#push(Buffer.from('}'))
+    return this.ready(0) ?? Buffer.alloc(0)
+  }
+}
