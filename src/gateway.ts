@@ -175,7 +175,8 @@ export function createGateway(parts: GatewayParts): Gateway {
     const refusal = toRefusal(error)
     if (!exchange.arrival.signal.aborted) {
       exchange.record('reason', refusal.reason)
-      const detail = refusal.detail ?? (refusal.cause instanceof Error ? refusal.cause.message : '')
+      // Never the message of a cause: a SyntaxError quotes what it could not read.
+      const detail = refusal.detail ?? (refusal.cause instanceof Error ? refusal.cause.name : '')
       exchange.record('detail', detail)
     }
     return stages.renderRefusal(refusal, exchange.id)

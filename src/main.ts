@@ -1,5 +1,4 @@
 import { isAbsolute, resolve } from 'node:path'
-import Fastify from 'fastify'
 import { createFileAuditSink } from './adapters/file-audit-sink.ts'
 import { createIssuerKeys } from './adapters/issuer-keys.ts'
 import { createExchangeLog, createLogger } from './adapters/logger.ts'
@@ -18,9 +17,7 @@ import { createGateway } from './gateway.ts'
 import { readBody } from './http/content.ts'
 import { loadPolicies } from './policy/load.ts'
 import type { Clock, Log } from './ports.ts'
-import { registerHealth } from './routes/health.ts'
-import { registerMetrics } from './routes/metrics.ts'
-import { createServerFor, drain } from './server.ts'
+import { createAdminServer, createServerFor, drain } from './server.ts'
 import { createAudit } from './stages/audit/audit.ts'
 import { createAuthenticate } from './stages/authenticate/authenticate.ts'
 import { createAuthorize } from './stages/authorize/authorize.ts'
@@ -67,6 +64,11 @@ export async function start(config: Config, options: StartOptions = {}): Promise
   const definitions = loadDefinitions(config.fhir.version ?? 'R4')
   const sink = await createFileAuditSink(
     isAbsolute(config.audit.file) ? config.audit.file : resolve(config.audit.file),
+    {
+      warn: (fields: object, message: string) => {
+        log.warn(fields, message)
+      },
+    },
   )
   const pool = createUpstreamPool(config)
   const keys = createIssuerKeys(config, log)
@@ -113,16 +115,15 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     },
   })
 
-  const admin = Fastify({ logger: false })
-  registerHealth(admin, {
+  const admin = createAdminServer({
     checks: {
       audit: () => audit.isReady(),
       issuers: () => keys.isReady(),
       upstream: () => upstream.statement() !== undefined,
       serving: () => !stopping,
     },
+    registry: prometheus.registry,
   })
-  registerMetrics(admin, prometheus.registry)
 
   await Promise.all([keys.start(), upstream.start()])
   try {

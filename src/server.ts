@@ -1,4 +1,4 @@
-import { createServer } from 'node:http'
+import { createServer, STATUS_CODES } from 'node:http'
 import type { IncomingMessage, Server } from 'node:http'
 import type { Socket } from 'node:net'
 import { BlockList, isIP } from 'node:net'
@@ -12,6 +12,8 @@ import type { Answer, Arrival } from './exchange.ts'
 import type { Gateway } from './gateway.ts'
 import type { IssuerKeys } from './ports.ts'
 import { Refusal } from './refusal.ts'
+import { registerHealth } from './routes/health.ts'
+import { registerMetrics } from './routes/metrics.ts'
 import { registerWellKnown } from './routes/well-known.ts'
 
 /** What the FHIR listener is built from; the gateway is made once Fastify can limit. */
@@ -54,10 +56,21 @@ export async function createServerFor(
         },
         handler,
       )
-      server.on('clientError', (error: Error & { code?: string }, socket: Socket) => {
-        void answerBrokenHttp(spine(), error, socket)
+      server.on('connect', (request: IncomingMessage, socket: Socket) => {
+        const tunnel = { ...bareArrival(socket), method: request.method ?? '' }
+        const refusal = new Refusal('method-not-allowed', {
+          headers: { allow: 'GET, HEAD, POST, PUT, DELETE' },
+        })
+        void spine()
+          .refuse(tunnel, refusal)
+          .then((answer) => {
+            endWith(socket, answer)
+          })
       })
       return server
+    },
+    clientErrorHandler: (error, socket) => {
+      void answerBrokenHttp(spine(), error, socket)
     },
     // The router decodes for routing while req.url stays encoded (CVE-2026-16117). It never sees a
     // FHIR target: every one goes to a single route, and our own parser is the only authority.
@@ -198,24 +211,31 @@ async function answerBrokenHttp(
         : 'header-malformed'
   const refusal = new Refusal(reason, { detail: error.code ?? 'broken HTTP' })
   const answer = await gateway.refuse(bareArrival(socket), refusal)
+  endWith(socket, answer)
+}
+
+/** Writes an answer by hand on a socket that has no response object, and closes it. */
+function endWith(socket: Socket, answer: Answer): void {
   if (!socket.writable) return
   const body = Buffer.isBuffer(answer.body) ? answer.body : Buffer.alloc(0)
   const headers = { ...answer.headers, connection: 'close', 'content-length': String(body.length) }
-  const head = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`)
-  socket.end(
-    Buffer.concat([
-      Buffer.from(
-        `HTTP/1.1 ${answer.status} ${STATUS_TEXT[answer.status] ?? 'Refused'}\r\n${head.join('')}\r\n`,
-      ),
-      body,
-    ]),
-  )
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`)
+  const start = `HTTP/1.1 ${answer.status} ${STATUS_CODES[answer.status] ?? ''}\r\n`
+  socket.end(Buffer.concat([Buffer.from(`${start}${lines.join('')}\r\n`), body]))
 }
 
-const STATUS_TEXT: Readonly<Record<number, string>> = {
-  400: 'Bad Request',
-  408: 'Request Timeout',
-  431: 'Request Header Fields Too Large',
+/** What the admin listener shows. */
+export type AdminParts = {
+  readonly checks: Parameters<typeof registerHealth>[1]['checks']
+  readonly registry: Parameters<typeof registerMetrics>[1]
+}
+
+/** Builds the admin listener; it does not listen yet. */
+export function createAdminServer({ checks, registry }: AdminParts): FastifyInstance {
+  const admin = Fastify({ logger: false })
+  registerHealth(admin, { checks })
+  registerMetrics(admin, registry)
+  return admin
 }
 
 /**

@@ -26,7 +26,7 @@ export function registerWellKnown(
         .header('retry-after', '5')
         .send('{"error":"The authorization server is not known yet. Try again shortly."}')
     }
-    return reply.send(buildSmartConfiguration({ metadata, publicUrl: config.public.url }))
+    return reply.send(buildSmartConfiguration({ metadata }))
   })
   return [path]
 }

@@ -218,7 +218,7 @@ t.test(
         'X-HTTP-Method-Override: DELETE',
         `X-Cascade: ${CANARY}`,
         `X-Request-Partition-IDs: ${CANARY}`,
-        'Prefer: handling=lenient, respond-async',
+        'Prefer: handling=lenient',
         'If-None-Match: W/"3"',
         `X-Security-Context: ${CANARY}`,
         'Accept-Encoding: gzip',

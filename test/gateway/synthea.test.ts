@@ -38,6 +38,8 @@ t.test(`${load.length} records, read and searched by every persona`, async (t) =
     server.all('Observation').map((text) => [(JSON.parse(text) as Resource).id, text]),
   )
 
+  const known = new Set(decimals([...held.values()].join('')))
+
   const ask = async (token: string, path: string): Promise<[number, string]> => {
     const answer = await fetch(gateway.url + path, {
       headers: { authorization: `Bearer ${token}` },
@@ -94,7 +96,7 @@ t.test(`${load.length} records, read and searched by every persona`, async (t) =
       }
       t.strictSame(
         decimals(bundle)
-          .filter((digits) => !decimals([...held.values()].join('')).includes(digits))
+          .filter((digits) => !known.has(digits))
           .slice(0, 3),
         [],
         `${name}: decimals keep their digits`,
