@@ -125,7 +125,7 @@ for (const [alg, kty] of [
   ['ES256', 'EC'],
 ] as const) {
   const jwk = jwks.keys.find((key) => key.kty === kty)!
-  const pem = createPublicKey({ key: jwk as never, format: 'jwk' }).export({
+  const pem = createPublicKey({ key: jwk, format: 'jwk' }).export({
     type: 'spki',
     format: 'pem',
   })

@@ -63,7 +63,7 @@ export async function registerTransport(
     undici: dispatcher as never,
     disableRequestLogging: true,
     preHandler: (request, reply, done) => {
-      handle(request, reply, upstreamOf(request, reply)).catch(done)
+      handle(request, reply, upstreamOf(reply)).catch(done)
     },
   })
 }
@@ -80,7 +80,7 @@ function carry(answer: UpstreamAnswer): Carried {
   }
 }
 
-function upstreamOf(request: FastifyRequest, reply: FastifyReply): Upstream {
+function upstreamOf(reply: FastifyReply): Upstream {
   return async (order) =>
     new Promise((resolve, reject) => {
       // reply-from calls nobody back once the client has gone: the signal must end the wait.
@@ -110,7 +110,6 @@ function upstreamOf(request: FastifyRequest, reply: FastifyReply): Upstream {
           reject(error.cause instanceof Error ? error.cause : error)
         },
       }
-      void request
-      reply.from('/', options as never)
+      reply.from('/', options)
     })
 }

@@ -28,7 +28,6 @@ const KEYWORD = /(?:ssn|social security|soc\.? ?sec)[^\d]{0,20}$/i
 
 /** All findings, in order; separators and keyword context as §9.2 asks for. */
 export function findSecrets(original: string): Finding[] {
-  // eslint-disable-next-line no-control-regex -- the point is to find what is beyond ASCII
   const text = /^[\x00-\x7f]*$/.test(original) ? original : fold(original)
   const findings: Finding[] = []
   for (const match of text.matchAll(RUN)) {
@@ -128,7 +127,7 @@ export function starSecrets(text: string, findings: readonly Finding[]): string 
 
 /** Every digit but the last four becomes '*'; separators stay. */
 export function starred(text: string): string {
-  const units = [...text]
+  const units = Array.from(text)
   let left = units.filter((c) => /\p{Nd}/u.test(c)).length
   return units.map((c) => (/\p{Nd}/u.test(c) && left-- > 4 ? '*' : c)).join('')
 }

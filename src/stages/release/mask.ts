@@ -198,7 +198,7 @@ class Plan {
         return own.has(name) || (isPerson && name === at.text)
       })
       this.edits.push(...edits)
-      for (const _ of edits) this.#count('de-identified', 'REDACTED')
+      if (edits.length > 0) this.#count('de-identified', 'REDACTED')
       for (const name of [at.birthDate, at.deceasedDateTime]) this.#yearOnly(entry, name)
     }
   }

@@ -55,7 +55,7 @@ export function createRelease(config: Config, definitions: Definitions): Release
       : releaseStream(fit.body, permit, context, tally, whole)
     if (method !== 'HEAD') return { answer: { status: fit.status, headers, body }, tally }
     // HEAD answers what GET would, without the body: it is judged to the end all the same.
-    if (!Buffer.isBuffer(body)) for await (const _ of body);
+    if (!Buffer.isBuffer(body)) await drain(body)
     return { answer: { status: fit.status, headers, body: undefined }, tally }
   }
 
@@ -133,6 +133,11 @@ export function createRelease(config: Config, definitions: Definitions): Release
   }
 
   return { release, inspect }
+}
+
+async function drain(body: AsyncIterable<Buffer>): Promise<void> {
+  const pieces = body[Symbol.asyncIterator]()
+  while ((await pieces.next()).done !== true);
 }
 
 function newTally(): Tally {
