@@ -57,6 +57,8 @@ class Plan {
   readonly edits: Edit[] = []
   readonly counts = new Map<string, number>()
   readonly #codes = new Set<string>()
+  /** Values that are masked as a whole: nothing in them counts again. */
+  readonly #whole = new Set<number>()
   readonly #tape: Tape
   readonly #words: Vocabulary
   readonly #skipped: ReadonlySet<number>
@@ -108,7 +110,8 @@ class Plan {
 
   #scanString(entry: number): void {
     const flags = flagsOf(this.#tape, entry)
-    if (flags === 0 || this.#skipped.has(nameOf(this.#tape, entry))) return
+    if (flags === 0 || this.#whole.has(entry)) return
+    if (this.#skipped.has(nameOf(this.#tape, entry))) return
     const text = textOf(this.#tape, entry)
     if (text === undefined || text.length < 9) return
     const findings = findSecrets(text)
@@ -129,6 +132,7 @@ class Plan {
     const rule = this.#secretOf(object)
     if (rule === undefined) return
     const value = member(tape, object, at.value)
+    this.#whole.add(value)
     const text = textOf(tape, value) ?? ''
     const digits = text.replace(/\P{Nd}/gu, '')
     const rendered =

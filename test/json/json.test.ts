@@ -1,0 +1,205 @@
+import { isUtf8 } from 'node:buffer'
+import fc from 'fast-check'
+import t from 'tap'
+import { removeMembers, splice } from '../../src/json/edit.ts'
+import { EntrySplitter } from '../../src/json/entries.ts'
+import { compileNames, KIND, scan } from '../../src/json/scan.ts'
+import { elements, kindOf, member, nameOf, textOf } from '../../src/json/tape.ts'
+
+const NONE = compileNames([])
+const AB = compileNames(['a', 'b', 'entry'])
+
+const accepts = (bytes: Buffer, names = NONE): boolean => {
+  try {
+    scan(bytes, names, 64)
+    return true
+  } catch {
+    return false
+  }
+}
+const parses = (bytes: Buffer): boolean => {
+  try {
+    JSON.parse(bytes.toString('utf8'))
+    return isUtf8(bytes)
+  } catch {
+    return false
+  }
+}
+
+// RFC 8259, by the classes of the JSON Test Suite: y must be taken, n must be refused.
+const vectors: [verdict: 'y' | 'n', text: string][] = [
+  ['y', '0'],
+  ['y', '-0'],
+  ['y', '1.10'],
+  ['y', '1e-7'],
+  ['y', '1E+2'],
+  ['y', '""'],
+  ['y', '"\\u00e9"'],
+  ['y', '"\\ud83d\\ude00"'],
+  ['y', '[]'],
+  ['y', '{}'],
+  ['y', ' [1 , 2 ] '],
+  ['y', '{"a":{"a":1}}'],
+  ['y', '[[],{},[{}]]'],
+  ['y', 'null'],
+  ['y', '"\\/"'],
+  ['y', '{"":1}'],
+  ['y', '"é😀"'],
+  ['n', ''],
+  ['n', ' '],
+  ['n', '01'],
+  ['n', '1.'],
+  ['n', '.5'],
+  ['n', '1e'],
+  ['n', '+1'],
+  ['n', '-'],
+  ['n', 'NaN'],
+  ['n', 'Infinity'],
+  ['n', "'a'"],
+  ['n', '"a'],
+  ['n', '"\\x"'],
+  ['n', '"\\u12"'],
+  ['n', '"\t"'],
+  ['n', '[1,]'],
+  ['n', '[,1]'],
+  ['n', '[1 2]'],
+  ['n', '{"a":1,}'],
+  ['n', '{,}'],
+  ['n', '{"a"}'],
+  ['n', '{"a":}'],
+  ['n', '{a:1}'],
+  ['n', '{"a" 1}'],
+  ['n', '[1}'],
+  ['n', '{"a":1]'],
+  ['n', '1 2'],
+  ['n', '{}{}'],
+  ['n', '[1]x'],
+  ['n', 'tru'],
+  ['n', 'nulll'],
+  ['n', '"\\ud83d"'],
+  ['n', '"\\ude00\\ud83d"'],
+  ['n', '"\\ud83dx"'],
+  ['n', '[1'],
+  ['n', '{"a":1'],
+  ['n', '{"a":1,"a":2}'],
+  ['n', '{"\\u0061":1,"a":2}'],
+  ['n', '\ufeff{}'],
+  ['n', '/**/1'],
+  ['n', '["a"\u0000]'],
+]
+
+t.test('strict JSON is taken, everything else refused (INPUT-2)', async (t) => {
+  for (const [verdict, text] of vectors)
+    t.equal(accepts(Buffer.from(text), AB), verdict === 'y', text)
+  t.notOk(accepts(Buffer.from([0x22, 0xff, 0x22])), 'invalid UTF-8')
+  t.notOk(accepts(Buffer.from([0x22, 0xed, 0xa0, 0x80, 0x22])), 'an encoded surrogate')
+  t.ok(accepts(Buffer.from('['.repeat(64) + ']'.repeat(64))), 'as deep as allowed')
+  t.notOk(accepts(Buffer.from('['.repeat(65) + ']'.repeat(65))), 'deeper')
+})
+
+t.test('agrees with JSON.parse on whatever is written, and on what it is mutated to', async (t) => {
+  fc.assert(
+    fc.property(fc.json({ maxDepth: 5 }), (text) => {
+      const bytes = Buffer.from(text)
+      // Only lone surrogates are refused beyond what JSON.parse refuses.
+      return accepts(bytes) || /\\u[dD][89a-fA-F]/.test(text)
+    }),
+    { numRuns: 500 },
+  )
+  fc.assert(
+    fc.property(fc.json({ maxDepth: 3 }), fc.nat(), fc.nat(255), (text, at, byte) => {
+      const bytes = Buffer.from(text)
+      bytes[at % bytes.length] = byte
+      return !accepts(bytes) || parses(bytes)
+    }),
+    { numRuns: 2000 },
+  )
+  t.pass('properties hold')
+})
+
+t.test('the tape leads to every member and its decoded text', async (t) => {
+  const tape = scan(
+    Buffer.from('{ "b" : [1, "x\\u0041é"], "\\u0061":{"a":"in"}, "c":null }'),
+    AB,
+    8,
+  )
+  const [a, b] = [AB.id('a'), AB.id('b')]
+  t.equal(textOf(tape, member(tape, member(tape, 0, a), a)), 'in', 'an escaped name hides nothing')
+  const [one, text] = [...elements(tape, member(tape, 0, b))]
+  t.equal(kindOf(tape, one!), KIND.number)
+  t.equal(textOf(tape, text!), 'xAé')
+  t.equal(nameOf(tape, text!), b, 'a string in a list knows the name around it')
+  t.equal(member(tape, 0, AB.id('entry')), -1)
+})
+
+t.test('members are taken out and the rest stays, byte for byte', async (t) => {
+  fc.assert(
+    fc.property(
+      fc.uniqueArray(fc.string({ minLength: 1 }), { minLength: 1, maxLength: 6 }),
+      fc.array(fc.boolean(), { minLength: 6, maxLength: 6 }),
+      fc.constantFrom('', ' ', '\n  '),
+      (keys, gone, space) => {
+        const text = `{${keys.map((key, i) => `${space}${JSON.stringify(key)}:${space}${i}.10`).join(`${space},`)}}`
+        const tape = scan(Buffer.from(text), NONE, 8)
+        const edits = removeMembers(tape, 0, (key) => gone[keys.indexOf(textOf(tape, key)!)]!)
+        const left = splice(tape.bytes, edits).toString()
+        const expected = Object.entries(JSON.parse(text) as object).filter(
+          ([key]) => !gone[keys.indexOf(key)],
+        )
+        return (
+          JSON.stringify(Object.entries(JSON.parse(left) as object)) === JSON.stringify(expected)
+        )
+      },
+    ),
+    { numRuns: 500 },
+  )
+  t.pass('property holds')
+})
+
+t.test('a stream is cut into the same entries wherever its chunks end', async (t) => {
+  const cut = (text: string, size: number): string[] => {
+    const splitter = new EntrySplitter('entry', 10_000)
+    const pieces: string[] = []
+    const bytes = Buffer.from(text)
+    for (let i = 0; i < bytes.length; i += size) {
+      for (const { kind, bytes: piece } of splitter.push(bytes.subarray(i, i + size)))
+        pieces.push(`${kind} ${piece.toString()}`)
+    }
+    splitter.end()
+    return pieces
+  }
+  fc.assert(
+    fc.property(
+      fc.array(fc.dictionary(fc.string(), fc.jsonValue({ maxDepth: 2 }), { maxKeys: 3 }), {
+        maxLength: 4,
+      }),
+      fc.integer({ min: 1, max: 40 }),
+      fc.constantFrom('', ' ', '\r\n\t'),
+      (entries, size, space) => {
+        const elements = entries.map((entry) => JSON.stringify(entry))
+        const text = `${space}{${space}"type":"x\\"[",${space}"entry"${space}:${space}[${elements.join(`${space},${space}`)}${space}]${space},"n":${space}1.10${space}}${space}`
+        const pieces = cut(text, size)
+        const found = pieces
+          .filter((piece) => piece.startsWith('element '))
+          .map((piece) => piece.slice(8))
+        return (
+          JSON.stringify(found) === JSON.stringify(elements) &&
+          pieces.length === elements.length + 2
+        )
+      },
+    ),
+    { numRuns: 500 },
+  )
+  for (const broken of [
+    '{"entry":[{}{}]}',
+    '{"entry":[{},]}',
+    '{"entry":[1]}',
+    '{"entry":[{}]',
+    '{"entry":[{}]}}',
+    '[]',
+    '{"entry":[{}],"entry":[]}',
+    '{"a":1 "entry":[]}',
+  ]) {
+    t.throws(() => cut(broken, 3), { name: 'JsonError' }, broken)
+  }
+})
