@@ -130,6 +130,7 @@ class Keeper {
       const found = await discovery(url, 'fhirewall', undefined, undefined, {
         timeout: TIMEOUT_SECONDS,
         // Whether plain http: is acceptable was decided when configuration was loaded.
+        // eslint-disable-next-line @typescript-eslint/no-deprecated -- marked so only to stand out
         execute: url.protocol === 'http:' ? [allowInsecureRequests] : [],
       })
       const metadata = found.serverMetadata()
@@ -138,7 +139,7 @@ class Keeper {
       const keys = await fetchKeys(new URL(metadata.jwks_uri), url.protocol, this.#stopped.signal)
       if (keys.length === 0) throw new Error('the key set holds no key that can verify')
       this.#keys = keys
-      this.metadata = metadata as unknown as Record<string, unknown>
+      this.metadata = { ...metadata }
       this.#fetchedAt = this.#now()
       wait = REFRESH_MS
     } catch (error) {
@@ -172,7 +173,7 @@ async function fetchKeys(url: URL, issuerProtocol: string, stop: AbortSignal): P
     throw new Error(`the key set answered ${answer.status}`)
   const chunks: Uint8Array[] = []
   let length = 0
-  for await (const chunk of answer.body) {
+  for await (const chunk of answer.body as AsyncIterable<Uint8Array>) {
     length += chunk.length
     if (length > LARGEST_JWKS) throw new Error('the key set is larger than any should be')
     chunks.push(chunk)

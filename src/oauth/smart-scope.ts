@@ -57,7 +57,7 @@ export function parseScope(text: string): SmartScope | undefined {
   return {
     level: level as SmartLevel,
     target,
-    letters: new Set([...(v1 ?? permissions)] as SmartLetter[]),
+    letters: new Set(Array.from(v1 ?? permissions) as SmartLetter[]),
     filters,
   }
 }

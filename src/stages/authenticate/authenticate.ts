@@ -115,7 +115,11 @@ function inspect(
     checkMembers(Buffer.from(head, 'base64url').toString('utf8'))
     checkMembers(Buffer.from(body, 'base64url').toString('utf8'))
     header = decodeProtectedHeader(token)
-    claimed = JSON.parse(Buffer.from(body, 'base64url').toString('utf8')) as Claims
+    const payload: unknown = JSON.parse(Buffer.from(body, 'base64url').toString('utf8'))
+    if (typeof payload !== 'object' || payload === null || Array.isArray(payload)) {
+      throw new SyntaxError('not an object')
+    }
+    claimed = payload as Claims
   } catch (error) {
     throw invalid('not readable as JWT', error)
   }
@@ -138,7 +142,8 @@ function inspect(
 
 /** AUTHN-6: access tokens only. An ID token says so by its type or by claims only it has. */
 function checkType(typ: unknown, claims: Claims, issuer: IssuerConfig): void {
-  const type = typeof typ === 'string' ? typ.toLowerCase().replace(/^application\//, '') : undefined
+  if (typ !== undefined && typeof typ !== 'string') throw invalid('typ cannot be read')
+  const type = typ?.toLowerCase().replace(/^application\//, '')
   if (type === 'at+jwt') return
   if (issuer.requireType || (type !== undefined && type !== 'jwt')) {
     throw invalid('the type is not that of an access token')
@@ -176,11 +181,14 @@ function checkMembers(text: string): void {
 
 function principalOf(claims: Claims, issuer: IssuerConfig, publicUrl: string): Principal {
   const subject = parseText(claims['sub'])
+  // Only an absent `sub` says that there is no end-user; one that cannot be read says nothing.
+  if (subject === undefined && claims['sub'] !== undefined) throw invalid('sub cannot be read')
   const clientId = parseText(claims['client_id']) ?? parseText(claims['azp'])
   if (subject === undefined && clientId === undefined) throw invalid('neither sub nor client_id')
   const at = (name: keyof IssuerConfig['claims']): unknown => claimAt(claims, issuer.claims[name])
   // contract: `system/` only for client credentials (`sub` absent or equal to the client id)
-  const kind = subject === undefined || subject === clientId ? 'system' : 'user'
+  const isClient = subject === clientId || subject === parseText(claims['azp'])
+  const kind = subject === undefined || isClient ? 'system' : 'user'
   return {
     issuer: issuer.url,
     subject,

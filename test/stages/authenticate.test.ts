@@ -1,0 +1,274 @@
+import { createHmac } from 'node:crypto'
+import { exportJWK, generateKeyPair, SignJWT } from 'jose'
+import t from 'tap'
+import { createIssuerKeys } from '../../src/adapters/issuer-keys.ts'
+import { configSchema } from '../../src/config/schema.ts'
+import type { Arrival, Principal } from '../../src/exchange.ts'
+import { toRefusal } from '../../src/refusal.ts'
+import { createAuthenticate } from '../../src/stages/authenticate/authenticate.ts'
+import { startIssuer } from '../support/issuer.ts'
+
+const AUDIENCE = 'https://public.example/fhir'
+const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }
+
+async function setUp(settings: Record<string, unknown> = {}) {
+  const issuer = await startIssuer()
+  const config = configSchema.parse({
+    public: { url: AUDIENCE },
+    upstream: { url: 'http://127.0.0.1:9/base' },
+    issuers: [{ url: issuer.url, ...settings }],
+  })
+  const time = { offset: 0 }
+  const clock = { now: () => Date.now() + time.offset, monotonic: () => 0 }
+  const keys = createIssuerKeys(config, silent, clock.now)
+  await keys.start()
+  const authenticate = createAuthenticate(config, { keys, clock })
+  const ask = async (token: string, scheme = 'Bearer'): Promise<Principal> =>
+    authenticate({ rawHeaders: ['Authorization', `${scheme} ${token}`] } as unknown as Arrival)
+  return {
+    issuer,
+    keys,
+    time,
+    ask,
+    /** The reason of the refusal, or 'accepted'. */
+    verdict: async (token: string, scheme?: string): Promise<string> =>
+      ask(token, scheme).then(
+        () => 'accepted',
+        (error: unknown) => toRefusal(error).reason,
+      ),
+    close: async () => {
+      await keys.close()
+      await issuer.close()
+    },
+  }
+}
+
+const b64 = (value: unknown): string =>
+  Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)).toString('base64url')
+
+t.test('the token corpus: each breaks one clause (AUTHN-4, 5, 6, 12)', async (t) => {
+  const { issuer, verdict, close } = await setUp()
+  t.teardown(close)
+  const good = { aud: AUDIENCE, scope: 'patient/*.rs', patient: 'p1' }
+  const now = Math.floor(Date.now() / 1000)
+  const [head, body, signature] = (await issuer.token(good)).split('.') as [string, string, string]
+  const claims = { iss: issuer.url, sub: 'a', client_id: 'b', exp: now + 300, iat: now, ...good }
+  const stranger = await generateKeyPair('RS256', { extractable: true })
+  const strange = async (header: Record<string, unknown>): Promise<string> =>
+    new SignJWT(claims)
+      .setProtectedHeader({ alg: 'RS256', typ: 'at+jwt', ...header })
+      .sign(stranger.privateKey)
+  const hmac = (alg: string, secret: string): string => {
+    const input = `${b64({ alg, typ: 'at+jwt' })}.${b64(claims)}`
+    return `${input}.${createHmac('sha256', secret).update(input).digest('base64url')}`
+  }
+  const pem = JSON.stringify(issuer.publicJwk('RS256'))
+  const jwk = await exportJWK(stranger.publicKey)
+  const rows: [clause: string, token: string | Promise<string>, reason?: string][] = [
+    ['good, RS256', issuer.token(good), 'accepted'],
+    ['good, ES256', issuer.token(good, { alg: 'ES256' }), 'accepted'],
+    ['good, one audience of several', issuer.token({ ...good, aud: ['x', AUDIENCE] }), 'accepted'],
+    ['good, typ JWT', issuer.token(good, { typ: 'JWT' }), 'accepted'],
+    ['good, typ application/at+jwt', issuer.token(good, { typ: 'application/at+jwt' }), 'accepted'],
+    ['good, just expired within the skew', issuer.token({ ...good, exp: now - 10 }), 'accepted'],
+    ['alg none', `${b64({ alg: 'none', typ: 'at+jwt' })}.${b64(claims)}.`],
+    [
+      'alg none with a signature',
+      `${b64({ alg: 'none', typ: 'at+jwt' })}.${b64(claims)}.${signature}`,
+    ],
+    ['alg nOnE', `${b64({ alg: 'nOnE' })}.${b64(claims)}.${signature}`],
+    ['alg missing', `${b64({ typ: 'at+jwt' })}.${b64(claims)}.${signature}`],
+    ['HS256 with the public key as secret', hmac('HS256', pem)],
+    ['HS256 with an empty secret', hmac('HS256', 'x')],
+    [
+      'ES256 claimed for an RSA signature',
+      `${b64({ alg: 'ES256', typ: 'at+jwt', kid: issuer.kid('RS256') })}.${body}.${signature}`,
+    ],
+    [
+      'PS256 claimed for an RS256 signature',
+      `${b64({ alg: 'PS256', typ: 'at+jwt', kid: issuer.kid('RS256') })}.${body}.${signature}`,
+    ],
+    ['a stranger’s key', strange({ kid: issuer.kid('RS256') })],
+    ['a stranger’s key, embedded as jwk', strange({ kid: issuer.kid('RS256'), jwk })],
+    ['jku', strange({ kid: issuer.kid('RS256'), jku: 'https://evil.example/jwks' })],
+    ['x5u', strange({ kid: issuer.kid('RS256'), x5u: 'https://evil.example/x' })],
+    ['kid traversal', strange({ kid: '../../../../dev/null' })],
+    ['kid with a query', strange({ kid: "' or 1=1 --" })],
+    ['kid too long', strange({ kid: 'k'.repeat(300) })],
+    ['kid unknown', strange({ kid: 'nobody' })],
+    [
+      'crit unknown',
+      `${b64({ alg: 'RS256', typ: 'at+jwt', crit: ['x'], x: 1 })}.${body}.${signature}`,
+    ],
+    [
+      'b64 false',
+      `${b64({ alg: 'RS256', typ: 'at+jwt', crit: ['b64'], b64: false })}.${body}.${signature}`,
+    ],
+    [
+      'body of another token',
+      (async () => `${head}.${b64({ ...claims, patient: 'p2' })}.${signature}`)(),
+    ],
+    ['signature cut', `${head}.${body}.${signature.slice(0, -8)}`],
+    ['signature missing', `${head}.${body}.`],
+    ['two parts', `${head}.${body}`],
+    ['four parts', `${head}.${body}.${signature}.x`],
+    ['five parts (JWE)', `${head}.${body}.${signature}.x.y`],
+    ['header no JSON', `${b64('nonsense')}.${body}.${signature}`],
+    ['payload no JSON', `${head}.${b64('nonsense')}.${signature}`],
+    ['payload null', `${head}.${b64('null')}.${signature}`],
+    ['payload an array', `${head}.${b64([])}.${signature}`],
+    ['payload a string', `${head}.${b64('"x"')}.${signature}`],
+    [
+      'a claim twice',
+      `${head}.${b64(`{"iss":"${issuer.url}","patient":"p1","patient":"p2"}`)}.${signature}`,
+    ],
+    ['iss missing', issuer.token({ ...good, iss: undefined })],
+    ['iss another', issuer.token({ ...good, iss: 'https://evil.example' })],
+    ['iss with a slash more', issuer.token({ ...good, iss: `${issuer.url}/` })],
+    ['iss in capitals', issuer.token({ ...good, iss: issuer.url.toUpperCase() })],
+    ['iss a list', issuer.token({ ...good, iss: [issuer.url] })],
+    ['aud missing', issuer.token({ ...good, aud: undefined })],
+    ['aud another', issuer.token({ ...good, aud: 'https://other.example' })],
+    ['aud a prefix', issuer.token({ ...good, aud: AUDIENCE.slice(0, -1) })],
+    ['aud longer', issuer.token({ ...good, aud: `${AUDIENCE}/Patient` })],
+    ['aud with a slash more', issuer.token({ ...good, aud: `${AUDIENCE}/` })],
+    ['aud an empty list', issuer.token({ ...good, aud: [] })],
+    ['exp missing', issuer.token({ ...good, exp: undefined })],
+    ['exp past', issuer.token({ ...good, exp: now - 31 }), 'token-expired'],
+    ['exp a string', issuer.token({ ...good, exp: String(now + 300) })],
+    ['nbf to come', issuer.token({ ...good, nbf: now + 60 })],
+    ['iat to come', issuer.token({ ...good, iat: now + 60 })],
+    ['typ of an ID token', issuer.token(good, { typ: 'id+jwt' })],
+    ['typ of a logout token', issuer.token(good, { typ: 'logout+jwt' })],
+    ['typ of a DPoP proof', issuer.token(good, { typ: 'dpop+jwt' })],
+    ['an ID token by nonce', issuer.token({ ...good, nonce: 'n' }, { typ: 'JWT' })],
+    ['an ID token by at_hash', issuer.token({ ...good, at_hash: 'n' }, { typ: 'JWT' })],
+    ['cnf.jkt as plain bearer', issuer.token({ ...good, cnf: { jkt: 'x' } })],
+    ['cnf.x5t#S256 without a certificate', issuer.token({ ...good, cnf: { 'x5t#S256': 'x' } })],
+    ['neither sub nor client', issuer.token({ ...good, sub: undefined, client_id: undefined })],
+    ['sub a number', issuer.token({ ...good, sub: 42 })],
+    ['sub empty', issuer.token({ ...good, sub: '' })],
+    [
+      'longer than any token',
+      `${head}.${'a'.repeat(17_000)}.${signature}`,
+      'credentials-malformed',
+    ],
+    ['no token at all', '', 'credentials-malformed'],
+    ['not a token', 'Zm9v!', 'credentials-malformed'],
+    [
+      'two tokens',
+      `${head}.${body}.${signature} ${head}.${body}.${signature}`,
+      'credentials-malformed',
+    ],
+  ]
+  for (const [clause, token, reason = 'token-invalid'] of rows)
+    t.equal(await verdict(await token), reason, clause)
+  t.equal(await verdict(await issuer.token(good), 'DPoP'), 'token-invalid', 'the DPoP scheme')
+  t.equal(await verdict(await issuer.token(good), 'Basic'), 'credentials-missing', 'another scheme')
+  t.ok(issuer.jwksFetches() <= 2, 'all of it cost one fetch of keys at most')
+})
+
+t.test('what a principal is (AUTHN-7, CTX-1, CTX-2, SCOPE-15)', async (t) => {
+  const { issuer, ask, close } = await setUp({ claims: { roles: 'realm_access.roles' } })
+  t.teardown(close)
+  const of = async (claims: Record<string, unknown>): Promise<Principal> =>
+    ask(await issuer.token({ aud: AUDIENCE, ...claims }))
+  t.match(
+    await of({ sub: 'a', client_id: 'b', patient: 'p1', fhirUser: `${AUDIENCE}/Patient/p1` }),
+    {
+      kind: 'user',
+      subject: 'a',
+      clientId: 'b',
+      patient: 'p1',
+      fhirUser: { type: 'Patient', id: 'p1' },
+    },
+  )
+  t.match(await of({ sub: undefined, client_id: 'b' }), { kind: 'system' })
+  t.match(await of({ sub: 'b', client_id: 'b' }), { kind: 'system' })
+  t.match(await of({ realm_access: { roles: ['nurse'] } }), { roles: ['nurse'] })
+  t.match(await of({ purpose_of_use: [{ system: 'x', code: 'TREAT' }] }), { purposes: ['TREAT'] })
+  for (const patient of [
+    'Patient/p1',
+    'https://x/Patient/p1',
+    ['p1'],
+    { id: 'p1' },
+    '',
+    '..',
+    'p 1',
+    'p1?x',
+  ]) {
+    t.equal((await of({ patient })).patient, undefined, `no patient in ${JSON.stringify(patient)}`)
+  }
+  for (const fhirUser of [
+    'https://evil/Practitioner/1',
+    'Practitioner',
+    'Device/1',
+    'Practitioner/1/x',
+    '',
+    7,
+  ]) {
+    t.equal(
+      (await of({ fhirUser })).fhirUser,
+      undefined,
+      `no fhirUser in ${JSON.stringify(fhirUser)}`,
+    )
+  }
+  const [one, two] = [
+    await of({ sub: 'x', client_id: 'y' }),
+    await of({ sub: undefined, client_id: 'x' }),
+  ]
+  t.not(one.key, two.key, 'a person and a client of the same name are two')
+})
+
+t.test('a token that was verified is checked again for what passes with time', async (t) => {
+  const { issuer, verdict, time, close } = await setUp({
+    clockSkewSeconds: 0,
+    maximumAgeSeconds: 120,
+  })
+  t.teardown(close)
+  const token = await issuer.token({ aud: AUDIENCE }, { expiresIn: 60 })
+  t.equal(await verdict(token), 'accepted')
+  t.equal(await verdict(token), 'accepted', 'from memory')
+  time.offset = 61_000
+  t.equal(await verdict(token), 'token-expired', 'expired meanwhile')
+  time.offset = 0
+  const old = await issuer.token({ aud: AUDIENCE }, { expiresIn: 600 })
+  t.equal(await verdict(old), 'accepted')
+  time.offset = 121_000
+  t.equal(await verdict(old), 'token-expired', 'too old meanwhile')
+})
+
+t.test(
+  'the issuer is away: known keys go on, unknown is 503, and it is not flooded (AUTHN-10)',
+  async (t) => {
+    const { issuer, verdict, time, close } = await setUp()
+    t.teardown(close)
+    issuer.failWith((response) => response.destroy())
+    const token = await issuer.token({ aud: AUDIENCE })
+    t.equal(await verdict(token), 'accepted', 'a known key needs no issuer')
+    t.equal(
+      await verdict(await issuer.token({ aud: AUDIENCE }, { kid: 'unknown' })),
+      'token-invalid',
+    )
+    time.offset = 3_700_000
+    const later = await issuer.token({ aud: AUDIENCE }, { expiresIn: 7200 })
+    t.equal(await verdict(later), 'issuer-unavailable', 'stale keys are not believed for ever')
+    issuer.failWith(undefined)
+    time.offset += 11_000
+    t.equal(await verdict(later), 'accepted', 'and all is well when it is back')
+    const before = issuer.jwksFetches()
+    await Promise.all(
+      Array.from({ length: 200 }, async (_, i) =>
+        verdict(await issuer.token({ aud: AUDIENCE }, { kid: `random-${i}` })),
+      ),
+    )
+    t.ok(issuer.jwksFetches() - before <= 1, 'random kids cost one fetch at most')
+    await issuer.rotate()
+    time.offset += 11_000
+    t.equal(
+      await verdict(await issuer.token({ aud: AUDIENCE }, { expiresIn: 7200 })),
+      'accepted',
+      'a new key is found',
+    )
+  },
+)
