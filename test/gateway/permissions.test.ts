@@ -1,0 +1,155 @@
+import t from 'tap'
+import { startGateway } from '../support/gateway.ts'
+import { json } from '../support/upstream.ts'
+
+// The permission table, to be read line by line: who asks what → status and reason, and what
+// upstream was asked. '-' = upstream saw nothing (design rule 1; pitfalls §1 rows 1, 5–17, 34).
+const PRINCIPALS: Record<string, Record<string, unknown>> = {
+  patient: { scope: 'patient/*.cruds', patient: 'p1', fhirUser: 'Patient/p1' },
+  reader: { scope: 'patient/Observation.r', patient: 'p1' },
+  contextless: { scope: 'patient/*.cruds' },
+  clinician: { scope: 'user/*.cruds', fhirUser: 'Practitioner/d1', purpose_of_use: ['TREAT'] },
+  nobody: { scope: 'user/*.cruds' },
+  device: { scope: 'user/*.cruds', fhirUser: 'Device/x' },
+  usurper: { scope: 'system/*.cruds', fhirUser: 'Practitioner/d1' },
+  backend: { scope: 'system/*.rs', sub: 'app-1' },
+  granular: { scope: 'user/Observation.rs?category=laboratory', fhirUser: 'Practitioner/d1' },
+  v1: { scope: 'user/*.read', fhirUser: 'Practitioner/d1' },
+  researcher: { scope: 'user/*.rs', fhirUser: 'Practitioner/d2', roles: ['researcher'] },
+  scopeless: { scope: 'openid fhirUser launch/patient', patient: 'p1' },
+}
+
+const rows: [who: string, method: string, target: string, verdict: string, upstream: string][] = [
+  ['patient', 'GET', '/Patient/p1', '200', '/Patient/p1'],
+  ['patient', 'GET', '/Patient/p2', '404 not-found', '/Patient/p2'],
+  ['patient', 'HEAD', '/Patient/p1', '200', '/Patient/p1'],
+  ['patient', 'GET', '/Patient', '200', '/Patient?_id=p1'],
+  ['patient', 'GET', '/Patient?_id=p2', '200', '/Patient?_id=p2&_id=p1'],
+  ['patient', 'GET', '/Observation', '200', '/Observation?patient=Patient%2Fp1'],
+  [
+    'patient',
+    'GET',
+    '/Observation?patient=p2',
+    '200',
+    '/Observation?patient=p2&patient=Patient%2Fp1',
+  ],
+  [
+    'patient',
+    'GET',
+    '/Observation?patient=p2,p1',
+    '200',
+    '/Observation?patient=p2,p1&patient=Patient%2Fp1',
+  ],
+  ['patient', 'GET', '/Patient/p1/Observation', '200', '/Observation?patient=Patient%2Fp1'],
+  [
+    'patient',
+    'GET',
+    '/Patient/p2/Observation',
+    '200',
+    '/Observation?patient=Patient%2Fp2&patient=Patient%2Fp1',
+  ],
+  [
+    'patient',
+    'GET',
+    '/Observation?_count=99999',
+    '200',
+    '/Observation?_count=1000&patient=Patient%2Fp1',
+  ],
+  ['patient', 'GET', '/Practitioner/d1', '200', '/Practitioner/d1'],
+  ['patient', 'GET', '/Organization/o1', '200', '/Organization/o1'],
+  ['patient', 'GET', '/Practitioner?name=a', '403 policy-denied', '-'],
+  ['patient', 'GET', '/Group/g1', '403 policy-denied', '-'],
+  ['patient', 'GET', '/AuditEvent/a1', '403', '-'],
+  ['patient', 'GET', '/Binary/b1', '403', '-'],
+  ['patient', 'GET', '/Patient/p1/_history/1', '200', '/Patient/p1/_history/1'],
+  ['patient', 'GET', '/Patient/p1/_history', '200', '/Patient/p1/_history'],
+  ['patient', 'GET', '/Patient/_history', '403 interaction-refused', '-'],
+  ['patient', 'GET', '/_history', '403 interaction-refused', '-'],
+  ['patient', 'GET', '?_type=Patient', '403 interaction-refused', '-'],
+  ['patient', 'GET', '?_getpages=abc', '403 interaction-refused', '-'],
+  ['patient', 'POST', '', '403 interaction-refused', '-'],
+  ['patient', 'GET', '/Patient/p1/$everything', '403 operation-refused', '-'],
+  ['patient', 'POST', '/$graphql', '403 operation-refused', '-'],
+  ['patient', 'PATCH', '/Patient/p1', '403 interaction-refused', '-'],
+  ['patient', 'PUT', '/Patient?identifier=a', '403 interaction-refused', '-'],
+  ['patient', 'DELETE', '/Observation?code=a', '403 interaction-refused', '-'],
+  ['patient', 'GET', '/Observation?_include=Observation:performer', '400 parameter-forbidden', '-'],
+  [
+    'patient',
+    'GET',
+    '/Observation?_include:iterate=Observation:performer',
+    '400 parameter-forbidden',
+    '-',
+  ],
+  ['patient', 'GET', '/Patient?_revinclude=Observation:subject', '400 parameter-forbidden', '-'],
+  ['patient', 'GET', '/Patient?_has:Observation:patient:code=1', '400 parameter-forbidden', '-'],
+  ['patient', 'GET', '/Observation?patient.name=a', '400 parameter-forbidden', '-'],
+  ['patient', 'GET', '/Observation?_filter=a%20eq%20b', '400 parameter-forbidden', '-'],
+  ['patient', 'GET', '/Observation?_content=a', '400 parameter-forbidden', '-'],
+  ['patient', 'GET', '/Observation?_summary=count', '400 parameter-forbidden', '-'],
+  ['patient', 'GET', '/Observation?nonsense=a', '400 parameter-unknown', '-'],
+  ['patient', 'GET', '/Observation?_fhirpath=a', '400', '-'],
+  ['patient', 'GET', '/Patient/p1?_format=html', '406 not-acceptable', '-'],
+  ['patient', 'GET', '/Patient/p1?_format=xml', '406 not-acceptable', '-'],
+  ['reader', 'GET', '/Observation/o1', '200', '/Observation/o1'],
+  ['reader', 'GET', '/Observation', '403 scope-insufficient', '-'],
+  ['reader', 'GET', '/Condition/c1', '403 scope-insufficient', '-'],
+  ['reader', 'DELETE', '/Observation/o1', '403 scope-insufficient', '-'],
+  ['contextless', 'GET', '/Observation/o1', '403 scope-insufficient', '-'],
+  ['clinician', 'GET', '/Patient/p2', '200', '/Patient/p2'],
+  ['clinician', 'GET', '/Observation?patient=p2', '200', '/Observation?patient=p2'],
+  [
+    'clinician',
+    'GET',
+    '/Patient?identifier=http://hl7.org/fhir/sid/us-ssn|123-45-6789',
+    '400 parameter-forbidden',
+    '-',
+  ],
+  ['clinician', 'GET', '/Patient?identifier=123-45-6789', '400 parameter-forbidden', '-'],
+  ['clinician', 'GET', '/AuditEvent/a1', '403', '-'],
+  ['nobody', 'GET', '/Patient/p1', '403 scope-insufficient', '-'],
+  ['device', 'GET', '/Patient/p1', '403 scope-insufficient', '-'],
+  ['usurper', 'GET', '/Patient/p1', '403 scope-insufficient', '-'],
+  ['backend', 'GET', '/Patient/p2', '200', '/Patient/p2'],
+  ['backend', 'DELETE', '/Patient/p2', '403 scope-insufficient', '-'],
+  ['granular', 'GET', '/Observation/o1', '403 scope-insufficient', '-'],
+  ['v1', 'GET', '/Patient/p1', '200', '/Patient/p1'],
+  ['v1', 'DELETE', '/Patient/p1', '403 scope-insufficient', '-'],
+  ['researcher', 'GET', '/Patient/p1', '200', '/Patient/p1'],
+  ['researcher', 'GET', '/Patient?name=a', '400 parameter-forbidden', '-'],
+  ['researcher', 'GET', '/Patient?birthdate=1970', '400 parameter-forbidden', '-'],
+  ['scopeless', 'GET', '/Patient/p1', '403 scope-insufficient', '-'],
+]
+
+t.test(
+  'the permission table (SCOPE-1, 3, 5, 8, 11, 14, 15; REST-1, 6, 7, 8, 9, 11, 12, 14)',
+  async (t) => {
+    const gateway = await startGateway({
+      handler: (request, response, raw) => {
+        const [, , type, id] = request.target.split(/[/?]/)
+        const isSearch =
+          request.target.includes('?') || request.target.endsWith('_history') || id === undefined
+        const text = isSearch
+          ? '{"resourceType":"Bundle","type":"searchset"}'
+          : `{"resourceType":"${type ?? ''}","id":"${id}","subject":{"reference":"Patient/p1"}}`
+        json(text)(request, response, raw)
+      },
+    })
+    t.teardown(() => gateway.close())
+    for (const [who, method, target, verdict, expected] of rows) {
+      const token = await gateway.token(PRINCIPALS[who] ?? {})
+      gateway.upstream.received.length = 0
+      const answer = await fetch(gateway.url + target, {
+        method,
+        headers: { authorization: `Bearer ${token}` },
+      })
+      const body = await answer.text()
+      const reason = /"code":"([a-z-]+)"\}\],"text"/.exec(body)?.[1] ?? ''
+      const line = `${who} ${method} ${target}`
+      t.match(`${answer.status} ${reason}`, verdict, `${line} → ${verdict}`)
+      const asked = gateway.upstream.received.map((request) => request.target.replace('/base', ''))
+      t.strictSame(asked, expected === '-' ? [] : [expected], `${line}: upstream`)
+    }
+    t.equal((await gateway.audit()).length >= rows.length, true, 'each line is recorded')
+  },
+)
