@@ -18,13 +18,20 @@ export function splice(
   if (edits.length === 0) return bytes.subarray(start, end)
   const pieces: Buffer[] = []
   let at = start
-  for (const edit of edits.toSorted((a, b) => a.start - b.start || b.end - a.end)) {
+  for (const edit of edits.toSorted(inOrder)) {
     if (edit.start < at) continue
     pieces.push(bytes.subarray(at, edit.start), Buffer.from(edit.text))
     at = edit.end
   }
   pieces.push(bytes.subarray(at, end))
   return Buffer.concat(pieces)
+}
+
+/** By place; at one place insertions first, then the widest. */
+function inOrder(a: Edit, b: Edit): number {
+  if (a.start !== b.start) return a.start - b.start
+  if (a.end === a.start || b.end === b.start) return a.end - b.end
+  return b.end - a.end
 }
 
 /**

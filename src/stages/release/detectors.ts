@@ -7,107 +7,148 @@ export type Finding = {
   readonly rule: 'ssn' | 'payment-card'
 }
 
-/** Digits of any script fold to ASCII, one unit to one unit, so that offsets hold. */
-function fold(text: string): string {
-  return text.replace(/[\p{Nd}\p{Zs}\p{Pd}]/gu, (c) => {
-    if (c.length > 1) return '00'.slice(0, c.length)
-    if (/\p{Zs}/u.test(c)) return ' '
-    if (/\p{Pd}/u.test(c)) return '-'
-    const code = c.charCodeAt(0)
-    if (code < 0x80) return c
-    // Every decimal digit block of Unicode has its zero at a multiple of ten from the next.
-    let zero = code
-    while (zero > code - 10 && /\p{Nd}/u.test(String.fromCharCode(zero - 1))) zero--
-    return String((code - zero) % 10)
-  })
+/** What a UTF-16 unit means to a number: 0 to 9 a digit of any script, or one of these. */
+const SPACE = 10
+const DASH = 11
+/** Cannot be seen, so it separates nothing: soft hyphen, zero-width signs, word joiner. */
+const UNSEEN = 12
+const OTHER = 13
+const MEANING = buildMeaning()
+
+function buildMeaning(): Uint8Array {
+  const meaning = new Uint8Array(65_536).fill(OTHER)
+  for (let code = 0; code < meaning.length; code++) {
+    const c = String.fromCharCode(code)
+    if (/[\u00ad\u200b-\u200f\u2060\ufeff]/.test(c)) meaning[code] = UNSEEN
+    else if (/[\p{Zs}\t\n\r]/u.test(c)) meaning[code] = SPACE
+    else if (/[\p{Pd}\u2212]/u.test(c)) meaning[code] = DASH
+    else if (/\p{Nd}/u.test(c)) {
+      // The decimal digits of a script are ten in a row (Unicode §4.6).
+      for (let digit = 0; digit < 10; digit++) meaning[code + digit] = digit
+      code += 9
+    }
+  }
+  return meaning
 }
 
-const RUN = /\d(?:[ -]?\d){8,}/g
-const SSN = /^\d{3}([ -])\d{2}\1\d{4}$/
-const KEYWORD = /(?:ssn|social security|soc\.? ?sec)[^\d]{0,20}$/i
+/** Separators that may stand between two digits of one number: "123 - 45 - 6789". */
+const WIDEST_GAP = 3
+const KEYWORD = /(?:ssn|social\s{1,3}security|soc\.? ?sec)[^\d]{0,20}$/i
 
-/** All findings, in order; separators and keyword context as §9.2 asks for. */
-export function findSecrets(original: string): Finding[] {
-  const text = /^[\x00-\x7f]*$/.test(original) ? original : fold(original)
+/** Digits with few separators between them; the three lists go together. */
+type Run = {
+  readonly at: number[]
+  readonly value: number[]
+  /** Separators before the digit. */
+  readonly gap: number[]
+}
+
+/** All findings, in order and apart; separators and keyword context as §9.2 asks for. */
+export function findSecrets(text: string): Finding[] {
   const findings: Finding[] = []
-  for (const match of text.matchAll(RUN)) {
-    const run = match[0]
-    const start = match.index
-    const digits = run.replace(/[ -]/g, '')
-    if (digits.length > 40) continue
-    const found = cardIn(run, start) ?? ssnIn(text, run, start)
-    if (found !== undefined) findings.push(found)
+  const run: Run = { at: [], value: [], gap: [] }
+  let gap = 0
+  for (let i = 0; i < text.length; i++) {
+    let meaning = MEANING[text.charCodeAt(i)] ?? OTHER
+    const at = i
+    if (meaning === OTHER && text.charCodeAt(i) === 0xd835) {
+      // Mathematical digits: five blocks of ten without a gap, two units each.
+      const low = text.charCodeAt(i + 1) - 0xdfce
+      if (low >= 0 && low < 50) {
+        meaning = low % 10
+        i++
+      }
+    }
+    if (meaning < 10) {
+      if (gap > WIDEST_GAP) endRun(text, run, findings)
+      run.gap.push(run.at.length === 0 ? 0 : gap)
+      run.at.push(at)
+      run.value.push(meaning)
+      gap = 0
+    } else if (meaning === OTHER) {
+      if (run.at.length > 0) endRun(text, run, findings)
+      gap = 0
+    } else if (meaning !== UNSEEN) gap++
   }
+  endRun(text, run, findings)
   return findings
 }
 
-function ssnIn(text: string, run: string, start: number): Finding | undefined {
-  // A run may hold more than the number: "555 123-45-6789". Its last eleven units are tried too.
-  for (const [from, length] of candidates(run)) {
-    const part = run.slice(from, from + length)
-    const separated = SSN.test(part)
-    const bare =
-      /^\d{9}$/.test(part) && KEYWORD.test(text.slice(Math.max(0, start + from - 40), start + from))
-    if ((separated || bare) && isSsn(part.replace(/\D/g, ''))) {
-      return { start: start + from, end: start + from + length, rule: 'ssn' }
-    }
+/**
+ * A run may hold more than one number ("555 123-45-6789", a list of cards): each digit that begins a
+ * group is tried as the begin of a card, then of an SSN.
+ */
+function endRun(text: string, run: Run, findings: Finding[]): void {
+  const { at, value, gap } = run
+  for (let n = 0; n + 9 <= at.length; n++) {
+    if (n > 0 && gap[n] === 0) continue
+    const card = cardLength(run, n)
+    const count = card > 0 ? card : isSsnAt(text, run, n) ? 9 : 0
+    if (count === 0) continue
+    const last = at[n + count - 1] ?? 0
+    const isWide = text.charCodeAt(last) === 0xd835
+    findings.push({
+      start: at[n] ?? 0,
+      end: last + (isWide ? 2 : 1),
+      rule: card > 0 ? 'payment-card' : 'ssn',
+    })
+    n += count - 1
   }
-  return undefined
+  at.length = 0
+  value.length = 0
+  gap.length = 0
 }
 
-function* candidates(run: string): Generator<[from: number, length: number]> {
-  for (let from = 0; from + 9 <= run.length; from++) {
-    const before = run[from - 1]
-    if (from > 0 && before !== ' ' && before !== '-') continue
-    for (const length of [11, 9]) {
-      const next = run[from + length]
-      if (from + length <= run.length && (next === undefined || next === ' ' || next === '-')) {
-        yield [from, length]
-      }
-    }
-  }
+function isSsnAt(text: string, { at, value, gap }: Run, n: number): boolean {
+  if (n + 9 < at.length && gap[n + 9] === 0) return false
+  let gaps = 0
+  for (let i = 1; i < 9; i++) if (gap[n + i] !== 0) gaps |= 1 << i
+  const bare = gaps === 0
+  // Groups of three, two and four.
+  if (!bare && gaps !== ((1 << 3) | (1 << 5))) return false
+  const digits = value.slice(n, n + 9).join('')
+  // SSA: area not 000, 666 or 9xx; group not 00; serial not 0000.
+  if (!/^(?!000|666|9)\d{3}(?!00)\d{2}(?!0000)\d{4}$/.test(digits)) return false
+  const begin = at[n] ?? 0
+  return !bare || KEYWORD.test(text.slice(Math.max(0, begin - 40), begin))
 }
 
-/** SSA: area not 000, 666 or 9xx; group not 00; serial not 0000. */
-export function isSsn(digits: string): boolean {
-  return /^(?!000|666|9)\d{3}(?!00)\d{2}(?!0000)\d{4}$/.test(digits)
-}
-
-/** Issuer ranges of ISO/IEC 7812 in use, with the lengths they have. */
-const RANGES: readonly (readonly [prefix: RegExp, lengths: readonly number[]])[] = [
-  [/^4/, [13, 16, 19]],
-  [/^(5[1-5]|222[1-9]|22[3-9]|2[3-6]|27[01]|2720)/, [16]],
-  [/^3[47]/, [15]],
-  [/^(6011|64[4-9]|65)/, [16, 19]],
-  [/^35(2[89]|[3-8])/, [16, 19]],
-  [/^3(0|6|8)/, [14, 16, 19]],
-  [/^62/, [16, 17, 18, 19]],
+/** Issuer ranges of ISO/IEC 7812 in use, by the first four digits, with the lengths they have. */
+const RANGES: readonly (readonly [from: number, to: number, lengths: readonly number[]])[] = [
+  [4000, 4999, [19, 16, 13]],
+  [5100, 5599, [16]],
+  [2221, 2720, [16]],
+  [3400, 3499, [15]],
+  [3700, 3799, [15]],
+  [6011, 6011, [19, 16]],
+  [6440, 6599, [19, 16]],
+  [3528, 3589, [19, 16]],
+  [3000, 3099, [19, 16, 14]],
+  [3600, 3699, [19, 16, 14]],
+  [3800, 3899, [19, 16, 14]],
+  [6200, 6299, [19, 18, 17, 16]],
 ]
 
-function cardIn(run: string, start: number): Finding | undefined {
-  for (let from = 0; from < run.length; from++) {
-    const before = run[from - 1]
-    if (from > 0 && before !== ' ' && before !== '-') continue
-    for (let end = run.length; end > from; end--) {
-      const next = run[end]
-      if (next !== undefined && next !== ' ' && next !== '-') continue
-      const digits = run.slice(from, end).replace(/[ -]/g, '')
-      if (digits.length > 19) continue
-      if (digits.length < 13) break
-      if (isCard(digits)) return { start: start + from, end: start + end, rule: 'payment-card' }
-    }
+/** How many digits from the n-th on are a card number, the most that are one; 0 = none. */
+function cardLength(run: Run, n: number): number {
+  if (n + 13 > run.at.length) return 0
+  let prefix = 0
+  for (let i = n; i < n + 4; i++) prefix = prefix * 10 + (run.value[i] ?? 0)
+  for (const [from, to, lengths] of RANGES) {
+    if (prefix < from || prefix > to) continue
+    for (const length of lengths) if (isCard(run, n, length)) return length
+    return 0
   }
-  return undefined
+  return 0
 }
 
 /** Issuer range, length and check digit (Luhn) together: Luhn alone passes one number in ten. */
-export function isCard(digits: string): boolean {
-  if (!RANGES.some(([prefix, lengths]) => prefix.test(digits) && lengths.includes(digits.length))) {
-    return false
-  }
+function isCard({ at, value, gap }: Run, n: number, length: number): boolean {
+  const end = n + length
+  if (end > at.length || (end < at.length && gap[end] === 0)) return false
   let sum = 0
-  for (let i = 0; i < digits.length; i++) {
-    let digit = digits.charCodeAt(digits.length - 1 - i) - 48
+  for (let i = 0; i < length; i++) {
+    let digit = value[end - 1 - i] ?? 0
     if (i % 2 === 1) digit = digit > 4 ? digit * 2 - 9 : digit * 2
     sum += digit
   }
@@ -126,7 +167,7 @@ export function starSecrets(text: string, findings: readonly Finding[]): string 
 }
 
 /** Every digit but the last four becomes '*'; separators stay. */
-export function starred(text: string): string {
+function starred(text: string): string {
   const units = Array.from(text)
   let left = units.filter((c) => /\p{Nd}/u.test(c)).length
   return units.map((c) => (/\p{Nd}/u.test(c) && left-- > 4 ? '*' : c)).join('')

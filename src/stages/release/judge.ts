@@ -8,6 +8,7 @@ import {
   CONFIDENTIALITIES,
   CONFIDENTIALITY_SYSTEMS,
   HANDLING,
+  systemOf,
 } from './vocabulary.ts'
 import type { Vocabulary } from './vocabulary.ts'
 
@@ -16,6 +17,9 @@ export type Verdict = Omit<Inspection, 'masked' | 'marked'>
 
 /** Contents that nobody judges yet: never released whatever a grant says. */
 const UNJUDGED = new Set(['Bundle', 'Parameters', 'Binary', 'OperationOutcome'])
+
+/** Types that may rightly name several patients. */
+const SHARED = new Set(['Account', 'Appointment', 'Provenance'])
 
 /** Judges the resource at `object` of the tape against the terms. Whatever is in doubt is withheld. */
 export function judge(
@@ -38,7 +42,9 @@ export function judge(
   const grant =
     kindOf(tape, object) === KIND.object && !UNJUDGED.has(type) ? terms.grantFor(type) : undefined
   if (grant === undefined) return { ...verdict, withheld: 'type' }
-  if (grant.patient !== undefined && !patients.includes(grant.patient)) {
+  // A second patient where only one can be named leaves in doubt whose it is.
+  const isDoubtful = patients.length > 1 && !SHARED.has(type)
+  if (grant.patient !== undefined && (isDoubtful || !patients.includes(grant.patient))) {
     return { ...verdict, withheld: 'compartment' }
   }
   const { confidentiality, sensitivities } = terms.clearance
@@ -79,15 +85,16 @@ function readLabels(
   let highest = -1
   const sensitivities: string[] = []
   const read = (resource: number): void => {
-    const security = member(tape, member(tape, resource, at.meta), at.security)
-    for (const coding of elements(tape, security)) {
-      const system = textOf(tape, member(tape, coding, at.system)) ?? ''
+    for (const coding of valuesAt(tape, resource, [at.meta, at.security])) {
+      const system = systemOf(textOf(tape, member(tape, coding, at.system)))
       const code = textOf(tape, member(tape, coding, at.code)) ?? ''
-      if (CONFIDENTIALITY_SYSTEMS.has(system)) {
+      // A code of this small set without a system can mean nothing else.
+      const isBare = system === '' && CONFIDENTIALITIES.includes(code as Confidentiality)
+      if (isBare || CONFIDENTIALITY_SYSTEMS.has(system)) {
         // A code nobody knows cannot be known to be harmless.
         const rank = CONFIDENTIALITIES.indexOf(code as Confidentiality)
         highest = Math.max(highest, rank === -1 ? CONFIDENTIALITIES.length - 1 : rank)
-      } else if (ACT_CODE_SYSTEMS.has(system) && !HANDLING.test(code)) sensitivities.push(code)
+      } else if (ACT_CODE_SYSTEMS.has(system) && !HANDLING.has(code)) sensitivities.push(code)
     }
   }
   read(object)

@@ -4,7 +4,6 @@ import { KIND } from '../../json/scan.ts'
 import type { Tape } from '../../json/scan.ts'
 import {
   after,
-  elements,
   endOf,
   flagsOf,
   kindOf,
@@ -12,11 +11,22 @@ import {
   nameOf,
   startOf,
   textOf,
+  valuesAt,
 } from '../../json/tape.ts'
 import type { MaskingProfile } from '../../permit.ts'
+import { planDeidentification } from './deidentify.ts'
 import { findSecrets, starSecrets } from './detectors.ts'
-import { IDENTIFIER_TYPE_SYSTEMS, SECRET_TYPES, SSN_SYSTEMS } from './vocabulary.ts'
+import {
+  DATA_ABSENT_EXTENSION,
+  IDENTIFIER_TYPE_SYSTEMS,
+  SECRET_TYPES,
+  SSN_SYSTEMS,
+  systemOf,
+} from './vocabulary.ts'
 import type { Vocabulary } from './vocabulary.ts'
+
+/** Universally unique: digits in it mean nothing. */
+const UNIQUE = /^urn:(?:oid:[\d.]+|uuid:[\da-f-]{36})$/i
 
 /** What masking one resource comes to. */
 export type Masking = {
@@ -25,14 +35,8 @@ export type Masking = {
   readonly counts: Map<string, number>
 }
 
-const DATA_ABSENT =
-  '{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason","valueCode":"masked"}'
-
-/** Persons, whose own particulars identify them. */
-const PERSONS = new Set(['Patient', 'Practitioner', 'RelatedPerson', 'Person'])
-
-const STUB =
-  '{"status":"empty","div":"<div xmlns=\\"http://www.w3.org/1999/xhtml\\">Narrative withheld: parts of this resource are masked.</div>"}'
+const WITHHELD = 'Narrative withheld: parts of this resource are masked.'
+const STUB = `{"status":"empty","div":"<div xmlns=\\"http://www.w3.org/1999/xhtml\\">${WITHHELD}</div>"}`
 
 /**
  * Plans the edits for one resource: SSNs and payment cards wherever they stand (contained,
@@ -42,13 +46,12 @@ const STUB =
 export function planMasking(
   tape: Tape,
   object: number,
-  type: string,
   profile: MaskingProfile,
   words: Vocabulary,
 ): Masking {
   const plan = new Plan(tape, words)
   plan.findSecrets(object)
-  if (profile === 'de-identified') plan.deidentify(object, type)
+  if (profile === 'de-identified') plan.deidentify(object)
   if (plan.counts.size > 0) plan.mark(object)
   return { edits: plan.edits, counts: plan.counts }
 }
@@ -63,7 +66,7 @@ class Plan {
   readonly #words: Vocabulary
   readonly #skipped: ReadonlySet<number>
   readonly #coded: number
-  readonly #attached: number
+  readonly #opaque: readonly number[]
 
   constructor(tape: Tape, words: Vocabulary) {
     this.#tape = tape
@@ -71,16 +74,12 @@ class Plan {
     const { at } = words
     // §9.2: numbers that look like cards stand here by the thousand and are none.
     this.#skipped = new Set([
-      at.id,
-      at.reference,
-      at.system,
-      at.code,
-      at.url,
-      at.fullUrl,
-      at.versionId,
+      ...[at.id, at.reference, at.system, at.code, at.url, at.fullUrl, at.versionId],
+      // Of what is called so, only the samples of an ECG and the like are left.
+      at.data,
     ])
-    this.#coded = (1 << at.value) | (1 << at.system)
-    this.#attached = 1 << at.data
+    this.#coded = (1 << at.value) | (1 << at._value)
+    this.#opaque = [at.data, at.valueBase64Binary]
   }
 
   #count(rule: string, ...codes: string[]): void {
@@ -94,16 +93,15 @@ class Plan {
     const end = after(tape, object)
     for (let entry = object; entry < end; entry++) {
       const kind = kindOf(tape, entry)
-      if (kind === KIND.string) this.#scanString(entry)
-      else if (kind === KIND.object) {
+      if (kind === KIND.string || kind === KIND.key) {
+        this.#scanString(entry)
+        if (kind === KIND.key && this.#opaque.includes(nameOf(tape, entry))) this.#dropOpaque(entry)
+      } else if (kind === KIND.object) {
         const flags = flagsOf(tape, entry)
-        if (
-          (flags & (1 << at.value)) !== 0 &&
-          (flags & (this.#coded | (1 << at.type))) !== 1 << at.value
-        ) {
+        if ((flags & this.#coded) !== 0 && (flags & ((1 << at.system) | (1 << at.type))) !== 0) {
           this.#maskIdentifier(entry)
         }
-        if ((flags & this.#attached) !== 0) this.#dropAttachment(entry)
+        if ((flags & (1 << at.data)) !== 0) this.#rememberSamples(entry)
       }
     }
   }
@@ -113,7 +111,7 @@ class Plan {
     if (flags === 0 || this.#whole.has(entry)) return
     if (this.#skipped.has(nameOf(this.#tape, entry))) return
     const text = textOf(this.#tape, entry)
-    if (text === undefined || text.length < 9) return
+    if (text === undefined || text.length < 9 || UNIQUE.test(text)) return
     const findings = findSecrets(text)
     if (findings.length === 0) return
     const edit = {
@@ -132,25 +130,33 @@ class Plan {
     const rule = this.#secretOf(object)
     if (rule === undefined) return
     const value = member(tape, object, at.value)
-    this.#whole.add(value)
+    const key = (value >= 0 ? value : member(tape, object, at._value)) - 1
+    if (value < 0 && !this.#showsDigits(key + 1)) return
+    for (let entry = key; entry < after(tape, key + 1); entry++) this.#whole.add(entry)
     const text = textOf(tape, value) ?? ''
     const digits = text.replace(/\P{Nd}/gu, '')
     const rendered =
       rule === 'ssn' ? `***-**-${digits.slice(-4)}` : `**** **** **** ${digits.slice(-4)}`
-    const extensions = [DATA_ABSENT]
+    const extensions = [DATA_ABSENT_EXTENSION]
     if (digits.length >= 9) {
       extensions.push(
         `{"url":"http://hl7.org/fhir/StructureDefinition/rendered-value","valueString":${JSON.stringify(rendered)}}`,
       )
     }
     this.edits.push({
-      start: startOf(tape, value - 1),
-      end: endOf(tape, value),
+      start: startOf(tape, key),
+      end: endOf(tape, key + 1),
       text: `"_value":{"extension":[${extensions.join(',')}]}`,
     })
     // What stood beside the value may render it in full (MASK-2): it goes.
     const beside = [at._value, at.extension]
-    this.edits.push(...removeMembers(tape, object, (key) => beside.includes(nameOf(tape, key))))
+    this.edits.push(
+      ...removeMembers(
+        tape,
+        object,
+        (other) => other !== key && beside.includes(nameOf(tape, other)),
+      ),
+    )
     this.#count(rule, 'MASKED', ...(digits.length >= 9 ? ['ABSTRED'] : []))
   }
 
@@ -158,66 +164,71 @@ class Plan {
     const tape = this.#tape
     const { at } = this.#words
     const system = textOf(tape, member(tape, object, at.system))
-    if (system !== undefined && SSN_SYSTEMS.has(system)) return 'ssn'
-    const type = member(tape, object, at.type)
-    for (const coding of elements(tape, member(tape, type, at.coding))) {
-      const codeSystem = textOf(tape, member(tape, coding, at.system))
-      if (codeSystem !== undefined && !IDENTIFIER_TYPE_SYSTEMS.has(codeSystem)) continue
+    if (system !== undefined && /ssn|113883/i.test(system) && SSN_SYSTEMS.has(systemOf(system))) {
+      return 'ssn'
+    }
+    for (const coding of valuesAt(tape, object, [at.type, at.coding])) {
+      const codeSystem = systemOf(textOf(tape, member(tape, coding, at.system)))
+      if (codeSystem !== '' && !IDENTIFIER_TYPE_SYSTEMS.has(codeSystem)) continue
       const rule = SECRET_TYPES.get(textOf(tape, member(tape, coding, at.code)) ?? '')
       if (rule !== undefined) return rule
     }
-    return undefined
+    const named = textOf(tape, member(tape, member(tape, object, at.type), at.text)) ?? ''
+    return /\bssn\b|social security/i.test(named) ? 'ssn' : undefined
+  }
+
+  /** Whether more than the last four of a number stand in or below a value. */
+  #showsDigits(value: number): boolean {
+    for (let entry = value; entry < after(this.#tape, value); entry++) {
+      const text = textOf(this.#tape, entry)
+      if (text !== undefined && (text.match(/\p{Nd}/gu)?.length ?? 0) > 4) return true
+    }
+    return false
+  }
+
+  /** SampledData: numbers with spaces between, not something that cannot be looked into. */
+  #rememberSamples(object: number): void {
+    const { at } = this.#words
+    if (member(this.#tape, object, at.dimensions) < 0) return
+    const data = member(this.#tape, object, at.data)
+    if (/^[-+.\dEUL\s]*$/.test(textOf(this.#tape, data) ?? 'x')) this.#whole.add(data)
   }
 
   /** MASK-8: what cannot be looked into does not leave while masking is on. */
-  #dropAttachment(object: number): void {
+  #dropOpaque(key: number): void {
     const tape = this.#tape
-    const { at } = this.#words
-    const data = member(tape, object, at.data)
-    if (kindOf(tape, data) !== KIND.string || member(tape, object, at.contentType) < 0) return
+    if (kindOf(tape, key + 1) !== KIND.string || this.#whole.has(key + 1)) return
     this.edits.push({
-      start: startOf(tape, data - 1),
-      end: endOf(tape, data),
-      text: `"_data":{"extension":[${DATA_ABSENT}]}`,
+      start: startOf(tape, key),
+      end: endOf(tape, key + 1),
+      text: `"_${textOf(tape, key) ?? ''}":{"extension":[${DATA_ABSENT_EXTENSION}]}`,
     })
     this.#count('attachment', 'REDACTED')
   }
 
-  deidentify(object: number, type: string): void {
-    const tape = this.#tape
-    const { at } = this.#words
-    const isPerson = PERSONS.has(type)
-    const own = new Set([at.identifier, at.photo, at.note, at.telecom])
-    if (isPerson)
-      for (const name of [at.name, at.contact, at.extension, at._birthDate]) own.add(name)
-    const end = after(tape, object)
-    for (let entry = object; entry < end; entry++) {
-      if (kindOf(tape, entry) !== KIND.object) continue
-      const isReference = (flagsOf(tape, entry) & (1 << at.reference)) !== 0
-      const isAddress = nameOf(tape, entry) === at.address
-      const edits = removeMembers(tape, entry, (key) => {
-        const name = nameOf(tape, key)
-        if (isAddress) return name !== at.state && name !== at.country && name !== at.use
-        if (isReference) return name === at.display || name === at.identifier
-        return own.has(name) || (isPerson && name === at.text)
-      })
-      this.edits.push(...edits)
-      if (edits.length > 0) this.#count('de-identified', 'REDACTED')
-      for (const name of [at.birthDate, at.deceasedDateTime]) this.#yearOnly(entry, name)
+  deidentify(object: number): void {
+    const { edits, removed, abridged } = planDeidentification(this.#tape, object, this.#words)
+    this.edits.push(...edits)
+    for (let n = 0; n < removed; n++) this.#count('de-identified', 'REDACTED')
+    for (let n = 0; n < abridged; n++) this.#count('de-identified', 'ABSTRED')
+    for (const narrative of this.#narratives(object)) {
+      if (!this.#isStub(narrative)) this.#count('de-identified', 'REDACTED')
     }
   }
 
-  #yearOnly(object: number, name: number): void {
-    const value = member(this.#tape, object, name)
-    const text = textOf(this.#tape, value)
-    if (text === undefined || text.length <= 4) return
-    const year = /^\d{4}/.exec(text)?.[0]
-    this.edits.push({
-      start: startOf(this.#tape, value),
-      end: endOf(this.#tape, value),
-      text: year === undefined ? '"0001"' : `"${year}"`,
-    })
-    this.#count('de-identified', 'ABSTRED')
+  /** The narratives of the resource and those contained in it. */
+  *#narratives(object: number): Generator<number> {
+    const { at } = this.#words
+    for (const path of [[at.text], [at.contained, at.text]]) {
+      for (const text of valuesAt(this.#tape, object, path)) {
+        if (kindOf(this.#tape, text) === KIND.object) yield text
+      }
+    }
+  }
+
+  #isStub(text: number): boolean {
+    const [start, end] = [startOf(this.#tape, text), endOf(this.#tape, text)]
+    return this.#tape.bytes.toString('utf8', start, end) === STUB
   }
 
   /** Adds the alteration codes to meta.security and replaces the narrative. */
@@ -231,10 +242,16 @@ class Plan {
     const list = codes.join(',')
     const meta = member(tape, object, at.meta)
     const security = member(tape, meta, at.security)
-    if (security >= 0 && kindOf(tape, security) === KIND.array) {
+    const element = { start: startOf(tape, security), end: endOf(tape, security) }
+    if (security >= 0 && kindOf(tape, security) !== KIND.array) {
+      this.edits.push({ ...element, text: `[${list}]` })
+    } else if (security >= 0) {
       const isEmpty = after(tape, security) === security + 1
       insert(this.edits, endOf(tape, security) - 1, isEmpty ? list : `,${list}`)
-    } else if (meta >= 0 && kindOf(tape, meta) === KIND.object) {
+    } else if (meta >= 0 && kindOf(tape, meta) !== KIND.object) {
+      const text = `{"security":[${list}]}`
+      this.edits.push({ start: startOf(tape, meta), end: endOf(tape, meta), text })
+    } else if (meta >= 0) {
       const isEmpty = after(tape, meta) === meta + 1
       insert(this.edits, startOf(tape, meta) + 1, `"security":[${list}]${isEmpty ? '' : ','}`)
     } else {
@@ -245,14 +262,8 @@ class Plan {
         `"meta":{"security":[${list}]}${isEmpty ? '' : ','}`,
       )
     }
-    const text = member(tape, object, at.text)
-    if (text >= 0 && kindOf(tape, text) === KIND.object) {
+    for (const text of this.#narratives(object)) {
       this.edits.push({ start: startOf(tape, text), end: endOf(tape, text), text: STUB })
-    }
-    for (const contained of elements(tape, member(tape, object, at.contained))) {
-      const inner = member(tape, contained, at.text)
-      if (inner >= 0)
-        this.edits.push({ start: startOf(tape, inner), end: endOf(tape, inner), text: STUB })
     }
   }
 }
@@ -260,6 +271,9 @@ class Plan {
 function insert(edits: Edit[], at: number, text: string): void {
   edits.push({ start: at, end: at, text })
 }
+
+/** Stars and the last four, as masked identifiers and texts show them. */
+const MARK = /(?:\*[^\p{L}\p{Nd}*]{0,3}){5}\p{Nd}(?:[^\p{L}\p{Nd}*]{0,3}\p{Nd}){3}(?!\p{Nd})/u
 
 /** Whether a payload carries marks of ours, which must never be stored (MASK-10). */
 export function isMarked(tape: Tape, object: number, words: Vocabulary): boolean {
@@ -269,8 +283,7 @@ export function isMarked(tape: Tape, object: number, words: Vocabulary): boolean
     if (endOf(tape, entry) - startOf(tape, entry) < 8) continue
     const text = textOf(tape, entry) ?? ''
     if (nameOf(tape, entry) === words.at.valueCode && text === 'masked') return true
-    if (/\*{3}-\*{2}-\d{4}|\*{4} \*{4} \*{4} \d{4}|\*{3}[ -]?\*{2}[ -]?\d{4}/.test(text))
-      return true
+    if (MARK.test(text) || text.includes(WITHHELD)) return true
   }
   return false
 }

@@ -126,7 +126,7 @@ export function createRelease(config: Config, definitions: Definitions): Release
       throw new Refusal('body-malformed', { cause: error })
     }
     const verdict = judge(tape, 0, terms, words, bases)
-    const { counts } = planMasking(tape, 0, verdict.type, terms.masking, words)
+    const { counts } = planMasking(tape, 0, terms.masking, words)
     let masked = 0
     for (const count of counts.values()) masked += count
     return { ...verdict, masked, marked: isMarked(tape, 0, words) }

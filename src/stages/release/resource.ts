@@ -33,7 +33,7 @@ export function releaseResource(
     tally.withheld += 1
     return undefined
   }
-  const { edits, counts } = planMasking(tape, object, verdict.type, terms.masking, words)
+  const { edits, counts } = planMasking(tape, object, terms.masking, words)
   edits.push(...rewriteUrls(tape, object, context))
   tally.released += 1
   for (const [rule, count] of counts) tally.masked.set(rule, (tally.masked.get(rule) ?? 0) + count)

@@ -42,7 +42,6 @@ const LIST = [
   'valueCanonical',
   'source',
   'link',
-  'total',
   'timestamp',
   'search',
   'request',
@@ -56,9 +55,35 @@ const LIST = [
   'profile',
   'uri',
   '_birthDate',
-  'hash',
-  'line',
-  'signature',
+  '_data',
+  'dimensions',
+  'family',
+  'given',
+  'status',
+  'etag',
+  'lastModified',
+  'lastUpdated',
+  'method',
+  'score',
+  'valueBase64Binary',
+  'valueAddress',
+  'period',
+  '_deceasedDateTime',
+  'masterIdentifier',
+  'groupIdentifier',
+  'accessionIdentifier',
+  'preAdmissionIdentifier',
+  'definitionIdentifier',
+  'valueIdentifier',
+  'requisition',
+  'authorString',
+  'valueHumanName',
+  'valueContactPoint',
+  'subscriberId',
+  'udiCarrier',
+  'serialNumber',
+  'lotNumber',
+  'distinctIdentifier',
 ] as const
 
 export type Word = (typeof LIST)[number]
@@ -87,35 +112,66 @@ export function buildVocabulary(definitions: Definitions): Vocabulary {
   return { names, at, patientPaths: (type) => compiled.get(type) ?? [] }
 }
 
+/** Stands where a masked value stood (requirements §9.3). */
+export const DATA_ABSENT_EXTENSION =
+  '{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason","valueCode":"masked"}'
+
 export const CONFIDENTIALITIES: readonly Confidentiality[] = ['U', 'L', 'M', 'N', 'R', 'V']
 
+/**
+ * A code system as the sets below have it: servers write one URI with `https`, capitals, a version
+ * or a slash at the end, and mean the same.
+ */
+export function systemOf(text: string | undefined): string {
+  if (text === undefined) return ''
+  return text
+    .trim()
+    .toLowerCase()
+    .replace(/^https:/, 'http:')
+    .replace(/\/?(\|.*)?$/, '')
+}
+
 export const CONFIDENTIALITY_SYSTEMS = new Set([
-  'http://terminology.hl7.org/CodeSystem/v3-Confidentiality',
-  'http://hl7.org/fhir/v3/Confidentiality',
+  'http://terminology.hl7.org/codesystem/v3-confidentiality',
+  'http://hl7.org/fhir/v3/confidentiality',
+  'http://hl7.org/fhir/v3/vs/confidentiality',
   'urn:oid:2.16.840.1.113883.5.25',
+  '2.16.840.1.113883.5.25',
 ])
 
 export const ACT_CODE_SYSTEMS = new Set([
-  'http://terminology.hl7.org/CodeSystem/v3-ActCode',
-  'http://hl7.org/fhir/v3/ActCode',
+  'http://terminology.hl7.org/codesystem/v3-actcode',
+  'http://hl7.org/fhir/v3/actcode',
   'urn:oid:2.16.840.1.113883.5.4',
+  '2.16.840.1.113883.5.4',
 ])
 
-/** ActCodes that say how to handle data, not what is sensitive about it: no clearance needed. */
-export const HANDLING =
-  /^(ANONY|AOD|AUDIT|AUDTR|CPLY.*|DECLASSIFYLABEL|DEID|DELAU|DOWNGRDLABEL|DRIVLABEL|ENCRYPT.?|HUAPRV|LABEL|MASK|MINEC|PERSISTLABEL|PRIVMARK|CUIMark|PROCESSINLINELABEL|PSEUD|REDACT|UPGRDLABEL|NO.*)$/
+/**
+ * ActCodes that say how to handle data (ObligationPolicy and RefrainPolicy of HL7 v3-ActCode), not
+ * what is sensitive about it: no clearance needed. Any other code needs clearance, known or not.
+ */
+export const HANDLING = new Set(
+  (
+    'ANONY AOD AUDIT AUDTR CPLYPOL CPLYCC CPLYCD CPLYCUI CPLYJPP CPLYJSP CPLYOPP CPLYOSP ' +
+    'DECLASSIFYLABEL DEID DELAU DOWNGRDLABEL DRIVLABEL ENCRYPT ENCRYPTR ENCRYPTT ENCRYPTU HUAPRV ' +
+    'LABEL MASK MINEC PERSISTLABEL PRIVMARK CUIMark PSEUD REDACT UPGRDLABEL PROCESSINLINELABEL ' +
+    'NOAUTH NOCOLLECT NODSCLCD NODSCLCDS NOINTEGRATE NOLIST NOMOU NOORGPOL NOPAT NOPERSISTP ' +
+    'NORDSCLCD NORDSCLCDS NORDSCLW NORELINK NOREUSE NOVIP ORCON'
+  ).split(' '),
+)
 
 export const SSN_SYSTEMS = new Set([
   'http://hl7.org/fhir/sid/us-ssn',
-  'https://hl7.org/fhir/sid/us-ssn',
   'urn:oid:2.16.840.1.113883.4.1',
   '2.16.840.1.113883.4.1',
 ])
 
 export const IDENTIFIER_TYPE_SYSTEMS = new Set([
-  'http://terminology.hl7.org/CodeSystem/v2-0203',
+  'http://terminology.hl7.org/codesystem/v2-0203',
   'http://hl7.org/fhir/v2/0203',
+  'http://hl7.org/fhir/identifier-type',
   'urn:oid:2.16.840.1.113883.18.108',
+  '2.16.840.1.113883.18.108',
 ])
 
 /** HL7 v2-0203 codes of identifiers that are secrets. */
