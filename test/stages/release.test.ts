@@ -263,5 +263,8 @@ t.test('inspect sees marks of ours, so that none is ever stored (MASK-10)', asyn
     ),
     { masked: 1, marked: false },
   )
-  t.throws(() => inspect(terms, Buffer.from('{"resourceType":"Patient",}')), { name: 'Refusal', message: 'body-malformed' })
+  t.throws(() => inspect(terms, Buffer.from('{"resourceType":"Patient",}')), {
+    name: 'Refusal',
+    message: 'body-malformed',
+  })
 })
