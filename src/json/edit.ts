@@ -43,26 +43,55 @@ export function removeMembers(
   object: number,
   remove: (key: number) => boolean,
 ): Edit[] {
-  const edits: Edit[] = []
-  if (kindOf(tape, object) !== KIND.object) return edits
+  const cut = new Cut()
+  if (kindOf(tape, object) !== KIND.object) return cut.edits
   const end = after(tape, object)
-  let keptEnd = -1
   for (let key = object + 1; key < end; key = after(tape, key + 1)) {
-    const next = after(tape, key + 1)
-    const valueEnd = endOf(tape, key + 1)
-    if (!remove(key)) {
-      keptEnd = valueEnd
-      continue
-    }
-    // From the last kept member on, or up to the next member when nothing was kept yet.
-    if (keptEnd >= 0) edits.push({ start: keptEnd, end: valueEnd, text: '' })
-    else
-      edits.push({
-        start: startOf(tape, key),
-        end: next < end ? startOf(tape, next) : valueEnd,
-        text: '',
-      })
-    if (keptEnd >= 0) keptEnd = valueEnd
+    cut.pass(startOf(tape, key), endOf(tape, key + 1), remove(key))
   }
-  return edits
+  return cut.end()
+}
+
+/** The same for the elements of an array. */
+export function removeElements(
+  tape: Tape,
+  array: number,
+  remove: (element: number) => boolean,
+): Edit[] {
+  const cut = new Cut()
+  if (kindOf(tape, array) !== KIND.array) return cut.edits
+  const end = after(tape, array)
+  for (let element = array + 1; element < end; element = after(tape, element)) {
+    cut.pass(startOf(tape, element), endOf(tape, element), remove(element))
+  }
+  return cut.end()
+}
+
+/** Takes parts out of a list with commas between: a part goes with the comma before it, or after. */
+class Cut {
+  readonly edits: Edit[] = []
+  /** Where the last kept part ends; -1 = none yet. */
+  #kept = -1
+  /** Begin and end of what goes before any part is kept. */
+  #start = -1
+  #end = -1
+
+  pass(start: number, end: number, isRemoved: boolean): void {
+    if (!isRemoved) {
+      if (this.#start >= 0) this.edits.push({ start: this.#start, end: start, text: '' })
+      this.#start = -1
+      this.#kept = end
+    } else if (this.#kept >= 0) {
+      this.edits.push({ start: this.#kept, end, text: '' })
+      this.#kept = end
+    } else {
+      if (this.#start < 0) this.#start = start
+      this.#end = end
+    }
+  }
+
+  end(): Edit[] {
+    if (this.#start >= 0) this.edits.push({ start: this.#start, end: this.#end, text: '' })
+    return this.edits
+  }
 }

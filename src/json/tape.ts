@@ -13,6 +13,9 @@ export const nameOf = (tape: Tape, entry: number): number => tape.data[entry * W
 /** Strings: FLAG bits. Objects: bit n is set when the member of name n < 32 is there. */
 export const flagsOf = (tape: Tape, entry: number): number => tape.data[entry * WIDTH + 5] ?? 0
 
+export const isContainer = (tape: Tape, entry: number): boolean =>
+  kindOf(tape, entry) === KIND.object || kindOf(tape, entry) === KIND.array
+
 /** The value of a member of an object, or -1. */
 export function member(tape: Tape, object: number, name: number): number {
   if (object < 0 || kindOf(tape, object) !== KIND.object) return -1

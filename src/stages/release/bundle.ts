@@ -1,12 +1,14 @@
 import type { Tally } from '../../exchange.ts'
 import { formatInteraction } from '../../fhir/interaction.ts'
-import { removeMembers, splice } from '../../json/edit.ts'
+import { removeElements, removeMembers } from '../../json/edit.ts'
 import type { Edit } from '../../json/edit.ts'
+import { KIND } from '../../json/scan.ts'
 import type { Tape } from '../../json/scan.ts'
-import { elements, endOf, member, nameOf, startOf } from '../../json/tape.ts'
+import { endOf, isContainer, kindOf, member, nameOf, startOf, textOf } from '../../json/tape.ts'
 import type { Permit } from '../../permit.ts'
-import { releaseResource, rewriteUrls } from './resource.ts'
+import { publicOf, releaseResource, rewriteUrls } from './resource.ts'
 import type { Context } from './resource.ts'
+import type { Word } from './vocabulary.ts'
 import { Refusal } from '../../refusal.ts'
 
 /**
@@ -18,37 +20,27 @@ import { Refusal } from '../../refusal.ts'
 export function releaseBundle(tape: Tape, permit: Permit, context: Context, tally: Tally): Edit[] {
   const { at } = context.words
   const edits: Edit[] = []
-  const kept = new Set([at.resourceType, at.id, at.meta, at.type, at.timestamp, at.link, at.entry])
-  edits.push(...removeMembers(tape, 0, (key) => !kept.has(nameOf(tape, key))))
   const link = member(tape, 0, at.link)
   if (link >= 0) {
-    edits.push({
-      start: startOf(tape, link),
-      end: endOf(tape, link),
-      text: selfLinks(permit, context),
-    })
+    const text = selfLinks(permit, context)
+    edits.push({ start: startOf(tape, link), end: endOf(tape, link), text })
   }
   const entry = member(tape, 0, at.entry)
-  const pieces: Buffer[] = []
-  let dropped = false
-  const inner: Edit[] = []
-  for (const element of elements(tape, entry)) {
+  if (entry >= 0 && kindOf(tape, entry) !== KIND.array) throw unreadable('entries that are no list')
+  let left = 0
+  const withheld = removeElements(tape, entry, (element) => {
     const released = releaseEntry(tape, element, permit, context, tally)
-    if (released === undefined) {
-      dropped = true
-      continue
-    }
-    inner.push(...released)
-    pieces.push(splice(tape.bytes, released, startOf(tape, element), endOf(tape, element)))
-  }
-  if (!dropped) return [...edits, ...inner]
+    if (released === undefined) return true
+    left += 1
+    edits.push(...released)
+    return false
+  })
+  // FHIR knows no empty list: without entries the member goes as well.
+  const kept: Word[] = ['resourceType', 'id', 'type', 'timestamp', 'link']
   return [
+    ...keepOnly(tape, 0, left > 0 ? [...kept, 'entry'] : kept, context),
     ...edits,
-    {
-      start: startOf(tape, entry),
-      end: endOf(tape, entry),
-      text: `[${pieces.map((piece) => piece.toString('utf8')).join(',')}]`,
-    },
+    ...withheld,
   ]
 }
 
@@ -69,13 +61,45 @@ export function releaseEntry(
   }
   const released = releaseResource(tape, resource, permit.terms, context, tally)
   if (released === undefined) return undefined
-  const known = new Set([at.fullUrl, at.resource, at.search, at.request, at.response])
-  const edits = removeMembers(tape, element, (key) => !known.has(nameOf(tape, key)))
-  for (const beside of [at.fullUrl, at.response]) {
-    const value = member(tape, element, beside)
-    if (value >= 0) edits.push(...rewriteUrls(tape, value, context))
+  const edits = keepOnly(tape, element, ENTRY, context)
+  // Beside the resource stands what upstream says of it, its outcome and criteria among it: nobody
+  // judges those, so only what is named here stays.
+  for (const [beside, kept] of BESIDE) {
+    const value = member(tape, element, at[beside])
+    edits.push(...keepOnly(tape, value, kept, context))
+    const url = member(tape, value, at.url)
+    const text = textOf(tape, url)
+    if (text?.includes('?') === true) {
+      // Criteria of a conditional write may name what is masked elsewhere.
+      const bare = publicOf(text.slice(0, text.indexOf('?')), context)
+      edits.push({ start: startOf(tape, url), end: endOf(tape, url), text: JSON.stringify(bare) })
+    } else if (value >= 0) edits.push(...rewriteUrls(tape, value, context))
   }
+  const fullUrl = member(tape, element, at.fullUrl)
+  if (fullUrl >= 0) edits.push(...rewriteUrls(tape, fullUrl, context))
   return [...edits, ...released.edits]
+}
+
+const ENTRY: readonly Word[] = ['fullUrl', 'resource', 'search', 'request', 'response']
+const BESIDE: readonly (readonly [Word, readonly Word[]])[] = [
+  ['search', ['mode', 'score']],
+  ['request', ['method', 'url']],
+  ['response', ['status', 'location', 'etag', 'lastModified']],
+]
+
+/** Members whose values are looked into further; any other kept one must be a simple value. */
+const NESTED: readonly Word[] = ['link', 'entry', 'resource', 'search', 'request', 'response']
+
+/** Takes out of an object every member that is not named, or holds more than a simple value. */
+function keepOnly(tape: Tape, object: number, words: readonly Word[], context: Context): Edit[] {
+  if (object < 0) return []
+  const { at } = context.words
+  const kept = new Set(words.map((word) => at[word]))
+  const nested = new Set(NESTED.map((word) => at[word]))
+  return removeMembers(tape, object, (key) => {
+    const name = nameOf(tape, key)
+    return !kept.has(name) || (isContainer(tape, key + 1) && !nested.has(name))
+  })
 }
 
 /** Bundle.link: what was asked, at our address; what narrowing added does not show. */

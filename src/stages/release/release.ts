@@ -14,7 +14,7 @@ import { judge } from './judge.ts'
 import { isMarked, planMasking } from './mask.ts'
 import { bytesOf, releaseResource } from './resource.ts'
 import type { Context } from './resource.ts'
-import { releaseStream } from './stream.ts'
+import { releaseGathered, releaseStream } from './stream.ts'
 import { buildVocabulary } from './vocabulary.ts'
 
 export type Released = { readonly answer: Answer; readonly tally: Tally }
@@ -48,34 +48,35 @@ export function createRelease(config: Config, definitions: Definitions): Release
       discard(fit.body)
       return { answer: { status: fit.status, headers, body: undefined }, tally }
     }
-    headers['content-type'] = 'application/fhir+json; charset=utf-8'
-    const whole = (bytes: Buffer): Buffer => releaseWhole(bytes, permit, tally)
+    const whole = (bytes: Buffer): Buffer | undefined => releaseWhole(bytes, permit, tally)
     const body = Buffer.isBuffer(fit.body)
       ? whole(fit.body)
-      : releaseStream(fit.body, permit, context, tally, whole)
+      : isBundle(permit)
+        ? releaseStream(fit.body, permit, context, tally, whole)
+        : releaseGathered(fit.body, whole)
+    if (body !== undefined) headers['content-type'] = 'application/fhir+json; charset=utf-8'
     if (method !== 'HEAD') return { answer: { status: fit.status, headers, body }, tally }
     // HEAD answers what GET would, without the body: it is judged to the end all the same.
-    if (!Buffer.isBuffer(body)) await drain(body)
+    if (body !== undefined && !Buffer.isBuffer(body)) await drain(body)
     return { answer: { status: fit.status, headers, body: undefined }, tally }
   }
 
-  function releaseWhole(bytes: Buffer, permit: Permit, tally: Tally): Buffer {
+  function releaseWhole(bytes: Buffer, permit: Permit, tally: Tally): Buffer | undefined {
     const tape = read(bytes)
     const { code } = permit.interaction
-    const isBundle = code === 'search-type' || code === 'history-instance'
     const type = textOf(tape, member(tape, 0, words.at.resourceType))
-    if (isBundle) {
+    if (isBundle(permit)) {
       if (type !== 'Bundle') throw unreadable('no Bundle where one belongs')
       return splice(bytes, releaseBundle(tape, permit, context, tally))
     }
     const isWrite = code === 'create' || code === 'update'
     // An OperationOutcome about a write is upstream's own words: not passed on, not an error.
-    if (isWrite && type === 'OperationOutcome') return Buffer.alloc(0)
+    if (isWrite && type === 'OperationOutcome') return undefined
     const released = releaseResource(tape, 0, permit.terms, context, tally)
     const { verdict, edits } = released ?? {}
     const isOther = permit.interaction.id !== undefined && verdict?.id !== permit.interaction.id
     if (verdict === undefined || edits === undefined || isOther) {
-      if (isWrite) return Buffer.alloc(0)
+      if (isWrite) return undefined
       throw new Refusal('not-found', { detail: 'withheld' })
     }
     tally.resource ??= `${verdict.type}/${verdict.id ?? ''}`
@@ -133,6 +134,10 @@ export function createRelease(config: Config, definitions: Definitions): Release
   }
 
   return { release, inspect }
+}
+
+function isBundle({ interaction: { code } }: Permit): boolean {
+  return code === 'search-type' || code === 'history-instance'
 }
 
 async function drain(body: AsyncIterable<Buffer>): Promise<void> {

@@ -71,17 +71,20 @@ export function rewriteUrls(tape: Tape, value: number, context: Context): Edit[]
     if (kindOf(tape, entry) !== KIND.string) continue
     const start = startOf(tape, entry) + 1
     const finish = endOf(tape, entry) - 1
-    if (finish - start < base.length || tape.bytes[start] !== 0x68) continue
+    if (finish - start < base.length) continue
+    // Cheap first: what starts otherwise, and not with an escape, is another URL or none.
+    if (tape.bytes[start] !== base[0] && tape.bytes[start] !== 0x5c) continue
     if (!places.includes(nameOf(tape, entry))) continue
     const text = JSON.parse(tape.bytes.toString('utf8', start - 1, finish + 1)) as string
-    const next = text[context.upstreamUrl.length]
-    if (!text.startsWith(context.upstreamUrl) || (next !== undefined && !'/?#'.includes(next)))
-      continue
-    edits.push({
-      start: start - 1,
-      end: finish + 1,
-      text: JSON.stringify(context.publicUrl + text.slice(context.upstreamUrl.length)),
-    })
+    const ours = publicOf(text, context)
+    if (ours !== text) edits.push({ start: start - 1, end: finish + 1, text: JSON.stringify(ours) })
   }
   return edits
+}
+
+/** The same address at our base, when it is one of upstream's. */
+export function publicOf(text: string, { upstreamUrl, publicUrl }: Context): string {
+  const next = text[upstreamUrl.length]
+  if (!text.startsWith(upstreamUrl) || (next !== undefined && !'/?#'.includes(next))) return text
+  return publicUrl + text.slice(upstreamUrl.length)
 }

@@ -4,7 +4,7 @@ import { splice } from '../../json/edit.ts'
 import { EntrySplitter } from '../../json/entries.ts'
 import type { Piece } from '../../json/entries.ts'
 import { scan } from '../../json/scan.ts'
-import { nameOf, textOf } from '../../json/tape.ts'
+import { isContainer, nameOf, textOf } from '../../json/tape.ts'
 import type { Permit } from '../../permit.ts'
 import { releaseEntry, selfLinks, unreadable } from './bundle.ts'
 import type { Context } from './resource.ts'
@@ -14,42 +14,63 @@ const LARGEST_RESOURCE = 33_554_432
 /** Output is gathered to about this size: a chunk per resource would cost more than judging it. */
 const CHUNK = 65_536
 
+/** Milliseconds at a stretch, after which others have their turn. */
+const STRETCH = 8
+
+/** A single resource above the buffer threshold: gathered, then judged as any other. */
+export async function* releaseGathered(
+  body: AsyncIterable<Buffer>,
+  whole: (bytes: Buffer) => Buffer | undefined,
+): AsyncGenerator<Buffer> {
+  const raw: Buffer[] = []
+  let length = 0
+  for await (const chunk of body) {
+    raw.push(chunk)
+    length += chunk.length
+    if (length > LARGEST_RESOURCE) throw unreadable('a resource too large to judge')
+  }
+  const bytes = whole(Buffer.concat(raw))
+  if (bytes !== undefined) yield bytes
+}
+
 /**
- * A body too large to hold: a Bundle leaves entry by entry, judged before it leaves; anything else
- * is gathered and comes back as `whole`. Throws when a piece cannot be read: what was released
- * before stays released, the rest never leaves, and the connection is cut.
+ * A Bundle too large to hold leaves entry by entry, each judged before it leaves. Throws when a
+ * piece cannot be read: what was released before stays released, the rest never leaves, and the
+ * connection is cut. A Bundle in which no entries show comes back as `whole`.
  */
 export async function* releaseStream(
   body: AsyncIterable<Buffer>,
   permit: Permit,
   context: Context,
   tally: Tally,
-  whole: (bytes: Buffer) => Buffer,
+  whole: (bytes: Buffer) => Buffer | undefined,
 ): AsyncGenerator<Buffer> {
   const splitter = new EntrySplitter('entry', LARGEST_RESOURCE)
   const bundle = new BundleWriter(permit, context, tally)
   let raw: Buffer[] = []
   let rawLength = 0
+  let since = performance.now()
   for await (const chunk of body) {
-    let pieces: Piece[]
-    try {
-      pieces = splitter.push(chunk)
-      for (const piece of pieces) bundle.take(piece)
-    } catch (error) {
-      throw unreadable('a streamed answer that cannot be judged', error)
-    }
-    if (splitter.met) raw = []
-    else {
-      raw.push(chunk)
-      rawLength += chunk.length
-      if (rawLength > LARGEST_RESOURCE) throw unreadable('a resource too large to judge')
-      continue
-    }
-    const ready = bundle.ready(CHUNK)
-    if (ready !== undefined) {
-      yield ready
-      // Others have their turn between two chunks, however fast upstream sends.
-      await setImmediate()
+    // A chunk may hold many entries: no more than a slice of it is taken at once.
+    for (let at = 0; at < chunk.length; at += CHUNK) {
+      const slice = chunk.subarray(at, at + CHUNK)
+      try {
+        for (const piece of splitter.push(slice)) bundle.take(piece)
+      } catch (error) {
+        throw unreadable('a streamed answer that cannot be judged', error)
+      }
+      if (splitter.met) raw = []
+      else {
+        raw.push(slice)
+        rawLength += slice.length
+        if (rawLength > LARGEST_RESOURCE) throw unreadable('a resource too large to judge')
+      }
+      const ready = bundle.ready(CHUNK)
+      if (ready !== undefined) yield ready
+      if (performance.now() - since > STRETCH) {
+        await setImmediate()
+        since = performance.now()
+      }
     }
   }
   try {
@@ -58,7 +79,8 @@ export async function* releaseStream(
     throw unreadable('a truncated answer', error)
   }
   if (!splitter.met) {
-    yield whole(Buffer.concat(raw))
+    const bytes = whole(Buffer.concat(raw))
+    if (bytes !== undefined) yield bytes
     return
   }
   yield bundle.finish()
@@ -90,6 +112,7 @@ class BundleWriter {
       const tape = scan(bytes, names, maximumDepth)
       const name = nameOf(tape, 1)
       if (this.#members.has(name) && name >= 0) throw unreadable('a member is there twice')
+      if (this.#head().includes(name) && isContainer(tape, 2)) throw unreadable('no simple value')
       if (name === at.resourceType && textOf(tape, 2) !== 'Bundle') throw unreadable('no Bundle')
       this.#members.set(name, piece.bytes)
       // After the entries only what is kept matters, and it goes behind the array.
@@ -101,13 +124,12 @@ class BundleWriter {
     if (!this.#begun) this.#begin()
     if (edits === undefined) return
     const bytes = splice(piece.bytes, edits)
-    if (this.#entries++ > 0) this.#push(Buffer.from(','), bytes)
-    else this.#push(bytes)
+    this.#push(Buffer.from(this.#entries++ > 0 ? ',' : ',"entry":['), bytes)
   }
 
   #head(): number[] {
     const { at } = this.#context.words
-    return [at.resourceType, at.id, at.meta, at.type, at.timestamp]
+    return [at.resourceType, at.id, at.type, at.timestamp]
   }
 
   #begin(): void {
@@ -121,7 +143,7 @@ class BundleWriter {
       .filter((bytes) => bytes !== undefined)
     this.#push(Buffer.from('{'))
     for (const member of head) this.#push(member, Buffer.from(','))
-    this.#push(Buffer.from(`"link":${selfLinks(this.#permit, this.#context)},"entry":[`))
+    this.#push(Buffer.from(`"link":${selfLinks(this.#permit, this.#context)}`))
   }
 
   #push(...pieces: Buffer[]): void {
@@ -142,7 +164,7 @@ class BundleWriter {
 
   finish(): Buffer {
     if (!this.#begun) this.#begin()
-    this.#push(Buffer.from(']'))
+    if (this.#entries > 0) this.#push(Buffer.from(']'))
     for (const member of this.#tail) this.#push(Buffer.from(','), member)
     this.#push(Buffer.from('}'))
     return this.ready(0) ?? Buffer.alloc(0)
