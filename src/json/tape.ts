@@ -1,20 +1,28 @@
-import { FLAG, KIND, WIDTH } from './scan.ts'
+import { FLAG, FLAG_MASK, FLAG_SHIFT, KIND, KIND_MASK, NAME_SHIFT, WIDTH } from './scan.ts'
 import type { Tape } from './scan.ts'
 
 /** Reading a tape: entries are numbers; -1 is "not there". */
 
-export const kindOf = (tape: Tape, entry: number): number => tape.data[entry * WIDTH] ?? 0
-export const startOf = (tape: Tape, entry: number): number => tape.data[entry * WIDTH + 1] ?? 0
-export const endOf = (tape: Tape, entry: number): number => tape.data[entry * WIDTH + 2] ?? 0
-/** The entry after this value and all that is in it. */
-export const after = (tape: Tape, entry: number): number => tape.data[entry * WIDTH + 3] ?? 0
+export const startOf = (tape: Tape, entry: number): number => tape.data[entry * WIDTH] ?? 0
+export const endOf = (tape: Tape, entry: number): number => tape.data[entry * WIDTH + 1] ?? 0
+const wordOf = (tape: Tape, entry: number): number => tape.data[entry * WIDTH + 3] ?? 0
+export const kindOf = (tape: Tape, entry: number): number => wordOf(tape, entry) & KIND_MASK
 /** The number of the nearest member name around the value, or -1. */
-export const nameOf = (tape: Tape, entry: number): number => tape.data[entry * WIDTH + 4] ?? -1
-/** Strings: FLAG bits. Objects: bit n is set when the member of name n < 32 is there. */
-export const flagsOf = (tape: Tape, entry: number): number => tape.data[entry * WIDTH + 5] ?? 0
+export const nameOf = (tape: Tape, entry: number): number => (wordOf(tape, entry) >> NAME_SHIFT) - 1
 
-export const isContainer = (tape: Tape, entry: number): boolean =>
-  kindOf(tape, entry) === KIND.object || kindOf(tape, entry) === KIND.array
+/** The entry after this value and all that is in it. */
+export function after(tape: Tape, entry: number): number {
+  return isContainer(tape, entry) ? (tape.data[entry * WIDTH + 2] ?? 0) : entry + 1
+}
+
+/** Strings and keys: FLAG bits. Objects: bit n is set when the member of name n < 32 is there. */
+export function flagsOf(tape: Tape, entry: number): number {
+  const word = wordOf(tape, entry)
+  if ((word & KIND_MASK) === KIND.object) return tape.data[entry * WIDTH + 4] ?? 0
+  return (word >> FLAG_SHIFT) & FLAG_MASK
+}
+
+export const isContainer = (tape: Tape, entry: number): boolean => kindOf(tape, entry) <= KIND.array
 
 /** The value of a member of an object, or -1. */
 export function member(tape: Tape, object: number, name: number): number {

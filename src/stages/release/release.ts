@@ -3,7 +3,7 @@ import type { Answer, FitAnswer, Tally } from '../../exchange.ts'
 import type { Definitions } from '../../fhir/definitions.ts'
 import { parseReference } from '../../fhir/reference.ts'
 import { splice } from '../../json/edit.ts'
-import { JsonError, scan } from '../../json/scan.ts'
+import { JsonError, Room, scan } from '../../json/scan.ts'
 import type { Tape } from '../../json/scan.ts'
 import { member, textOf } from '../../json/tape.ts'
 import { Permit } from '../../permit.ts'
@@ -33,6 +33,7 @@ export function createRelease(config: Config, definitions: Definitions): Release
     upstreamUrl: config.upstream.url.replace(/\/$/, ''),
     publicUrl: config.public.url.replace(/\/$/, ''),
     maximumDepth: config.limits.jsonDepth,
+    room: new Room(),
   }
   const { words } = context
   const bases = [context.upstreamUrl, context.publicUrl]
@@ -85,7 +86,7 @@ export function createRelease(config: Config, definitions: Definitions): Release
 
   function read(bytes: Buffer): Tape {
     try {
-      return scan(bytes, words.names, context.maximumDepth)
+      return scan(bytes, words.names, context.maximumDepth, context.room)
     } catch (error) {
       if (error instanceof JsonError) throw unreadable('a body that is not strict JSON', error)
       throw error
@@ -122,7 +123,7 @@ export function createRelease(config: Config, definitions: Definitions): Release
   const inspect: Inspect = (terms, resource) => {
     let tape: Tape
     try {
-      tape = scan(resource, words.names, context.maximumDepth)
+      tape = scan(resource, words.names, context.maximumDepth, context.room)
     } catch (error) {
       throw new Refusal('body-malformed', { cause: error })
     }

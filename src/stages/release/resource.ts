@@ -1,7 +1,7 @@
 import { splice } from '../../json/edit.ts'
 import type { Edit } from '../../json/edit.ts'
 import { KIND } from '../../json/scan.ts'
-import type { Tape } from '../../json/scan.ts'
+import type { Room, Tape } from '../../json/scan.ts'
 import { after, endOf, kindOf, nameOf, startOf } from '../../json/tape.ts'
 import type { Tally } from '../../exchange.ts'
 import type { Terms } from '../../permit.ts'
@@ -16,6 +16,8 @@ export type Context = {
   readonly upstreamUrl: string
   readonly publicUrl: string
   readonly maximumDepth: number
+  /** One tape at a time: whoever scans is done with the last one. */
+  readonly room: Room
 }
 
 /** Judges one resource and plans its edits; undefined = withheld. Counts either way. */

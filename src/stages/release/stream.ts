@@ -105,11 +105,11 @@ class BundleWriter {
   }
 
   take(piece: Piece): void {
-    const { words, maximumDepth } = this.#context
+    const { words, maximumDepth, room } = this.#context
     const { at, names } = words
     if (piece.kind === 'member') {
       const bytes = Buffer.concat([Buffer.from('{'), piece.bytes, Buffer.from('}')])
-      const tape = scan(bytes, names, maximumDepth)
+      const tape = scan(bytes, names, maximumDepth, room)
       const name = nameOf(tape, 1)
       if (this.#members.has(name) && name >= 0) throw unreadable('a member is there twice')
       if (this.#head().includes(name) && isContainer(tape, 2)) throw unreadable('no simple value')
@@ -119,7 +119,7 @@ class BundleWriter {
       if (this.#begun && this.#head().includes(name)) this.#tail.push(piece.bytes)
       return
     }
-    const tape = scan(piece.bytes, names, maximumDepth)
+    const tape = scan(piece.bytes, names, maximumDepth, room)
     const edits = releaseEntry(tape, 0, this.#permit, this.#context, this.#tally)
     if (!this.#begun) this.#begin()
     if (edits === undefined) return
