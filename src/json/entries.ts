@@ -1,4 +1,4 @@
-import { JsonError } from './scan.ts'
+import { JsonError } from './token.ts'
 
 /** A piece of one JSON object: a member as it stands (`"key":value`), or an element of the array. */
 export type Piece = { readonly kind: 'member' | 'element'; readonly bytes: Buffer }
@@ -15,6 +15,8 @@ export class EntrySplitter {
   readonly #wanted: string
   readonly #largest: number
   #held: Buffer = Buffer.alloc(0)
+  /** Memory of our own that may hold what is held. */
+  #grown: Buffer | undefined
   #at = 0
   #place: 'before' | 'members' | 'elements' | 'after' = 'before'
   #needsComma = false
@@ -33,11 +35,33 @@ export class EntrySplitter {
 
   /** Takes a chunk and answers the pieces it completes. Throws JsonError. */
   push(chunk: Buffer): Piece[] {
-    this.#held = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk])
+    this.#held = this.#held.length === 0 ? chunk : this.#append(chunk)
     const pieces: Piece[] = []
     while (this.#step(pieces));
     if (this.#held.length > this.#largest) this.#fail('a piece is larger than can be judged')
     return pieces
+  }
+
+  /** Room doubles: a piece of many chunks is not copied again for each of them. */
+  #append(chunk: Buffer): Buffer {
+    const held = this.#held
+    const length = held.length + chunk.length
+    const grown = this.#grown
+    const fits =
+      grown !== undefined &&
+      held.buffer === grown.buffer &&
+      held.byteOffset + length <= grown.byteOffset + grown.length
+    if (fits) {
+      const from = held.byteOffset - grown.byteOffset
+      chunk.copy(grown, from + held.length)
+      return grown.subarray(from, from + length)
+    }
+    // Memory of its own: pieces handed out before keep theirs.
+    const room = Buffer.allocUnsafeSlow(Math.max(2 * length, 65_536))
+    this.#grown = room
+    held.copy(room)
+    chunk.copy(room, held.length)
+    return room.subarray(0, length)
   }
 
   /** Throws JsonError when the object has not ended. */

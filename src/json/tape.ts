@@ -1,4 +1,5 @@
-import { FLAG, FLAG_MASK, FLAG_SHIFT, KIND, KIND_MASK, NAME_SHIFT, WIDTH } from './scan.ts'
+import { FLAG_MASK, FLAG_SHIFT, KIND, KIND_MASK, NAME_SHIFT, WIDTH } from './scan.ts'
+import { FLAG } from './token.ts'
 import type { Tape } from './scan.ts'
 
 /** Reading a tape: entries are numbers; -1 is "not there". */

@@ -3,7 +3,8 @@ import fc from 'fast-check'
 import t from 'tap'
 import { removeMembers, splice } from '../../src/json/edit.ts'
 import { EntrySplitter } from '../../src/json/entries.ts'
-import { compileNames, KIND, scan } from '../../src/json/scan.ts'
+import { compileNames } from '../../src/json/names.ts'
+import { KIND, scan } from '../../src/json/scan.ts'
 import { elements, kindOf, member, nameOf, textOf } from '../../src/json/tape.ts'
 
 const NONE = compileNames([])

@@ -1,5 +1,5 @@
-import { compileNames } from '../../json/scan.ts'
-import type { Names } from '../../json/scan.ts'
+import { compileNames } from '../../json/names.ts'
+import type { Names } from '../../json/names.ts'
 import type { Definitions } from '../../fhir/definitions.ts'
 import type { Confidentiality } from '../../permit.ts'
 

@@ -1,0 +1,50 @@
+/** Member names, found in the bytes of a text without making strings of them. */
+
+/** Names worth knowing; their numbers stand on the tape. At most 128. */
+export type Names = {
+  readonly list: readonly string[]
+  readonly find: (bytes: Buffer, start: number, end: number) => number
+  readonly id: (name: string) => number
+}
+
+/** Compiles a list of member names into a lookup by length, two bytes, and then all of them. */
+export function compileNames(list: readonly string[]): Names {
+  if (list.length > 128) throw new RangeError('at most 128 names')
+  const known = list.map((name) => Buffer.from(name))
+  /** First candidate by hash and next candidate by id, plus one; 0 = none. */
+  const first = new Uint8Array(1024)
+  const next = new Uint8Array(129)
+  known.forEach((bytes, id) => {
+    const hash = hashOf(bytes, 0, bytes.length)
+    next[id] = first[hash] as number
+    first[hash] = id + 1
+  })
+  const ids = new Map(list.map((name, id) => [name, id]))
+  return {
+    list,
+    id: (name) => ids.get(name) ?? -1,
+    find(bytes, start, end) {
+      const length = end - start
+      if (length === 0) return ids.get('') ?? -1
+      for (let one = first[hashOf(bytes, start, end)] as number; one > 0;) {
+        const candidate = known[one - 1] as Buffer
+        if (candidate.length === length) {
+          let n = 0
+          while (n < length && candidate[n] === bytes[start + n]) n++
+          if (n === length) return one - 1
+        }
+        one = next[one - 1] as number
+      }
+      return -1
+    },
+  }
+}
+
+function hashOf(bytes: Buffer, start: number, end: number): number {
+  const length = end - start
+  const middle = bytes[start + (length >> 1)] as number
+  return (
+    ((bytes[start] as number) * 5 + middle * 11 + (bytes[end - 1] as number) * 3 + length * 67) &
+    1023
+  )
+}
