@@ -1,22 +1,33 @@
 /**
- * The byte scanner beside JSON.parse and parse-walk-stringify, alternating rounds, medians.
+ * The byte scanner beside JSON.parse and parse-walk-stringify, alternating rounds, medians; then a
+ * Bundle of 50 MB through the release stage: the longest block of the event loop, and memory.
  *
  *   npm run bench:json
  */
-import { scan } from '../src/json/scan.ts'
+import { setTimeout } from 'node:timers/promises'
+import { configSchema } from '../src/config/schema.ts'
 import { loadDefinitions } from '../src/fhir/definitions.ts'
+import { Room, scan } from '../src/json/scan.ts'
+import { Permit } from '../src/permit.ts'
+import type { Terms } from '../src/permit.ts'
+import { createRelease } from '../src/stages/release/release.ts'
 import { buildVocabulary } from '../src/stages/release/vocabulary.ts'
 
-const { names } = buildVocabulary(loadDefinitions('R4'))
+const definitions = loadDefinitions('R4')
+const { names } = buildVocabulary(definitions)
+const room = new Room()
+
+const entry = (i: number): string =>
+  `{"fullUrl":"http://127.0.0.1:9/base/Observation/o${i}","resource":{"resourceType":"Observation","id":"o${i}","meta":{"versionId":"1","lastUpdated":"2026-03-02T10:00:00.000+00:00","source":"#abc${i}"},"status":"final","category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/observation-category","code":"laboratory","display":"Laboratory"}]}],"code":{"coding":[{"system":"http://loinc.org","code":"2339-0","display":"Glucose [Mass/volume] in Blood"}],"text":"Glucose"},"subject":{"reference":"Patient/p1","display":"Ada Example"},"encounter":{"reference":"Encounter/e${i}"},"effectiveDateTime":"2026-03-02T09:12:44+01:00","issued":"2026-03-02T09:12:44.000+01:00","valueQuantity":{"value":${90 + (i % 20)}.10,"unit":"mg/dL","system":"http://unitsofmeasure.org","code":"mg/dL"}},"search":{"mode":"match"}}`
+const HEAD = '{"resourceType":"Bundle","type":"searchset","entry":['
 
 function bundle(bytes: number): Buffer {
   const entries: string[] = []
   for (let length = 0, i = 0; length < bytes; i++) {
-    const entry = `{"fullUrl":"http://up.example/fhir/Observation/o${i}","resource":{"resourceType":"Observation","id":"o${i}","meta":{"versionId":"1","lastUpdated":"2026-03-02T10:00:00.000+00:00","source":"#abc${i}"},"status":"final","category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/observation-category","code":"laboratory","display":"Laboratory"}]}],"code":{"coding":[{"system":"http://loinc.org","code":"2339-0","display":"Glucose [Mass/volume] in Blood"}],"text":"Glucose"},"subject":{"reference":"Patient/p1","display":"Ada Example"},"encounter":{"reference":"Encounter/e${i}"},"effectiveDateTime":"2026-03-02T09:12:44+01:00","issued":"2026-03-02T09:12:44.000+01:00","valueQuantity":{"value":${90 + (i % 20)}.10,"unit":"mg/dL","system":"http://unitsofmeasure.org","code":"mg/dL"}},"search":{"mode":"match"}}`
-    length += entry.length
-    entries.push(entry)
+    entries.push(entry(i))
+    length += entries[i]!.length
   }
-  return Buffer.from(`{"resourceType":"Bundle","type":"searchset","entry":[${entries.join(',')}]}`)
+  return Buffer.from(`${HEAD}${entries.join(',')}]}`)
 }
 
 function walk(value: unknown): unknown {
@@ -27,10 +38,37 @@ function walk(value: unknown): unknown {
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, walk(inner)]))
 }
 
+const config = configSchema.parse({
+  public: { url: 'https://public.example/fhir' },
+  upstream: { url: 'http://127.0.0.1:9/base' },
+  issuers: [{ url: 'https://issuer.example' }],
+})
+const { release } = createRelease(config, definitions)
+const terms: Terms = {
+  grantFor: () => ({ letters: new Set(['r', 's']), patient: 'p1' }),
+  clearance: { confidentiality: 'N', sensitivities: new Set() },
+  masking: 'baseline',
+  mayReadBack: true,
+}
+const interaction = {
+  code: 'search-type',
+  method: 'GET',
+  type: 'Observation',
+  parameters: [],
+} as const
+const permit = Permit.issue({
+  interaction,
+  requested: interaction,
+  body: undefined,
+  terms,
+  rules: [],
+})
+
 const subjects: [name: string, run: (bytes: Buffer) => unknown][] = [
   ['parse, walk, stringify', (bytes) => JSON.stringify(walk(JSON.parse(bytes.toString('utf8'))))],
   ['JSON.parse', (bytes) => JSON.parse(bytes.toString('utf8')) as unknown],
-  ['byte scanner', (bytes) => scan(bytes, names, 64)],
+  ['byte scanner', (bytes) => scan(bytes, names, 64, room)],
+  ['release: judged and masked', (body) => release(permit, { status: 200, headers: {}, body })],
 ]
 
 for (const size of [60_000, 2_000_000]) {
@@ -41,7 +79,7 @@ for (const size of [60_000, 2_000_000]) {
   for (let round = -3; round < rounds; round++) {
     for (const [i, [, run]] of subjects.entries()) {
       const begun = performance.now()
-      for (let n = 0; n < repeat; n++) run(bytes)
+      for (let n = 0; n < repeat; n++) await run(bytes)
       const speed = (bytes.length * repeat) / 1000 / (performance.now() - begun)
       if (round >= 0) speeds[i]!.push(speed)
     }
@@ -50,7 +88,51 @@ for (const size of [60_000, 2_000_000]) {
   console.log(`\n${(bytes.length / 1000).toFixed(0)} KB`)
   for (const [i, [name]] of subjects.entries()) {
     console.log(
-      `${name.padEnd(26)}${medians[i]!.toFixed(0).padStart(6)} MB/s${(medians[i]! / medians[1]!).toFixed(2).padStart(8)} of JSON.parse`,
+      `${name.padEnd(28)}${medians[i]!.toFixed(0).padStart(6)} MB/s${(medians[i]! / medians[1]!).toFixed(2).padStart(8)} of JSON.parse`,
     )
   }
 }
+
+/** A Bundle that is never in memory as a whole; chunks as a socket would hand them over. */
+function* largeBundle(bytes: number): Generator<Buffer> {
+  let text = HEAD
+  for (let length = 0, i = 0; length < bytes; i++) {
+    text += (i === 0 ? '' : ',') + entry(i)
+    if (text.length < 65_536) continue
+    length += text.length
+    yield Buffer.from(text)
+    text = ''
+  }
+  yield Buffer.from(`${text}]}`)
+}
+
+const size = 50_000_000
+let longest = 0
+let last = performance.now()
+const beat = setInterval(() => {
+  longest = Math.max(longest, performance.now() - last)
+  last = performance.now()
+}, 1)
+await setTimeout(50)
+longest = 0
+const before = process.memoryUsage().rss
+let most = before
+let length = 0
+const begun = performance.now()
+const { answer } = await release(permit, {
+  status: 200,
+  headers: {},
+  // Wrapped without a wait between chunks: the hardest case for the event loop.
+  body: (async function* () {
+    yield* largeBundle(size)
+  })(),
+})
+for await (const chunk of answer.body as AsyncIterable<Buffer>) {
+  length += chunk.length
+  most = Math.max(most, process.memoryUsage().rss)
+}
+const seconds = (performance.now() - begun) / 1000
+clearInterval(beat)
+console.log(
+  `\n${size / 1e6} MB streamed: ${(length / 1e6 / seconds).toFixed(0)} MB/s, longest block ${longest.toFixed(1)} ms, memory grew ${((most - before) / 1e6).toFixed(0)} MB`,
+)
