@@ -59,18 +59,32 @@ export function textOf(tape: Tape, entry: number): string | undefined {
 }
 
 /** All values at a path of names, arrays passed through. */
-export function* valuesAt(
+export function valuesAt(tape: Tape, object: number, path: readonly number[]): number[] {
+  const found: number[] = []
+  collect(tape, object, path, 0, found)
+  return found
+}
+
+function collect(
   tape: Tape,
-  object: number,
+  value: number,
   path: readonly number[],
-  from = 0,
-): Generator<number> {
+  from: number,
+  found: number[],
+): void {
   const name = path[from]
   if (name === undefined) {
-    yield object
+    found.push(value)
     return
   }
-  for (const value of elements(tape, member(tape, object, name))) {
-    yield* valuesAt(tape, value, path, from + 1)
+  const next = member(tape, value, name)
+  if (next < 0) return
+  if (kindOf(tape, next) !== KIND.array) {
+    collect(tape, next, path, from + 1, found)
+    return
+  }
+  const end = after(tape, next)
+  for (let entry = next + 1; entry < end; entry = after(tape, entry)) {
+    collect(tape, entry, path, from + 1, found)
   }
 }

@@ -8,7 +8,7 @@ import { endOf, isContainer, kindOf, member, nameOf, startOf, textOf } from '../
 import type { Permit } from '../../permit.ts'
 import { publicOf, releaseResource, rewriteUrls } from './resource.ts'
 import type { Context } from './resource.ts'
-import type { Word } from './vocabulary.ts'
+import type { BundleWords } from './vocabulary.ts'
 import { Refusal } from '../../refusal.ts'
 
 /**
@@ -36,12 +36,9 @@ export function releaseBundle(tape: Tape, permit: Permit, context: Context, tall
     return false
   })
   // FHIR knows no empty list: without entries the member goes as well.
-  const kept: Word[] = ['resourceType', 'id', 'type', 'timestamp', 'link']
-  return [
-    ...keepOnly(tape, 0, left > 0 ? [...kept, 'entry'] : kept, context),
-    ...edits,
-    ...withheld,
-  ]
+  const { bundle, empty } = context.bundleWords
+  const kept = keepOnly(tape, 0, left > 0 ? bundle : empty, context.bundleWords)
+  return [...kept, ...edits, ...withheld]
 }
 
 /** The edits of one entry, or undefined: the whole entry is withheld. */
@@ -61,41 +58,33 @@ export function releaseEntry(
   }
   const released = releaseResource(tape, resource, permit.terms, context, tally)
   if (released === undefined) return undefined
-  const edits = keepOnly(tape, element, ENTRY, context)
+  const edits = keepOnly(tape, element, context.bundleWords.entry, context.bundleWords)
   // Beside the resource stands what upstream says of it, its outcome and criteria among it: nobody
   // judges those, so only what is named here stays.
-  for (const [beside, kept] of BESIDE) {
-    const value = member(tape, element, at[beside])
-    edits.push(...keepOnly(tape, value, kept, context))
+  for (const [beside, kept] of context.bundleWords.beside) {
+    const value = member(tape, element, beside)
+    if (value < 0) continue
+    edits.push(...keepOnly(tape, value, kept, context.bundleWords))
     const url = member(tape, value, at.url)
     const text = textOf(tape, url)
     if (text?.includes('?') === true) {
       // Criteria of a conditional write may name what is masked elsewhere.
       const bare = publicOf(text.slice(0, text.indexOf('?')), context)
       edits.push({ start: startOf(tape, url), end: endOf(tape, url), text: JSON.stringify(bare) })
-    } else if (value >= 0) edits.push(...rewriteUrls(tape, value, context))
+    } else edits.push(...rewriteUrls(tape, value, context))
   }
   const fullUrl = member(tape, element, at.fullUrl)
   if (fullUrl >= 0) edits.push(...rewriteUrls(tape, fullUrl, context))
   return [...edits, ...released.edits]
 }
 
-const ENTRY: readonly Word[] = ['fullUrl', 'resource', 'search', 'request', 'response']
-const BESIDE: readonly (readonly [Word, readonly Word[]])[] = [
-  ['search', ['mode', 'score']],
-  ['request', ['method', 'url']],
-  ['response', ['status', 'location', 'etag', 'lastModified']],
-]
-
-/** Members whose values are looked into further; any other kept one must be a simple value. */
-const NESTED: readonly Word[] = ['link', 'entry', 'resource', 'search', 'request', 'response']
-
 /** Takes out of an object every member that is not named, or holds more than a simple value. */
-function keepOnly(tape: Tape, object: number, words: readonly Word[], context: Context): Edit[] {
-  if (object < 0) return []
-  const { at } = context.words
-  const kept = new Set(words.map((word) => at[word]))
-  const nested = new Set(NESTED.map((word) => at[word]))
+function keepOnly(
+  tape: Tape,
+  object: number,
+  kept: ReadonlySet<number>,
+  { nested }: BundleWords,
+): Edit[] {
   return removeMembers(tape, object, (key) => {
     const name = nameOf(tape, key)
     return !kept.has(name) || (isContainer(tape, key + 1) && !nested.has(name))

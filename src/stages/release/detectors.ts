@@ -35,6 +35,24 @@ function buildMeaning(): Uint8Array {
 const WIDEST_GAP = 3
 const KEYWORD = /(?:ssn|social\s{1,3}security|soc\.? ?sec)[^\d]{0,20}$/i
 
+/** Whether ASCII text, quotes included, may hold a number worth a look: most dates do not. */
+export function mayHoldSecret(bytes: Uint8Array, start: number, end: number): boolean {
+  let digits = 0
+  let gap = 0
+  for (let i = start; i < end; i++) {
+    const meaning = MEANING[bytes[i] as number] as number
+    if (meaning < 10) {
+      digits = gap > WIDEST_GAP ? 1 : digits + 1
+      if (digits === 9) return true
+      gap = 0
+    } else if (meaning === OTHER) {
+      digits = 0
+      gap = 0
+    } else gap++
+  }
+  return false
+}
+
 /** Digits with few separators between them; the three lists go together. */
 type Run = {
   readonly at: number[]
@@ -60,7 +78,7 @@ export function findSecrets(text: string): Finding[] {
       }
     }
     if (meaning < 10) {
-      if (gap > WIDEST_GAP) endRun(text, run, findings)
+      if (gap > WIDEST_GAP && run.at.length > 0) endRun(text, run, findings)
       run.gap.push(run.at.length === 0 ? 0 : gap)
       run.at.push(at)
       run.value.push(meaning)
@@ -70,7 +88,7 @@ export function findSecrets(text: string): Finding[] {
       gap = 0
     } else if (meaning !== UNSEEN) gap++
   }
-  endRun(text, run, findings)
+  if (run.at.length >= 9) endRun(text, run, findings)
   return findings
 }
 

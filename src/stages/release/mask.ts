@@ -2,6 +2,7 @@ import type { Edit } from '../../json/edit.ts'
 import { removeMembers } from '../../json/edit.ts'
 import { KIND } from '../../json/scan.ts'
 import type { Tape } from '../../json/scan.ts'
+import { FLAG } from '../../json/token.ts'
 import {
   after,
   endOf,
@@ -15,7 +16,7 @@ import {
 } from '../../json/tape.ts'
 import type { MaskingProfile } from '../../permit.ts'
 import { planDeidentification } from './deidentify.ts'
-import { findSecrets, starSecrets } from './detectors.ts'
+import { findSecrets, mayHoldSecret, starSecrets } from './detectors.ts'
 import {
   DATA_ABSENT_EXTENSION,
   IDENTIFIER_TYPE_SYSTEMS,
@@ -72,12 +73,7 @@ class Plan {
     this.#tape = tape
     this.#words = words
     const { at } = words
-    // §9.2: numbers that look like cards stand here by the thousand and are none.
-    this.#skipped = new Set([
-      ...[at.id, at.reference, at.system, at.code, at.url, at.fullUrl, at.versionId],
-      // Of what is called so, only the samples of an ECG and the like are left.
-      at.data,
-    ])
+    this.#skipped = words.unscanned
     this.#coded = (1 << at.value) | (1 << at._value)
     this.#opaque = [at.data, at.valueBase64Binary]
   }
@@ -110,16 +106,13 @@ class Plan {
     const flags = flagsOf(this.#tape, entry)
     if (flags === 0 || this.#whole.has(entry)) return
     if (this.#skipped.has(nameOf(this.#tape, entry))) return
+    const [start, end] = [startOf(this.#tape, entry), endOf(this.#tape, entry)]
+    if (flags === FLAG.digits && !mayHoldSecret(this.#tape.bytes, start, end)) return
     const text = textOf(this.#tape, entry)
     if (text === undefined || text.length < 9 || UNIQUE.test(text)) return
     const findings = findSecrets(text)
     if (findings.length === 0) return
-    const edit = {
-      start: startOf(this.#tape, entry),
-      end: endOf(this.#tape, entry),
-      text: JSON.stringify(starSecrets(text, findings)),
-    }
-    this.edits.push(edit)
+    this.edits.push({ start, end, text: JSON.stringify(starSecrets(text, findings)) })
     for (const { rule } of findings) this.#count(rule, 'MASKED', 'ABSTRED')
   }
 

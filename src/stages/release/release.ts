@@ -16,7 +16,7 @@ import { isMarked, planMasking } from './mask.ts'
 import { bytesOf, releaseResource } from './resource.ts'
 import type { Context } from './resource.ts'
 import { releaseGathered, releaseStream } from './stream.ts'
-import { buildVocabulary } from './vocabulary.ts'
+import { buildBundleWords, buildVocabulary } from './vocabulary.ts'
 
 export type Released = { readonly answer: Answer; readonly tally: Tally }
 
@@ -29,14 +29,15 @@ export type Release = {
 
 /** Compiles the names and paths once. */
 export function createRelease(config: Config, definitions: Definitions): Release {
+  const words = buildVocabulary(definitions)
   const context: Context = {
-    words: buildVocabulary(definitions),
+    words,
+    bundleWords: buildBundleWords(words),
     upstreamUrl: config.upstream.url.replace(/\/$/, ''),
     publicUrl: config.public.url.replace(/\/$/, ''),
     maximumDepth: config.limits.jsonDepth,
     room: new Room(),
   }
-  const { words } = context
   const bases = [context.upstreamUrl, context.publicUrl]
 
   async function release(permit: Permit, fit: FitAnswer): Promise<Released> {

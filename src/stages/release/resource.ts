@@ -8,11 +8,12 @@ import type { Terms } from '../../permit.ts'
 import { judge } from './judge.ts'
 import type { Verdict } from './judge.ts'
 import { planMasking } from './mask.ts'
-import type { Vocabulary } from './vocabulary.ts'
+import type { BundleWords, Vocabulary } from './vocabulary.ts'
 
 /** What every part of release needs to know; made once. */
 export type Context = {
   readonly words: Vocabulary
+  readonly bundleWords: BundleWords
   readonly upstreamUrl: string
   readonly publicUrl: string
   readonly maximumDepth: number
@@ -53,30 +54,19 @@ export function bytesOf(tape: Tape, object: number, edits: readonly Edit[]): Buf
  * when the whole base is there, so that `http://up/base-two` is not taken for `http://up/base`.
  */
 export function rewriteUrls(tape: Tape, value: number, context: Context): Edit[] {
-  const { at } = context.words
-  const places = [
-    at.reference,
-    at.url,
-    at.fullUrl,
-    at.location,
-    at.uri,
-    at.source,
-    at.valueUri,
-    at.valueUrl,
-    at.valueCanonical,
-    at.instantiatesUri,
-  ]
-  const base = Buffer.from(context.upstreamUrl)
+  const { addresses } = context.words
+  const shortest = context.upstreamUrl.length
+  const first = context.upstreamUrl.charCodeAt(0)
   const edits: Edit[] = []
   const end = after(tape, value)
   for (let entry = value; entry < end; entry++) {
     if (kindOf(tape, entry) !== KIND.string) continue
     const start = startOf(tape, entry) + 1
     const finish = endOf(tape, entry) - 1
-    if (finish - start < base.length) continue
+    if (finish - start < shortest) continue
     // Cheap first: what starts otherwise, and not with an escape, is another URL or none.
-    if (tape.bytes[start] !== base[0] && tape.bytes[start] !== 0x5c) continue
-    if (!places.includes(nameOf(tape, entry))) continue
+    if (tape.bytes[start] !== first && tape.bytes[start] !== 0x5c) continue
+    if (!addresses.has(nameOf(tape, entry))) continue
     const text = JSON.parse(tape.bytes.toString('utf8', start - 1, finish + 1)) as string
     const ours = publicOf(text, context)
     if (ours !== text) edits.push({ start: start - 1, end: finish + 1, text: JSON.stringify(ours) })

@@ -91,6 +91,10 @@ export type Word = (typeof LIST)[number]
 export type Vocabulary = {
   readonly names: Names
   readonly at: Readonly<Record<Word, number>>
+  /** Strings by these names are not searched for secrets. */
+  readonly unscanned: ReadonlySet<number>
+  /** Strings by these names may be addresses on upstream. */
+  readonly addresses: ReadonlySet<number>
   /** Patient paths of a type, as numbers. */
   readonly patientPaths: (type: string) => readonly (readonly number[])[]
 }
@@ -109,7 +113,51 @@ export function buildVocabulary(definitions: Definitions): Vocabulary {
       list.map((path) => path.map((name) => names.id(name))),
     ]),
   )
-  return { names, at, patientPaths: (type) => compiled.get(type) ?? [] }
+  return {
+    names,
+    at,
+    unscanned: new Set(UNSCANNED.map((word) => at[word])),
+    addresses: new Set(ADDRESSES.map((word) => at[word])),
+    patientPaths: (type) => compiled.get(type) ?? [],
+  }
+}
+
+/**
+ * §9.2: numbers that look like cards stand here by the thousand and are none. Of `data`, only the
+ * samples of an ECG and the like are left.
+ */
+const UNSCANNED: readonly Word[] = [
+  ...(['id', 'reference', 'system', 'code', 'url', 'fullUrl', 'versionId', 'data'] as const),
+]
+
+const ADDRESSES: readonly Word[] = [
+  ...(['reference', 'url', 'fullUrl', 'location', 'uri', 'source', 'instantiatesUri'] as const),
+  ...(['valueUri', 'valueUrl', 'valueCanonical'] as const),
+]
+
+/** What stays of a Bundle and beside its resources, as numbers. */
+export type BundleWords = {
+  readonly bundle: ReadonlySet<number>
+  readonly empty: ReadonlySet<number>
+  readonly entry: ReadonlySet<number>
+  readonly beside: readonly (readonly [number, ReadonlySet<number>])[]
+  /** Looked into further; any other kept member must be a simple value. */
+  readonly nested: ReadonlySet<number>
+}
+
+export function buildBundleWords({ at }: Vocabulary): BundleWords {
+  const numbers = (...words: Word[]): ReadonlySet<number> => new Set(words.map((word) => at[word]))
+  return {
+    bundle: numbers('resourceType', 'id', 'type', 'timestamp', 'link', 'entry'),
+    empty: numbers('resourceType', 'id', 'type', 'timestamp', 'link'),
+    entry: numbers('fullUrl', 'resource', 'search', 'request', 'response'),
+    beside: [
+      [at.search, numbers('mode', 'score')],
+      [at.request, numbers('method', 'url')],
+      [at.response, numbers('status', 'location', 'etag', 'lastModified')],
+    ],
+    nested: numbers('link', 'entry', 'resource', 'search', 'request', 'response'),
+  }
 }
 
 /** Stands where a masked value stood (requirements §9.3). */
