@@ -192,7 +192,7 @@ t.test('HEAD, and writes that may not be read back (SCOPE-4)', async (t) => {
   const head = await send(patient, termsFor('p1'), { ...read, method: 'HEAD' })
   t.equal(head.answer.body, undefined)
   await t.rejects(send(patient, termsFor('p2'), { ...read, method: 'HEAD' }), {
-    reason: 'not-found',
+    message: 'not-found',
   })
   const update: Interaction = { ...read, code: 'update', method: 'PUT' }
   const headers = {
