@@ -122,6 +122,7 @@ export class Exchange {
   readonly timings: (readonly [stage: string, seconds: number])[] = []
   readonly #clock: Clock
   readonly #begun: number
+  #lapped: number
   readonly #facts: { -readonly [F in keyof Facts]?: Facts[F] } = {}
 
   constructor(id: string, arrival: Arrival, clock: Clock) {
@@ -130,6 +131,7 @@ export class Exchange {
     this.startedAt = clock.now()
     this.#clock = clock
     this.#begun = clock.monotonic()
+    this.#lapped = this.#begun
   }
 
   get facts(): Readonly<Partial<Facts>> {
@@ -139,6 +141,13 @@ export class Exchange {
   /** Seconds since the request arrived. */
   get elapsed(): number {
     return (this.#clock.monotonic() - this.#begun) / 1000
+  }
+
+  /** Ends a stage: what has passed since the last lap is its time. */
+  lap(stage: string): void {
+    const now = this.#clock.monotonic()
+    this.timings.push([stage, (now - this.#lapped) / 1000])
+    this.#lapped = now
   }
 
   /** Writes one fact and hands it back. Writing the same fact twice is a fault of ours and throws. */

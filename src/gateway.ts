@@ -69,26 +69,23 @@ export function createGateway(parts: GatewayParts): Gateway {
     try {
       checkCapacity()
       checkHeaders(arrival.rawHeaders)
-      await timed(exchange, 'limit', () => stages.limit.address(arrival))
+      await stages.limit.address(arrival)
+      exchange.lap('limit')
       const interaction = exchange.record('interaction', parse(arrival))
       if (interaction.code === 'capabilities')
         return await conclude(exchange, describe(interaction))
-      const principal = exchange.record(
-        'principal',
-        await timed(exchange, 'authenticate', () => authenticate(arrival)),
-      )
+      const principal = exchange.record('principal', await authenticate(arrival))
+      exchange.lap('authenticate')
       await stages.limit.principal(principal, interaction)
       const inquiry = await read(arrival, interaction)
-      const permit = exchange.record(
-        'permit',
-        await timed(exchange, 'authorize', () => stages.authorize(principal, inquiry, upstream)),
-      )
-      const came = await timed(exchange, 'forward', () =>
-        stages.forward(permit, upstream, exchange),
-      )
+      const permit = exchange.record('permit', await stages.authorize(principal, inquiry, upstream))
+      exchange.lap('authorize')
+      const came = await stages.forward(permit, upstream, exchange)
+      exchange.lap('forward')
       exchange.record('upstreamStatus', came.status)
       const fit = stages.sanitize(permit, came)
-      const released = await timed(exchange, 'release', () => stages.release(permit, fit))
+      const released = await stages.release(permit, fit)
+      exchange.lap('release')
       exchange.record('tally', released.tally)
       return await conclude(exchange, released.answer)
     } catch (error) {
@@ -260,19 +257,6 @@ export function createGateway(parts: GatewayParts): Gateway {
   async function refuse(arrival: Arrival, refusal: Refusal): Promise<Answer> {
     const exchange = open(arrival)
     return conclude(exchange, refusedWith(exchange, refusal))
-  }
-
-  async function timed<T>(
-    exchange: Exchange,
-    stage: string,
-    run: () => T | Promise<T>,
-  ): Promise<T> {
-    const begun = clock.monotonic()
-    try {
-      return await run()
-    } finally {
-      exchange.timings.push([stage, (clock.monotonic() - begun) / 1000])
-    }
   }
 
   return { answer, refuse, underWay: () => underWay }

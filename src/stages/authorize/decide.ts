@@ -58,14 +58,11 @@ export function decide(
   }
   const held = ask(principal, interaction, type, asked.word, levels, policies)
   if (held.length === 0) throw new Refusal('policy-denied')
-  const readable = ask(
-    principal,
-    interaction,
-    type,
-    'read',
-    heldLevels(principal, type, 'r'),
-    policies,
-  )
+  // Only a write can answer with something that a read would have to permit as well.
+  const isWrite = 'cud'.includes(asked.letter)
+  const readable = isWrite
+    ? ask(principal, interaction, type, 'read', heldLevels(principal, type, 'r'), policies)
+    : held
   // One level without a limit widens the others; what may be seen of it stays the strictest.
   const limit = held.every(({ patient }) => patient !== undefined) ? held[0]?.patient : undefined
   if (limit !== undefined && held.some(({ patient }) => patient !== limit)) {
@@ -119,7 +116,7 @@ function ask(
       ...(fhirUser === undefined ? {} : { fhirUserType: fhirUser.type }),
     },
     request: { interaction: word, type, method, ...(id === undefined ? {} : { id }) },
-    now: { hour: now.getHours(), weekday: now.getDay() },
+    now: { hour: now.getUTCHours(), weekday: now.getUTCDay() },
   }
   const held: Held[] = []
   for (const level of levels) {
