@@ -28,18 +28,40 @@ const QUOTE = 0x22
 const COMMA = 0x2c
 const COLON = 0x3a
 
+/** By depth: where the open containers begin on the tape, which are objects, and what is in them. */
+type Stack = {
+  readonly open: Int32Array
+  readonly isObject: Uint8Array
+  /** Number of the name around, plus one. */
+  readonly nameAt: Int32Array
+  /** One bit for each name met, four integers a level. */
+  readonly seen: Int32Array
+}
+
 /**
  * Memory for tapes, used again by each scan it is given to: a tape is good until the next one. Making
  * and clearing new memory costs a fifth of a scan.
  */
 export class Room {
   #data = new Int32Array(0)
+  #stack: Stack | undefined
 
   take(length: number): Int32Array<ArrayBuffer> {
     if (this.#data.length >= length + 2 * WIDTH) return this.#data
     const data = new Int32Array(length + 64 * WIDTH)
     this.keep(data)
     return data
+  }
+
+  stack(depth: number): Stack {
+    if (this.#stack !== undefined && this.#stack.open.length >= depth + 2) return this.#stack
+    this.#stack = {
+      open: new Int32Array(depth + 2),
+      isObject: new Uint8Array(depth + 2),
+      nameAt: new Int32Array(depth + 2),
+      seen: new Int32Array((depth + 2) * 4),
+    }
+    return this.#stack
   }
 
   keep(data: Int32Array<ArrayBuffer>): void {
@@ -66,11 +88,7 @@ export function scan(
   let w = 0
   let i = 0
   let depth = 0
-  /** Where the open containers begin on the tape, whether each is an object, the name around it. */
-  const open = new Int32Array(maximumDepth + 2)
-  const isObject = new Uint8Array(maximumDepth + 2)
-  const nameAt = new Int32Array(maximumDepth + 2)
-  const seen = new Int32Array((maximumDepth + 2) * 4)
+  const { open, isObject, nameAt, seen } = room.stack(maximumDepth)
   /** The number of the name around the value to come, plus one; 0 = none. */
   let name = 0
   let c = 0

@@ -15,7 +15,7 @@ const LARGEST_RESOURCE = 33_554_432
 const CHUNK = 65_536
 
 /** Milliseconds at a stretch, after which others have their turn. */
-const STRETCH = 8
+const STRETCH = 4
 
 /** A single resource above the buffer threshold: gathered, then judged as any other. */
 export async function* releaseGathered(
