@@ -88,6 +88,8 @@ export type IssuerKeys = {
   ) => KeyObject | Promise<KeyObject>
   /** Endpoints from discovery, for `.well-known/smart-configuration`; undefined until known. */
   readonly metadata: (issuer: string) => Readonly<Record<string, unknown>> | undefined
+  /** Grows whenever the issuer's set of keys changes: what an older set verified proves nothing. */
+  readonly generation: (issuer: string) => number
   /** Whether every issuer's keys are known. */
   readonly isReady: () => boolean
   readonly close: () => Promise<void>

@@ -40,6 +40,7 @@ export function createIssuerKeys(
       if (keeper === undefined) throw new Refusal('token-invalid', { detail: 'unknown issuer' })
       return keeper.find(header)
     },
+    generation: (issuer) => keepers.get(issuer)?.generation ?? 0,
     metadata: (issuer) => keepers.get(issuer)?.metadata,
     isReady: () => [...keepers.values()].every((keeper) => keeper.isReady()),
     async start() {
@@ -57,6 +58,16 @@ function keyType(alg: string): string {
   return alg.startsWith('ES') ? 'EC' : 'OKP'
 }
 
+/** Equal for two sets of the same keys, in whatever order they were published. */
+function fingerprint(keys: readonly Known[]): string {
+  return keys
+    .map(({ kid, alg, key }) =>
+      JSON.stringify([kid, alg, key.export({ type: 'spki', format: 'der' }).toString('base64')]),
+    )
+    .sort()
+    .join()
+}
+
 class Keeper {
   readonly #issuer: string
   readonly #log: Log
@@ -68,6 +79,7 @@ class Keeper {
   #pending: Promise<void> | undefined
   #timer: NodeJS.Timeout | undefined
   metadata: Readonly<Record<string, unknown>> | undefined
+  generation = 0
 
   constructor(issuer: string, log: Log, now: () => number) {
     this.#issuer = issuer
@@ -138,6 +150,7 @@ class Keeper {
       if (metadata.jwks_uri === undefined) throw new Error('discovery names no jwks_uri')
       const keys = await fetchKeys(new URL(metadata.jwks_uri), url.protocol, this.#stopped.signal)
       if (keys.length === 0) throw new Error('the key set holds no key that can verify')
+      if (fingerprint(keys) !== fingerprint(this.#keys)) this.generation += 1
       this.#keys = keys
       this.metadata = { ...metadata }
       this.#fetchedAt = this.#now()

@@ -18,8 +18,8 @@ async function setUp(settings: Record<string, unknown> = {}) {
     upstream: { url: 'http://127.0.0.1:9/base' },
     issuers: [{ url: issuer.url, ...settings }],
   })
-  const time = { offset: 0 }
-  const clock = { now: () => Date.now() + time.offset, monotonic: () => 0 }
+  const time: { offset: number; held?: number } = { offset: 0 }
+  const clock = { now: () => time.held ?? Date.now() + time.offset, monotonic: () => 0 }
   const keys = createIssuerKeys(config, silent, clock.now)
   await keys.start()
   const authenticate = createAuthenticate(config, { keys, clock })
@@ -115,6 +115,8 @@ t.test('the token corpus: each breaks one clause (AUTHN-4, 5, 6, 12)', async (t)
     ['five parts (JWE)', `${head}.${body}.${signature}.x.y`],
     ['header no JSON', `${b64('nonsense')}.${body}.${signature}`],
     ['payload no JSON', `${head}.${b64('nonsense')}.${signature}`],
+    ['header null', `${b64('null')}.${body}.${signature}`],
+    ['header an array', `${b64([])}.${body}.${signature}`],
     ['payload null', `${head}.${b64('null')}.${signature}`],
     ['payload an array', `${head}.${b64([])}.${signature}`],
     ['payload a string', `${head}.${b64('"x"')}.${signature}`],
@@ -138,6 +140,9 @@ t.test('the token corpus: each breaks one clause (AUTHN-4, 5, 6, 12)', async (t)
     ['exp a string', issuer.token({ ...good, exp: String(now + 300) })],
     ['nbf to come', issuer.token({ ...good, nbf: now + 60 })],
     ['iat to come', issuer.token({ ...good, iat: now + 60 })],
+    ['iat a string', issuer.token({ ...good, iat: String(now) })],
+    ['nbf a string', issuer.token({ ...good, nbf: String(now) })],
+    ['typ a number', issuer.token(good, { header: { typ: 42 } })],
     ['typ of an ID token', issuer.token(good, { typ: 'id+jwt' })],
     ['typ of a logout token', issuer.token(good, { typ: 'logout+jwt' })],
     ['typ of a DPoP proof', issuer.token(good, { typ: 'dpop+jwt' })],
@@ -147,6 +152,7 @@ t.test('the token corpus: each breaks one clause (AUTHN-4, 5, 6, 12)', async (t)
     ['cnf.x5t#S256 without a certificate', issuer.token({ ...good, cnf: { 'x5t#S256': 'x' } })],
     ['neither sub nor client', issuer.token({ ...good, sub: undefined, client_id: undefined })],
     ['sub a number', issuer.token({ ...good, sub: 42 })],
+    ['sub null', issuer.token({ ...good, sub: null })],
     ['sub empty', issuer.token({ ...good, sub: '' })],
     [
       'longer than any token',
@@ -272,3 +278,38 @@ t.test(
     )
   },
 )
+
+t.test('exp, nbf and iat to the second, the clock held still (AUTHN-5)', async (t) => {
+  const { issuer, verdict, time, close } = await setUp({ clockSkewSeconds: 30 })
+  t.teardown(close)
+  const now = Math.floor(Date.now() / 1000)
+  time.held = now * 1000
+  const rows: [claims: Record<string, unknown>, reason: string][] = [
+    [{ exp: now - 29 }, 'accepted'],
+    [{ exp: now - 30 }, 'token-expired'],
+    [{ nbf: now + 30 }, 'accepted'],
+    [{ nbf: now + 31 }, 'token-invalid'],
+    [{ iat: now + 30 }, 'accepted'],
+    [{ iat: now + 31 }, 'token-invalid'],
+  ]
+  for (const [claims, reason] of rows) {
+    const token = await issuer.token({ aud: AUDIENCE, iat: now, exp: now + 300, ...claims })
+    t.equal(await verdict(token), reason, JSON.stringify(claims))
+  }
+})
+
+t.test('a key that left the set takes what it verified with it (AUTHN-10)', async (t) => {
+  const { issuer, keys, verdict, close } = await setUp()
+  t.teardown(close)
+  const token = await issuer.token({ aud: AUDIENCE })
+  t.equal(await verdict(token), 'accepted')
+  const before = keys.generation(issuer.url)
+  await keys.start()
+  t.equal(keys.generation(issuer.url), before, 'the same keys again change nothing')
+  t.equal(await verdict(token), 'accepted', 'from memory')
+  await issuer.rotate()
+  await keys.start()
+  t.equal(keys.generation(issuer.url), before + 1)
+  t.equal(await verdict(token), 'token-invalid', 'remembered no longer')
+  t.equal(await verdict(await issuer.token({ aud: AUDIENCE })), 'accepted', 'the new key holds')
+})

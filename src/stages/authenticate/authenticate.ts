@@ -32,6 +32,10 @@ export function createAuthenticate(
     const key = TokenCache.keyOf(token)
     const known = cache.get(key)
     if (known === undefined) return verify(token, key)
+    if (known.generation !== keys.generation(known.principal.issuer)) {
+      cache.delete(key)
+      return verify(token, key)
+    }
     try {
       checkTime(known, issuers.get(known.principal.issuer), clock.now() / 1000)
     } catch (error) {
@@ -43,6 +47,8 @@ export function createAuthenticate(
 
   async function verify(token: string, key: string): Promise<Principal> {
     const { issuer, header } = inspect(token, issuers)
+    // Read before the key is: a set that changes meanwhile costs a second look, never a wrong hit.
+    const generation = keys.generation(issuer.url)
     const found = await keys.find(issuer.url, header)
     let claims: JWTPayload
     try {
@@ -63,6 +69,7 @@ export function createAuthenticate(
       principal: principalOf(claims, issuer, config.public.url),
       notBefore: claims.nbf ?? 0,
       expiresAt: claims.exp ?? 0,
+      generation,
     }
     checkAge(claims, issuer, clock.now() / 1000)
     cache.set(key, verified)

@@ -6,6 +6,8 @@ export type Verified = {
   readonly principal: Principal
   readonly notBefore: number
   readonly expiresAt: number
+  /** Of the issuer's key set that verified it. */
+  readonly generation: number
 }
 
 /**
