@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import type { Principal } from '../../exchange.ts'
 
 /** A verified token: who it speaks for, and when that holds (seconds since the epoch). */
@@ -23,7 +23,7 @@ export class TokenCache {
   }
 
   static keyOf(token: string): string {
-    return createHash('sha256').update(token).digest('base64')
+    return hash('sha256', token, 'base64')
   }
 
   get(key: string): Verified | undefined {
