@@ -16,15 +16,20 @@ export function splice(
   end = bytes.length,
 ): Buffer {
   if (edits.length === 0) return bytes.subarray(start, end)
-  const pieces: Buffer[] = []
+  const ordered = edits.length === 1 ? edits : edits.toSorted(inOrder)
+  let size = end - start
+  for (const { text } of ordered) size += text.length * 3
+  const out = Buffer.allocUnsafe(size)
+  let length = 0
   let at = start
-  for (const edit of edits.toSorted(inOrder)) {
+  for (const edit of ordered) {
     if (edit.start < at) continue
-    pieces.push(bytes.subarray(at, edit.start), Buffer.from(edit.text))
+    length += bytes.copy(out, length, at, edit.start)
+    if (edit.text !== '') length += out.write(edit.text, length)
     at = edit.end
   }
-  pieces.push(bytes.subarray(at, end))
-  return Buffer.concat(pieces)
+  length += bytes.copy(out, length, at, end)
+  return out.subarray(0, length)
 }
 
 /** By place; at one place insertions first, then the widest. */
@@ -43,10 +48,14 @@ export function removeMembers(
   object: number,
   remove: (key: number) => boolean,
 ): Edit[] {
-  const cut = new Cut()
-  if (kindOf(tape, object) !== KIND.object) return cut.edits
+  if (kindOf(tape, object) !== KIND.object) return []
   const end = after(tape, object)
-  for (let key = object + 1; key < end; key = after(tape, key + 1)) {
+  let key = object + 1
+  // Mostly nothing goes, and then nothing need be made.
+  while (key < end && !remove(key)) key = after(tape, key + 1)
+  if (key >= end) return []
+  const cut = new Cut()
+  for (key = object + 1; key < end; key = after(tape, key + 1)) {
     cut.pass(startOf(tape, key), endOf(tape, key + 1), remove(key))
   }
   return cut.end()

@@ -4,22 +4,22 @@ import type { Tape } from './scan.ts'
 
 /** Reading a tape: entries are numbers; -1 is "not there". */
 
-export const startOf = (tape: Tape, entry: number): number => tape.data[entry * WIDTH] ?? 0
-export const endOf = (tape: Tape, entry: number): number => tape.data[entry * WIDTH + 1] ?? 0
-const wordOf = (tape: Tape, entry: number): number => tape.data[entry * WIDTH + 3] ?? 0
+export const startOf = (tape: Tape, entry: number): number => tape.data[entry * WIDTH] as number
+export const endOf = (tape: Tape, entry: number): number => tape.data[entry * WIDTH + 1] as number
+const wordOf = (tape: Tape, entry: number): number => tape.data[entry * WIDTH + 3] as number
 export const kindOf = (tape: Tape, entry: number): number => wordOf(tape, entry) & KIND_MASK
 /** The number of the nearest member name around the value, or -1. */
 export const nameOf = (tape: Tape, entry: number): number => (wordOf(tape, entry) >> NAME_SHIFT) - 1
 
 /** The entry after this value and all that is in it. */
 export function after(tape: Tape, entry: number): number {
-  return isContainer(tape, entry) ? (tape.data[entry * WIDTH + 2] ?? 0) : entry + 1
+  return isContainer(tape, entry) ? (tape.data[entry * WIDTH + 2] as number) : entry + 1
 }
 
 /** Strings and keys: FLAG bits. Objects: bit n is set when the member of name n < 32 is there. */
 export function flagsOf(tape: Tape, entry: number): number {
   const word = wordOf(tape, entry)
-  if ((word & KIND_MASK) === KIND.object) return tape.data[entry * WIDTH + 4] ?? 0
+  if ((word & KIND_MASK) === KIND.object) return tape.data[entry * WIDTH + 4] as number
   return (word >> FLAG_SHIFT) & FLAG_MASK
 }
 
@@ -44,6 +44,39 @@ export function* elements(tape: Tape, value: number): Generator<number> {
   }
   const end = after(tape, value)
   for (let entry = value + 1; entry < end; entry = after(tape, entry)) yield entry
+}
+
+/** What a walk stops at; everything else is passed over without a call. */
+export type Visitor = {
+  /** By name plus one: 1 = strings by this name are shown whatever is in them. */
+  readonly notable: Uint8Array
+  /** Bits of {@link flagsOf}: objects that have one of these members are shown. */
+  readonly members: number
+  /** A string that is notable by its name or its flags. */
+  readonly string: (entry: number, name: number, flags: number) => void
+  /** A key that is notable by its flags. */
+  readonly key: (entry: number, name: number, flags: number) => void
+  readonly object: (entry: number, members: number) => void
+}
+
+/** Shows the visitor what is notable in a value and all that is in it, in order. */
+export function walk({ data }: Tape, value: number, visitor: Visitor, end: number): void {
+  const { notable, members } = visitor
+  for (let entry = value, at = value * WIDTH + 3; entry < end; entry++, at += WIDTH) {
+    const word = data[at] as number
+    const kind = word & KIND_MASK
+    if (kind === KIND.string) {
+      const flags = (word >> FLAG_SHIFT) & FLAG_MASK
+      const name = word >> NAME_SHIFT
+      if (flags !== 0 || notable[name] === 1) visitor.string(entry, name - 1, flags)
+    } else if (kind === KIND.key) {
+      const flags = (word >> FLAG_SHIFT) & FLAG_MASK
+      if (flags !== 0) visitor.key(entry, (word >> NAME_SHIFT) - 1, flags)
+    } else if (kind === KIND.object) {
+      const had = data[at + 1] as number
+      if ((had & members) !== 0) visitor.object(entry, had)
+    }
+  }
 }
 
 /** The decoded text of a string or key; undefined for any other value. */

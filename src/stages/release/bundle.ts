@@ -6,8 +6,9 @@ import { KIND } from '../../json/scan.ts'
 import type { Tape } from '../../json/scan.ts'
 import { endOf, isContainer, kindOf, member, nameOf, startOf, textOf } from '../../json/tape.ts'
 import type { Permit } from '../../permit.ts'
-import { publicOf, releaseResource, rewriteUrls } from './resource.ts'
-import type { Context } from './resource.ts'
+import { publicOf, rewriteUrls } from './address.ts'
+import type { Context } from './context.ts'
+import { releaseResource } from './resource.ts'
 import type { BundleWords } from './vocabulary.ts'
 import { Refusal } from '../../refusal.ts'
 
@@ -71,11 +72,12 @@ export function releaseEntry(
       // Criteria of a conditional write may name what is masked elsewhere.
       const bare = publicOf(text.slice(0, text.indexOf('?')), context)
       edits.push({ start: startOf(tape, url), end: endOf(tape, url), text: JSON.stringify(bare) })
-    } else edits.push(...rewriteUrls(tape, value, context))
+    } else rewriteUrls(tape, value, context, edits)
   }
   const fullUrl = member(tape, element, at.fullUrl)
-  if (fullUrl >= 0) edits.push(...rewriteUrls(tape, fullUrl, context))
-  return [...edits, ...released.edits]
+  if (fullUrl >= 0) rewriteUrls(tape, fullUrl, context, edits)
+  edits.push(...released.edits)
+  return edits
 }
 
 /** Takes out of an object every member that is not named, or holds more than a simple value. */

@@ -13,7 +13,7 @@ import {
 import type { Vocabulary } from './vocabulary.ts'
 
 /** Whether one resource may be seen; what would have to be masked is found elsewhere. */
-export type Verdict = Omit<Inspection, 'masked' | 'marked'>
+export type Verdict = Omit<Inspection, 'id' | 'versionId' | 'masked' | 'marked'>
 
 /** Contents that nobody judges yet: never released whatever a grant says. */
 const UNJUDGED = new Set(['Bundle', 'Parameters', 'Binary', 'OperationOutcome'])
@@ -31,33 +31,44 @@ export function judge(
 ): Verdict {
   const { at } = words
   const type = textOf(tape, member(tape, object, at.resourceType)) ?? ''
-  const id = textOf(tape, member(tape, object, at.id))
-  const meta = member(tape, object, at.meta)
-  const versionId = textOf(tape, member(tape, meta, at.versionId))
   const labels = readLabels(tape, object, words)
-  const patients =
-    type === 'Patient' ? (id === undefined ? [] : [id]) : subjects(tape, object, type, words, bases)
-  const verdict = { type, id, versionId, confidentiality: labels.confidentiality, patients }
+  const patients = patientsOf(tape, object, type, words, bases)
+  const { confidentiality: found } = labels
 
+  const verdict = (withheld: Verdict['withheld']): Verdict => {
+    return { type, confidentiality: found, patients, withheld }
+  }
   const grant =
     kindOf(tape, object) === KIND.object && !UNJUDGED.has(type) ? terms.grantFor(type) : undefined
-  if (grant === undefined) return { ...verdict, withheld: 'type' }
+  if (grant === undefined) return verdict('type')
   // A second patient where only one can be named leaves in doubt whose it is.
   const isDoubtful = patients.length > 1 && !SHARED.has(type)
   if (grant.patient !== undefined && (isDoubtful || !patients.includes(grant.patient))) {
-    return { ...verdict, withheld: 'compartment' }
+    return verdict('compartment')
   }
   const { confidentiality, sensitivities } = terms.clearance
   const isAbove =
     CONFIDENTIALITIES.indexOf(labels.confidentiality) > CONFIDENTIALITIES.indexOf(confidentiality)
   if (isAbove || labels.sensitivities.some((code) => !sensitivities.has(code))) {
-    return { ...verdict, withheld: 'label' }
+    return verdict('label')
   }
-  return { ...verdict, withheld: undefined }
+  return verdict(undefined)
+}
+
+/** Which resource it says to be, and in which version. */
+export function identify(
+  tape: Tape,
+  object: number,
+  { at }: Vocabulary,
+): { readonly id: string | undefined; readonly versionId: string | undefined } {
+  return {
+    id: textOf(tape, member(tape, object, at.id)),
+    versionId: textOf(tape, member(tape, member(tape, object, at.meta), at.versionId)),
+  }
 }
 
 /** Bare ids of the patients named where the type names its primary subject (exact, row 6). */
-function subjects(
+function patientsOf(
   tape: Tape,
   object: number,
   type: string,
@@ -65,6 +76,10 @@ function subjects(
   bases: readonly string[],
 ): string[] {
   const found: string[] = []
+  if (type === 'Patient') {
+    const id = textOf(tape, member(tape, object, at.id))
+    return id === undefined ? [] : [id]
+  }
   for (const path of patientPaths(type)) {
     for (const reference of valuesAt(tape, object, path)) {
       const text = textOf(tape, member(tape, reference, at.reference))
@@ -85,7 +100,7 @@ function readLabels(
   let highest = -1
   const sensitivities: string[] = []
   const read = (resource: number): void => {
-    for (const coding of valuesAt(tape, resource, [at.meta, at.security])) {
+    for (const coding of valuesAt(tape, resource, words.security)) {
       const system = systemOf(textOf(tape, member(tape, coding, at.system)))
       const code = textOf(tape, member(tape, coding, at.code)) ?? ''
       // A code of this small set without a system can mean nothing else.

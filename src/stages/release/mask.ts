@@ -6,14 +6,15 @@ import { FLAG } from '../../json/token.ts'
 import {
   after,
   endOf,
-  flagsOf,
   kindOf,
   member,
   nameOf,
   startOf,
   textOf,
   valuesAt,
+  walk,
 } from '../../json/tape.ts'
+import type { Visitor } from '../../json/tape.ts'
 import type { MaskingProfile } from '../../permit.ts'
 import { planDeidentification } from './deidentify.ts'
 import { findSecrets, mayHoldSecret, starSecrets } from './detectors.ts'
@@ -25,6 +26,8 @@ import {
   systemOf,
 } from './vocabulary.ts'
 import type { Vocabulary } from './vocabulary.ts'
+import { rewriteUrl } from './address.ts'
+import type { Context } from './context.ts'
 
 /** Universally unique: digits in it mean nothing. */
 const UNIQUE = /^urn:(?:oid:[\d.]+|uuid:[\da-f-]{36})$/i
@@ -48,34 +51,34 @@ export function planMasking(
   tape: Tape,
   object: number,
   profile: MaskingProfile,
-  words: Vocabulary,
+  context: Context,
 ): Masking {
-  const plan = new Plan(tape, words)
-  plan.findSecrets(object)
+  const plan = new Plan(tape, context)
+  walk(tape, object, plan, after(tape, object))
   if (profile === 'de-identified') plan.deidentify(object)
   if (plan.counts.size > 0) plan.mark(object)
   return { edits: plan.edits, counts: plan.counts }
 }
 
-class Plan {
+class Plan implements Visitor {
   readonly edits: Edit[] = []
   readonly counts = new Map<string, number>()
+  readonly notable: Uint8Array
+  readonly members: number
   readonly #codes = new Set<string>()
   /** Values that are masked as a whole: nothing in them counts again. */
   readonly #whole = new Set<number>()
   readonly #tape: Tape
+  readonly #context: Context
   readonly #words: Vocabulary
-  readonly #skipped: ReadonlySet<number>
-  readonly #coded: number
-  readonly #opaque: readonly number[]
 
-  constructor(tape: Tape, words: Vocabulary) {
+  constructor(tape: Tape, context: Context) {
     this.#tape = tape
-    this.#words = words
-    const { at } = words
-    this.#skipped = words.unscanned
-    this.#coded = (1 << at.value) | (1 << at._value)
-    this.#opaque = [at.data, at.valueBase64Binary]
+    this.#context = context
+    this.#words = context.words
+    const { at, notable } = context.words
+    this.notable = notable
+    this.members = (1 << at.value) | (1 << at._value) | (1 << at.data)
   }
 
   #count(rule: string, ...codes: string[]): void {
@@ -83,29 +86,29 @@ class Plan {
     for (const code of codes) this.#codes.add(code)
   }
 
-  findSecrets(object: number): void {
-    const tape = this.#tape
-    const { at } = this.#words
-    const end = after(tape, object)
-    for (let entry = object; entry < end; entry++) {
-      const kind = kindOf(tape, entry)
-      if (kind === KIND.string || kind === KIND.key) {
-        this.#scanString(entry)
-        if (kind === KIND.key && this.#opaque.includes(nameOf(tape, entry))) this.#dropOpaque(entry)
-      } else if (kind === KIND.object) {
-        const flags = flagsOf(tape, entry)
-        if ((flags & this.#coded) !== 0 && (flags & ((1 << at.system) | (1 << at.type))) !== 0) {
-          this.#maskIdentifier(entry)
-        }
-        if ((flags & (1 << at.data)) !== 0) this.#rememberSamples(entry)
-      }
-    }
+  string(entry: number, name: number, flags: number): void {
+    const { addresses, opaque } = this.#words
+    if (addresses.has(name)) {
+      const edit = rewriteUrl(this.#tape, entry, flags, this.#context)
+      if (edit !== undefined) this.edits.push(edit)
+    } else if (opaque.has(name)) this.#dropOpaque(entry)
+    if (flags !== 0) this.#scanString(entry, name, flags)
   }
 
-  #scanString(entry: number): void {
-    const flags = flagsOf(this.#tape, entry)
-    if (flags === 0 || this.#whole.has(entry)) return
-    if (this.#skipped.has(nameOf(this.#tape, entry))) return
+  key(entry: number, name: number, flags: number): void {
+    this.#scanString(entry, name, flags)
+  }
+
+  object(entry: number, members: number): void {
+    const { at } = this.#words
+    const coded = (1 << at.value) | (1 << at._value)
+    const typed = (1 << at.system) | (1 << at.type)
+    if ((members & coded) !== 0 && (members & typed) !== 0) this.#maskIdentifier(entry)
+    if ((members & (1 << at.data)) !== 0) this.#rememberSamples(entry)
+  }
+
+  #scanString(entry: number, name: number, flags: number): void {
+    if (this.#whole.has(entry) || this.#words.unscanned.has(name)) return
     const [start, end] = [startOf(this.#tape, entry), endOf(this.#tape, entry)]
     if (flags === FLAG.digits && !mayHoldSecret(this.#tape.bytes, start, end)) return
     const text = textOf(this.#tape, entry)
@@ -160,7 +163,7 @@ class Plan {
     if (system !== undefined && /ssn|113883/i.test(system) && SSN_SYSTEMS.has(systemOf(system))) {
       return 'ssn'
     }
-    for (const coding of valuesAt(tape, object, [at.type, at.coding])) {
+    for (const coding of valuesAt(tape, object, this.#words.typeCoding)) {
       const codeSystem = systemOf(textOf(tape, member(tape, coding, at.system)))
       if (codeSystem !== '' && !IDENTIFIER_TYPE_SYSTEMS.has(codeSystem)) continue
       const rule = SECRET_TYPES.get(textOf(tape, member(tape, coding, at.code)) ?? '')
@@ -188,12 +191,13 @@ class Plan {
   }
 
   /** MASK-8: what cannot be looked into does not leave while masking is on. */
-  #dropOpaque(key: number): void {
+  #dropOpaque(value: number): void {
     const tape = this.#tape
-    if (kindOf(tape, key + 1) !== KIND.string || this.#whole.has(key + 1)) return
+    const key = value - 1
+    if (kindOf(tape, key) !== KIND.key || this.#whole.has(value)) return
     this.edits.push({
       start: startOf(tape, key),
-      end: endOf(tape, key + 1),
+      end: endOf(tape, value),
       text: `"_${textOf(tape, key) ?? ''}":{"extension":[${DATA_ABSENT_EXTENSION}]}`,
     })
     this.#count('attachment', 'REDACTED')

@@ -11,10 +11,10 @@ import { Permit } from '../../permit.ts'
 import type { Inspect } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
 import { releaseBundle, unreadable } from './bundle.ts'
-import { judge } from './judge.ts'
+import { identify, judge } from './judge.ts'
 import { isMarked, planMasking } from './mask.ts'
+import type { Context } from './context.ts'
 import { bytesOf, releaseResource } from './resource.ts'
-import type { Context } from './resource.ts'
 import { releaseGathered, releaseStream } from './stream.ts'
 import { buildBundleWords, buildVocabulary } from './vocabulary.ts'
 
@@ -30,15 +30,18 @@ export type Release = {
 /** Compiles the names and paths once. */
 export function createRelease(config: Config, definitions: Definitions): Release {
   const words = buildVocabulary(definitions)
+  const upstreamUrl = config.upstream.url.replace(/\/$/, '')
+  const publicUrl = config.public.url.replace(/\/$/, '')
+  const bases = [upstreamUrl, publicUrl]
   const context: Context = {
     words,
     bundleWords: buildBundleWords(words),
-    upstreamUrl: config.upstream.url.replace(/\/$/, ''),
-    publicUrl: config.public.url.replace(/\/$/, ''),
+    upstreamUrl,
+    publicUrl,
+    bases,
     maximumDepth: config.limits.jsonDepth,
     room: new Room(),
   }
-  const bases = [context.upstreamUrl, context.publicUrl]
 
   async function release(permit: Permit, fit: FitAnswer): Promise<Released> {
     if (!Permit.isGenuine(permit)) throw new Error('release needs a permit that was issued')
@@ -77,12 +80,13 @@ export function createRelease(config: Config, definitions: Definitions): Release
     if (isWrite && type === 'OperationOutcome') return undefined
     const released = releaseResource(tape, 0, permit.terms, context, tally)
     const { verdict, edits } = released ?? {}
-    const isOther = permit.interaction.id !== undefined && verdict?.id !== permit.interaction.id
+    const { id } = identify(tape, 0, words)
+    const isOther = permit.interaction.id !== undefined && id !== permit.interaction.id
     if (verdict === undefined || edits === undefined || isOther) {
       if (isWrite) return undefined
       throw new Refusal('not-found', { detail: 'withheld' })
     }
-    tally.resource ??= `${verdict.type}/${verdict.id ?? ''}`
+    tally.resource ??= `${verdict.type}/${id ?? ''}`
     return bytesOf(tape, 0, edits)
   }
 
@@ -130,10 +134,10 @@ export function createRelease(config: Config, definitions: Definitions): Release
       throw new Refusal('body-malformed', { cause: error })
     }
     const verdict = judge(tape, 0, terms, words, bases)
-    const { counts } = planMasking(tape, 0, terms.masking, words)
+    const { counts } = planMasking(tape, 0, terms.masking, context)
     let masked = 0
     for (const count of counts.values()) masked += count
-    return { ...verdict, masked, marked: isMarked(tape, 0, words) }
+    return { ...verdict, ...identify(tape, 0, words), masked, marked: isMarked(tape, 0, words) }
   }
 
   return { release, inspect }

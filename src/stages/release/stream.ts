@@ -7,7 +7,7 @@ import { scan } from '../../json/scan.ts'
 import { isContainer, nameOf, textOf } from '../../json/tape.ts'
 import type { Permit } from '../../permit.ts'
 import { releaseEntry, selfLinks, unreadable } from './bundle.ts'
-import type { Context } from './resource.ts'
+import type { Context } from './context.ts'
 
 /** One resource in a large Bundle, or a large single resource, at most. */
 const LARGEST_RESOURCE = 33_554_432

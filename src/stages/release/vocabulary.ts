@@ -95,6 +95,13 @@ export type Vocabulary = {
   readonly unscanned: ReadonlySet<number>
   /** Strings by these names may be addresses on upstream. */
   readonly addresses: ReadonlySet<number>
+  /** Strings by these names are base64. */
+  readonly opaque: ReadonlySet<number>
+  /** By name plus one: strings that are looked at whatever is in them (json/tape.ts walk). */
+  readonly notable: Uint8Array
+  /** Paths that are followed in every resource. */
+  readonly security: readonly number[]
+  readonly typeCoding: readonly number[]
   /** Patient paths of a type, as numbers. */
   readonly patientPaths: (type: string) => readonly (readonly number[])[]
 }
@@ -118,9 +125,22 @@ export function buildVocabulary(definitions: Definitions): Vocabulary {
     at,
     unscanned: new Set(UNSCANNED.map((word) => at[word])),
     addresses: new Set(ADDRESSES.map((word) => at[word])),
+    opaque: new Set(OPAQUE.map((word) => at[word])),
+    notable: markNames([...ADDRESSES, ...OPAQUE].map((word) => at[word])),
+    security: [at.meta, at.security],
+    typeCoding: [at.type, at.coding],
     patientPaths: (type) => compiled.get(type) ?? [],
   }
 }
+
+function markNames(names: readonly number[]): Uint8Array {
+  const table = new Uint8Array(129)
+  for (const name of names) table[name + 1] = 1
+  return table
+}
+
+/** Base64: nobody can look into it. */
+const OPAQUE: readonly Word[] = ['data', 'valueBase64Binary']
 
 /**
  * §9.2: numbers that look like cards stand here by the thousand and are none. Of `data`, only the
@@ -172,6 +192,10 @@ export const CONFIDENTIALITIES: readonly Confidentiality[] = ['U', 'L', 'M', 'N'
  */
 export function systemOf(text: string | undefined): string {
   if (text === undefined) return ''
+  return SPELLED.get(text) ?? normalize(text)
+}
+
+function normalize(text: string): string {
   return text
     .trim()
     .toLowerCase()
@@ -227,3 +251,15 @@ export const SECRET_TYPES: ReadonlyMap<string, 'ssn' | 'payment-card'> = new Map
   ['SS', 'ssn'],
   ...['BC', 'AM', 'DI', 'DS', 'MS', 'VS'].map((code) => [code, 'payment-card'] as const),
 ])
+
+/** The usual spelling of each system above, so that it need not be normalized again and again. */
+const SPELLED = new Map(
+  [
+    'http://terminology.hl7.org/CodeSystem/v3-Confidentiality',
+    'http://terminology.hl7.org/CodeSystem/v3-ActCode',
+    'http://terminology.hl7.org/CodeSystem/v3-ObservationValue',
+    'http://terminology.hl7.org/CodeSystem/v2-0203',
+    'http://hl7.org/fhir/v2/0203',
+    'http://hl7.org/fhir/sid/us-ssn',
+  ].map((system) => [system, normalize(system)]),
+)

@@ -1,0 +1,15 @@
+import type { Room } from '../../json/scan.ts'
+import type { BundleWords, Vocabulary } from './vocabulary.ts'
+
+/** What every part of release needs to know; made once. */
+export type Context = {
+  readonly words: Vocabulary
+  readonly bundleWords: BundleWords
+  readonly upstreamUrl: string
+  readonly publicUrl: string
+  /** Both: a reference on either is to a resource of ours. */
+  readonly bases: readonly string[]
+  readonly maximumDepth: number
+  /** One tape at a time: whoever scans is done with the last one. */
+  readonly room: Room
+}
