@@ -1,6 +1,7 @@
 import type { Edit } from '../../json/edit.ts'
+import { KIND } from '../../json/scan.ts'
 import type { Tape } from '../../json/scan.ts'
-import { after, endOf, startOf, textOf, walk } from '../../json/tape.ts'
+import { after, endOf, flagsOf, kindOf, nameOf, startOf, textOf } from '../../json/tape.ts'
 import { FLAG } from '../../json/token.ts'
 import type { Context } from './context.ts'
 
@@ -14,35 +15,39 @@ export function rewriteUrl(
   flags: number,
   context: Context,
 ): Edit | undefined {
-  const { upstreamUrl } = context
+  const { upstreamUrl, publicText } = context
   const start = startOf(tape, entry)
   const end = endOf(tape, entry)
-  if (end - start - 2 < upstreamUrl.length) return undefined
-  if ((flags & FLAG.escaped) === 0) {
-    // Most references are relative and most URLs elsewhere: the bytes tell without making a string.
-    for (let n = 0; n < upstreamUrl.length; n++) {
-      if (tape.bytes[start + 1 + n] !== upstreamUrl.charCodeAt(n)) return undefined
-    }
+  const { length } = upstreamUrl
+  if (end - start - 2 < length) return undefined
+  if ((flags & FLAG.escaped) !== 0) {
+    const text = textOf(tape, entry) ?? ''
+    const ours = publicOf(text, context)
+    return ours === text ? undefined : { start, end, text: JSON.stringify(ours) }
   }
-  const text = textOf(tape, entry) ?? ''
-  const ours = publicOf(text, context)
-  return ours === text ? undefined : { start, end, text: JSON.stringify(ours) }
+  // Most references are relative and most URLs elsewhere: the bytes tell without making a string.
+  for (let n = 0; n < length; n++) {
+    if (tape.bytes[start + 1 + n] !== upstreamUrl.charCodeAt(n)) return undefined
+  }
+  const next = tape.bytes[start + 1 + length] as number
+  const isWhole = next === QUOTE || next === SLASH || next === QUESTION || next === HASH
+  return isWhole ? { start: start + 1, end: start + 1 + length, text: publicText } : undefined
 }
+
+const QUOTE = 0x22
+const SLASH = 0x2f
+const QUESTION = 0x3f
+const HASH = 0x23
 
 /** The same for every address in a value. */
 export function rewriteUrls(tape: Tape, value: number, context: Context, edits: Edit[]): void {
-  const { addresses, notable } = context.words
-  const visitor = {
-    notable,
-    members: 0,
-    string(entry: number, name: number, flags: number): void {
-      const edit = addresses.has(name) ? rewriteUrl(tape, entry, flags, context) : undefined
-      if (edit !== undefined) edits.push(edit)
-    },
-    key: () => undefined,
-    object: () => undefined,
+  const { addresses } = context.words
+  const end = after(tape, value)
+  for (let entry = value; entry < end; entry++) {
+    if (kindOf(tape, entry) !== KIND.string || !addresses.has(nameOf(tape, entry))) continue
+    const edit = rewriteUrl(tape, entry, flagsOf(tape, entry), context)
+    if (edit !== undefined) edits.push(edit)
   }
-  walk(tape, value, visitor, after(tape, value))
 }
 
 /** The same address at our base, when it is one of upstream's. */

@@ -62,22 +62,29 @@ export function releaseEntry(
   const edits = keepOnly(tape, element, context.bundleWords.entry, context.bundleWords)
   // Beside the resource stands what upstream says of it, its outcome and criteria among it: nobody
   // judges those, so only what is named here stays.
-  for (const [beside, kept] of context.bundleWords.beside) {
-    const value = member(tape, element, beside)
+  for (const { name, kept, hasAddress } of context.bundleWords.beside) {
+    const value = member(tape, element, name)
     if (value < 0) continue
     edits.push(...keepOnly(tape, value, kept, context.bundleWords))
-    const url = member(tape, value, at.url)
-    const text = textOf(tape, url)
-    if (text?.includes('?') === true) {
-      // Criteria of a conditional write may name what is masked elsewhere.
-      const bare = publicOf(text.slice(0, text.indexOf('?')), context)
-      edits.push({ start: startOf(tape, url), end: endOf(tape, url), text: JSON.stringify(bare) })
-    } else rewriteUrls(tape, value, context, edits)
+    if (hasAddress) releaseAddresses(tape, value, context, edits)
   }
   const fullUrl = member(tape, element, at.fullUrl)
   if (fullUrl >= 0) rewriteUrls(tape, fullUrl, context, edits)
   edits.push(...released.edits)
   return edits
+}
+
+/** The addresses of a request or response, without the criteria of a conditional write. */
+function releaseAddresses(tape: Tape, value: number, context: Context, edits: Edit[]): void {
+  const url = member(tape, value, context.words.at.url)
+  const text = textOf(tape, url)
+  if (text?.includes('?') !== true) {
+    rewriteUrls(tape, value, context, edits)
+    return
+  }
+  // Criteria may name what is masked elsewhere.
+  const bare = publicOf(text.slice(0, text.indexOf('?')), context)
+  edits.push({ start: startOf(tape, url), end: endOf(tape, url), text: JSON.stringify(bare) })
 }
 
 /** Takes out of an object every member that is not named, or holds more than a simple value. */

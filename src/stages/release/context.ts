@@ -7,6 +7,8 @@ export type Context = {
   readonly bundleWords: BundleWords
   readonly upstreamUrl: string
   readonly publicUrl: string
+  /** The public URL as it stands within a JSON string. */
+  readonly publicText: string
   /** Both: a reference on either is to a resource of ours. */
   readonly bases: readonly string[]
   readonly maximumDepth: number

@@ -6,6 +6,7 @@ import { FLAG } from '../../json/token.ts'
 import {
   after,
   endOf,
+  flagsOf,
   kindOf,
   member,
   nameOf,
@@ -26,7 +27,7 @@ import {
   systemOf,
 } from './vocabulary.ts'
 import type { Vocabulary } from './vocabulary.ts'
-import { rewriteUrl } from './address.ts'
+import { publicOf, rewriteUrl } from './address.ts'
 import type { Context } from './context.ts'
 
 /** Universally unique: digits in it mean nothing. */
@@ -36,8 +37,10 @@ const UNIQUE = /^urn:(?:oid:[\d.]+|uuid:[\da-f-]{36})$/i
 export type Masking = {
   readonly edits: Edit[]
   /** Altered values by rule. */
-  readonly counts: Map<string, number>
+  readonly counts: ReadonlyMap<string, number>
 }
+
+const NOTHING: ReadonlyMap<string, number> = new Map()
 
 const WITHHELD = 'Narrative withheld: parts of this resource are masked.'
 const STUB = `{"status":"empty","div":"<div xmlns=\\"http://www.w3.org/1999/xhtml\\">${WITHHELD}</div>"}`
@@ -56,18 +59,19 @@ export function planMasking(
   const plan = new Plan(tape, context)
   walk(tape, object, plan, after(tape, object))
   if (profile === 'de-identified') plan.deidentify(object)
-  if (plan.counts.size > 0) plan.mark(object)
-  return { edits: plan.edits, counts: plan.counts }
+  if (plan.counts !== undefined) plan.mark(object)
+  return { edits: plan.edits, counts: plan.counts ?? NOTHING }
 }
 
 class Plan implements Visitor {
   readonly edits: Edit[] = []
-  readonly counts = new Map<string, number>()
+  // Most resources hold nothing to mask: what keeps count of it is made by the first who needs it.
+  counts: Map<string, number> | undefined
   readonly notable: Uint8Array
   readonly members: number
-  readonly #codes = new Set<string>()
+  #codes: Set<string> | undefined
   /** Values that are masked as a whole: nothing in them counts again. */
-  readonly #whole = new Set<number>()
+  #whole: Set<number> | undefined
   readonly #tape: Tape
   readonly #context: Context
   readonly #words: Vocabulary
@@ -82,17 +86,33 @@ class Plan implements Visitor {
   }
 
   #count(rule: string, ...codes: string[]): void {
+    this.counts ??= new Map()
     this.counts.set(rule, (this.counts.get(rule) ?? 0) + 1)
+    this.#codes ??= new Set()
     for (const code of codes) this.#codes.add(code)
   }
 
   string(entry: number, name: number, flags: number): void {
     const { addresses, opaque } = this.#words
-    if (addresses.has(name)) {
-      const edit = rewriteUrl(this.#tape, entry, flags, this.#context)
-      if (edit !== undefined) this.edits.push(edit)
-    } else if (opaque.has(name)) this.#dropOpaque(entry)
+    if (addresses.has(name)) this.#releaseAddress(entry, name, flags)
+    else {
+      if (opaque.has(name)) this.#dropOpaque(entry)
+      if (flags !== 0) this.#scanString(entry, name, flags)
+    }
+  }
+
+  #releaseAddress(entry: number, name: number, flags: number): void {
+    const edits = this.edits.length
     if (flags !== 0) this.#scanString(entry, name, flags)
+    const edit = rewriteUrl(this.#tape, entry, flags, this.#context)
+    if (edit === undefined) return
+    const starred = this.edits[edits]
+    if (starred === undefined) this.edits.push(edit)
+    else {
+      // An address with a secret in it: both at once.
+      const text = JSON.stringify(publicOf(JSON.parse(starred.text) as string, this.#context))
+      this.edits[edits] = { ...starred, text }
+    }
   }
 
   key(entry: number, name: number, flags: number): void {
@@ -103,12 +123,12 @@ class Plan implements Visitor {
     const { at } = this.#words
     const coded = (1 << at.value) | (1 << at._value)
     const typed = (1 << at.system) | (1 << at.type)
-    if ((members & coded) !== 0 && (members & typed) !== 0) this.#maskIdentifier(entry)
+    if ((members & coded) !== 0 && (members & typed) !== 0) this.#maskIdentifier(entry, members)
     if ((members & (1 << at.data)) !== 0) this.#rememberSamples(entry)
   }
 
   #scanString(entry: number, name: number, flags: number): void {
-    if (this.#whole.has(entry) || this.#words.unscanned.has(name)) return
+    if (this.#whole?.has(entry) === true || this.#words.unscanned.has(name)) return
     const [start, end] = [startOf(this.#tape, entry), endOf(this.#tape, entry)]
     if (flags === FLAG.digits && !mayHoldSecret(this.#tape.bytes, start, end)) return
     const text = textOf(this.#tape, entry)
@@ -120,14 +140,15 @@ class Plan implements Visitor {
   }
 
   /** An Identifier whose system or type says that its value is a secret. */
-  #maskIdentifier(object: number): void {
+  #maskIdentifier(object: number, members: number): void {
     const tape = this.#tape
     const { at } = this.#words
-    const rule = this.#secretOf(object)
+    const rule = this.#secretOf(object, members)
     if (rule === undefined) return
     const value = member(tape, object, at.value)
     const key = (value >= 0 ? value : member(tape, object, at._value)) - 1
     if (value < 0 && !this.#showsDigits(key + 1)) return
+    this.#whole ??= new Set()
     for (let entry = key; entry < after(tape, key + 1); entry++) this.#whole.add(entry)
     const text = textOf(tape, value) ?? ''
     const digits = text.replace(/\P{Nd}/gu, '')
@@ -156,13 +177,15 @@ class Plan implements Visitor {
     this.#count(rule, 'MASKED', ...(digits.length >= 9 ? ['ABSTRED'] : []))
   }
 
-  #secretOf(object: number): 'ssn' | 'payment-card' | undefined {
+  #secretOf(object: number, members: number): 'ssn' | 'payment-card' | undefined {
     const tape = this.#tape
     const { at } = this.#words
-    const system = textOf(tape, member(tape, object, at.system))
-    if (system !== undefined && /ssn|113883/i.test(system) && SSN_SYSTEMS.has(systemOf(system))) {
-      return 'ssn'
+    if ((members & (1 << at.system)) !== 0) {
+      const entry = member(tape, object, at.system)
+      if (mayBeSsnSystem(tape, entry) && SSN_SYSTEMS.has(systemOf(textOf(tape, entry))))
+        return 'ssn'
     }
+    if ((members & (1 << at.type)) === 0) return undefined
     for (const coding of valuesAt(tape, object, this.#words.typeCoding)) {
       const codeSystem = systemOf(textOf(tape, member(tape, coding, at.system)))
       if (codeSystem !== '' && !IDENTIFIER_TYPE_SYSTEMS.has(codeSystem)) continue
@@ -187,14 +210,15 @@ class Plan implements Visitor {
     const { at } = this.#words
     if (member(this.#tape, object, at.dimensions) < 0) return
     const data = member(this.#tape, object, at.data)
-    if (/^[-+.\dEUL\s]*$/.test(textOf(this.#tape, data) ?? 'x')) this.#whole.add(data)
+    if (/^[-+.\dEUL\s]*$/.test(textOf(this.#tape, data) ?? 'x'))
+      (this.#whole ??= new Set()).add(data)
   }
 
   /** MASK-8: what cannot be looked into does not leave while masking is on. */
   #dropOpaque(value: number): void {
     const tape = this.#tape
     const key = value - 1
-    if (kindOf(tape, key) !== KIND.key || this.#whole.has(value)) return
+    if (kindOf(tape, key) !== KIND.key || this.#whole?.has(value) === true) return
     this.edits.push({
       start: startOf(tape, key),
       end: endOf(tape, value),
@@ -232,7 +256,7 @@ class Plan implements Visitor {
   mark(object: number): void {
     const tape = this.#tape
     const { at } = this.#words
-    const codes = [...this.#codes].map(
+    const codes = [...(this.#codes ?? [])].map(
       (code) =>
         `{"system":"http://terminology.hl7.org/CodeSystem/v3-ObservationValue","code":"${code}"}`,
     )
@@ -268,6 +292,23 @@ class Plan implements Visitor {
 function insert(edits: Edit[], at: number, text: string): void {
   edits.push({ start: at, end: at, text })
 }
+
+/** Whether `ssn` or `113` stands in it, as in every spelling of an SSN system. */
+function mayBeSsnSystem(tape: Tape, entry: number): boolean {
+  if ((flagsOf(tape, entry) & FLAG.escaped) !== 0) return true
+  const { bytes } = tape
+  const end = endOf(tape, entry)
+  for (let i = startOf(tape, entry); i + 3 <= end; i++) {
+    const c = (bytes[i] as number) | 0x20
+    if (c === 0x73 && isLetter(bytes, i + 1, 0x73) && isLetter(bytes, i + 2, 0x6e)) return true
+    if (c === 0x31 && bytes[i] === 0x31 && bytes[i + 1] === 0x31 && bytes[i + 2] === 0x33)
+      return true
+  }
+  return false
+}
+
+const isLetter = (bytes: Uint8Array, at: number, letter: number): boolean =>
+  ((bytes[at] as number) | 0x20) === letter
 
 /** Stars and the last four, as masked identifiers and texts show them. */
 const MARK = /(?:\*[^\p{L}\p{Nd}*]{0,3}){5}\p{Nd}(?:[^\p{L}\p{Nd}*]{0,3}\p{Nd}){3}(?!\p{Nd})/u

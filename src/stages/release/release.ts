@@ -38,6 +38,7 @@ export function createRelease(config: Config, definitions: Definitions): Release
     bundleWords: buildBundleWords(words),
     upstreamUrl,
     publicUrl,
+    publicText: JSON.stringify(publicUrl).slice(1, -1),
     bases,
     maximumDepth: config.limits.jsonDepth,
     room: new Room(),

@@ -160,7 +160,11 @@ export type BundleWords = {
   readonly bundle: ReadonlySet<number>
   readonly empty: ReadonlySet<number>
   readonly entry: ReadonlySet<number>
-  readonly beside: readonly (readonly [number, ReadonlySet<number>])[]
+  readonly beside: readonly {
+    readonly name: number
+    readonly kept: ReadonlySet<number>
+    readonly hasAddress: boolean
+  }[]
   /** Looked into further; any other kept member must be a simple value. */
   readonly nested: ReadonlySet<number>
 }
@@ -172,9 +176,13 @@ export function buildBundleWords({ at }: Vocabulary): BundleWords {
     empty: numbers('resourceType', 'id', 'type', 'timestamp', 'link'),
     entry: numbers('fullUrl', 'resource', 'search', 'request', 'response'),
     beside: [
-      [at.search, numbers('mode', 'score')],
-      [at.request, numbers('method', 'url')],
-      [at.response, numbers('status', 'location', 'etag', 'lastModified')],
+      { name: at.search, kept: numbers('mode', 'score'), hasAddress: false },
+      { name: at.request, kept: numbers('method', 'url'), hasAddress: true },
+      {
+        name: at.response,
+        kept: numbers('status', 'location', 'etag', 'lastModified'),
+        hasAddress: true,
+      },
     ],
     nested: numbers('link', 'entry', 'resource', 'search', 'request', 'response'),
   }
