@@ -21,7 +21,7 @@ import { createAdminServer, createServerFor, drain } from './server.ts'
 import { createAudit } from './stages/audit/audit.ts'
 import { createAuthenticate } from './stages/authenticate/authenticate.ts'
 import { createAuthorize } from './stages/authorize/authorize.ts'
-import { createForward } from './stages/forward/forward.ts'
+import { forward } from './stages/forward/forward.ts'
 import { createLimit } from './stages/limit/limit.ts'
 import { createRelease } from './stages/release/release.ts'
 import { createRenderRefusal } from './stages/sanitize/render-refusal.ts'
@@ -104,8 +104,8 @@ export async function start(config: Config, options: StartOptions = {}): Promise
         stages: {
           limit: createLimit(config, { take }),
           authenticate: createAuthenticate(config, { keys, clock }),
-          authorize: createAuthorize(config, { policies, definitions, inspect }),
-          forward: createForward(config),
+          authorize: createAuthorize(config, { policies, definitions, inspect, clock }),
+          forward,
           sanitize,
           release,
           renderRefusal: createRenderRefusal(config),
@@ -186,7 +186,7 @@ function watchUpstream(
         method: 'GET',
         path: '/metadata',
         query: '',
-        headers: { accept: 'application/fhir+json', 'accept-encoding': 'identity' },
+        headers: { accept: 'application/fhir+json' },
         signal: stopped.signal,
       })
       if (answer.status !== 200) throw new Error(`/metadata answered ${answer.status}`)

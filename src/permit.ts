@@ -51,6 +51,8 @@ export type Inspection = {
   readonly marked: boolean
   /** Confidentiality label found (highest), N when there is none. */
   readonly confidentiality: Confidentiality
+  /** Sensitivity codes found. */
+  readonly sensitivities: readonly string[]
   /** Bare ids of the patients it is about. */
   readonly patients: readonly string[]
 }

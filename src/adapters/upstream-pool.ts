@@ -33,6 +33,12 @@ export function createUpstreamPool(config: Config): UpstreamPool {
     },
   })
 
+  // The gateway's own credential (AUTHN-19), and bodies as they are: what is compressed cannot be judged.
+  const own = {
+    'accept-encoding': 'identity',
+    ...(upstream.authorization === undefined ? {} : { authorization: upstream.authorization }),
+  }
+
   return {
     async request(request) {
       if (request.signal.aborted) throw new Error('the client has gone')
@@ -42,7 +48,7 @@ export function createUpstreamPool(config: Config): UpstreamPool {
           {
             path: path === '' ? '/' : path,
             method: request.method,
-            headers: request.headers,
+            headers: { ...request.headers, ...own },
             body: request.body ?? null,
           },
           new Collector(upstream, request.signal, resolve, reject),

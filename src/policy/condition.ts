@@ -1,52 +1,90 @@
 import { Environment } from '@marcbachmann/cel-js'
+import type { Principal } from '../exchange.ts'
 
 /** What a condition may ask; a fact the token does not hold is left out, and asking it fails. */
-export type ConditionFacts = Readonly<Record<'principal' | 'request' | 'now', object>>
-export type Condition = (facts: ConditionFacts) => boolean
+export type ConditionFacts = {
+  readonly principal: Readonly<Record<string, string | readonly string[]>>
+  readonly request: Readonly<Record<string, string>>
+  /** UTC. */
+  readonly now: { readonly hour: number; readonly weekday: number }
+}
 
-const SOME_LISTS = new Set(['all', 'exists', 'exists_one', 'map', 'filter'])
+/** A compiled condition: pure, true or false; throws when the facts do not decide it. */
+export type Condition = {
+  readonly holds: (facts: ConditionFacts) => boolean
+  /** Asks of the principal alone: the answer stays the same as long as the token. */
+  readonly isLasting: boolean
+}
+
+const TEXT = 'string'
+const LIST = 'list<string>'
+
+/** The facts by name: a condition that asks for another does not compile. */
+const PRINCIPAL = {
+  kind: TEXT,
+  issuer: TEXT,
+  clientId: TEXT,
+  roles: LIST,
+  purposes: LIST,
+  organization: TEXT,
+  patient: TEXT,
+  fhirUserType: TEXT,
+  fhirUserId: TEXT,
+}
+const REQUEST = { interaction: TEXT, type: TEXT, id: TEXT, method: TEXT }
+const NOW = { hour: 'double', weekday: 'double' }
+
+/** The facts of a principal, those only that its token gives. */
+export function factsOf(principal: Principal): ConditionFacts['principal'] {
+  const { kind, issuer, clientId, roles, purposes, organization, patient, fhirUser } = principal
+  return {
+    ...{ kind, issuer, roles, purposes },
+    ...(clientId === undefined ? {} : { clientId }),
+    ...(organization === undefined ? {} : { organization }),
+    ...(patient === undefined ? {} : { patient }),
+    ...(fhirUser === undefined ? {} : { fhirUserType: fhirUser.type, fhirUserId: fhirUser.id }),
+  }
+}
+
+const COMPREHENSIONS = new Set(['all', 'exists', 'exists_one'])
+
+/** `matches` is a backtracking RegExp (27 characters took 2.6 s); the others build lists. */
+const REFUSED = new Set(['matches', 'map', 'filter'])
 
 /** Compiles CEL against the declared facts. Throws an Error whose message says what is wrong. */
 export function compileCondition(source: string): Condition {
   const environment = new Environment({ unlistedVariablesAreDyn: false })
-    .registerVariable('principal', {
-      schema: {
-        kind: 'string',
-        roles: 'list<string>',
-        purposes: 'list<string>',
-        levels: 'list<string>',
-        patient: 'string',
-        fhirUserType: 'string',
-        organization: 'string',
-        clientId: 'string',
-        issuer: 'string',
-      },
-    })
-    .registerVariable('request', {
-      schema: { interaction: 'string', type: 'string', id: 'string', method: 'string' },
-    })
-    .registerVariable('now', { schema: { hour: 'double', weekday: 'double' } })
+    .registerVariable('principal', { schema: PRINCIPAL })
+    .registerVariable('request', { schema: REQUEST })
+    .registerVariable('now', { schema: NOW })
   const parsed = environment.parse(source)
   const checked = parsed.check()
   if (!checked.valid) throw new Error(checked.error?.message ?? 'not a valid condition')
   if (checked.type !== 'bool') throw new Error('the condition must be true or false (bool)')
-  refuse(parsed.ast, 0)
-  return (facts) => parsed(facts) === true
+  const asked = new Set<string>()
+  look(parsed.ast, 0, asked)
+  return {
+    holds: (facts) => parsed(facts) === true,
+    isLasting: !asked.has('request') && !asked.has('now'),
+  }
 }
 
-/** `matches` is a backtracking RegExp, and nested comprehensions multiply: neither is taken. */
-function refuse(node: unknown, depth: number): void {
+/** Refuses calls without bound, and notes which variables are asked. */
+function look(node: unknown, depth: number, asked: Set<string>): void {
   if (typeof node !== 'object' || node === null) return
   if (Array.isArray(node)) {
-    for (const item of node) refuse(item, depth)
+    for (const item of node) look(item, depth, asked)
     return
   }
   const { op, args } = node as { op?: unknown; args?: unknown }
+  if (op === undefined) return
+  if (op === 'id') asked.add(String(args))
   let within = depth
   if ((op === 'rcall' || op === 'call') && Array.isArray(args)) {
-    if (args[0] === 'matches') throw new Error('matches() is not offered')
-    if (typeof args[0] === 'string' && SOME_LISTS.has(args[0])) within++
+    const name = String(args[0])
+    if (REFUSED.has(name)) throw new Error(`${name}() is not offered`)
+    if (COMPREHENSIONS.has(name)) within++
     if (within > 1) throw new Error('one comprehension within another is not offered')
   }
-  if (op !== undefined) refuse(args, within)
+  look(args, within, asked)
 }

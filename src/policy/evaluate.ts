@@ -1,5 +1,7 @@
 import type { SmartLevel } from '../oauth/smart-scope.ts'
 import type { Clearance, Confidentiality, MaskingProfile } from '../permit.ts'
+import type { Principal } from '../exchange.ts'
+import { factsOf } from './condition.ts'
 import type { Condition, ConditionFacts } from './condition.ts'
 import type { Rule } from './schema.ts'
 
@@ -14,6 +16,10 @@ export type PolicyRequest = {
   readonly interaction: string
   readonly type: string
   readonly level: SmartLevel
+  readonly id: string | undefined
+  readonly method: string
+  /** Milliseconds since the epoch. */
+  readonly time: number
 }
 
 export type Decision = {
@@ -25,9 +31,9 @@ export type Decision = {
   readonly masking: MaskingProfile
 }
 
-/** All policies together. Pure: the same question and facts, the same decision. */
+/** All policies together. Pure: the same question by the same principal, the same decision. */
 export type PolicySet = {
-  readonly evaluate: (request: PolicyRequest, facts: ConditionFacts) => Decision
+  readonly evaluate: (principal: Principal, request: PolicyRequest) => Decision
 }
 
 const ORDER: readonly Confidentiality[] = ['U', 'L', 'M', 'N', 'R', 'V']
@@ -36,6 +42,7 @@ const NOTHING: Clearance = { confidentiality: 'U', sensitivities: new Set() }
 /** Indexes rules by interaction, type and level; the index is bounded by the FHIR types asked. */
 export function buildPolicySet(rules: readonly CompiledRule[]): PolicySet {
   const index = new Map<string, readonly CompiledRule[]>()
+  const answers = new LastingAnswers()
   const find = ({ interaction, type, level }: PolicyRequest): readonly CompiledRule[] => {
     const key = `${interaction} ${type} ${level}`
     const known = index.get(key)
@@ -49,14 +56,17 @@ export function buildPolicySet(rules: readonly CompiledRule[]): PolicySet {
     index.set(key, found)
     return found
   }
-  return { evaluate: (request, facts) => combine(find(request), facts) }
+  return {
+    evaluate: (principal, request) =>
+      combine(find(request), new Asker(principal, request, answers)),
+  }
 }
 
 /** Default deny; deny wins; the obligations of all permits that match combine to the strictest. */
-function combine(rules: readonly CompiledRule[], facts: ConditionFacts): Decision {
+function combine(rules: readonly CompiledRule[], asker: Asker): Decision {
   const permits: CompiledRule[] = []
   for (const rule of rules) {
-    if (!holds(rule, facts)) continue
+    if (!asker.holds(rule)) continue
     if (rule.effect === 'deny') return denied([rule.name])
     permits.push(rule)
   }
@@ -93,12 +103,67 @@ function denied(rules: readonly string[]): Decision {
   }
 }
 
-/** A condition that cannot be answered permits nothing, and denies. */
-function holds({ condition, effect }: CompiledRule, facts: ConditionFacts): boolean {
-  if (condition === undefined) return true
-  try {
-    return condition(facts)
-  } catch {
-    return effect === 'deny'
+/**
+ * What lasting conditions said of a principal. The decision itself is made anew each time: this only
+ * saves asking the same claims of the same verified token the same question (docs/decisions/0010).
+ */
+class LastingAnswers {
+  readonly #known = new WeakMap<Principal, Map<Condition, boolean | undefined>>()
+
+  /** Answers of one principal; undefined = cannot be decided. */
+  of(principal: Principal): Map<Condition, boolean | undefined> {
+    let answers = this.#known.get(principal)
+    if (answers === undefined) {
+      answers = new Map()
+      this.#known.set(principal, answers)
+    }
+    return answers
+  }
+}
+
+/** Asks the conditions of rules about one principal and request; facts are made when asked for. */
+class Asker {
+  readonly #principal: Principal
+  readonly #request: PolicyRequest
+  readonly #answers: Map<Condition, boolean | undefined>
+  #facts: ConditionFacts | undefined
+
+  constructor(principal: Principal, request: PolicyRequest, answers: LastingAnswers) {
+    this.#principal = principal
+    this.#request = request
+    this.#answers = answers.of(principal)
+  }
+
+  /** A condition that cannot be answered permits nothing, and denies. */
+  holds({ condition, effect }: CompiledRule): boolean {
+    if (condition === undefined) return true
+    return this.#ask(condition) ?? effect === 'deny'
+  }
+
+  #ask(condition: Condition): boolean | undefined {
+    if (!condition.isLasting) return this.#decide(condition)
+    if (this.#answers.has(condition)) return this.#answers.get(condition)
+    const answer = this.#decide(condition)
+    this.#answers.set(condition, answer)
+    return answer
+  }
+
+  #decide(condition: Condition): boolean | undefined {
+    this.#facts ??= this.#collect()
+    try {
+      return condition.holds(this.#facts)
+    } catch {
+      return undefined
+    }
+  }
+
+  #collect(): ConditionFacts {
+    const { interaction, type, method, id, time } = this.#request
+    const now = new Date(time)
+    return {
+      principal: factsOf(this.#principal),
+      request: { interaction, type, method, ...(id === undefined ? {} : { id }) },
+      now: { hour: now.getUTCHours(), weekday: now.getUTCDay() },
+    }
   }
 }

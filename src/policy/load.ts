@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { LineCounter, parseDocument } from 'yaml'
+import { isMap, isNode, LineCounter, parseDocument } from 'yaml'
 import { compileCondition } from './condition.ts'
 import { buildPolicySet } from './evaluate.ts'
 import type { CompiledRule, PolicySet } from './evaluate.ts'
@@ -73,13 +73,14 @@ function loadFile(
     report(error.pos[0], error.message.split('\n')[0] ?? error.message)
   }
   if (document.errors.length > 0) return
+  /** Where a value stands: at its key when it has one, else at the nearest thing around it. */
   const offsetOf = (path: readonly PropertyKey[]): number => {
     for (let length = path.length; length > 0; length--) {
-      const node: unknown = document.getIn(path.slice(0, length), true)
-      if (typeof node === 'object' && node !== null && 'range' in node) {
-        const [start] = node.range as [number]
-        return start
-      }
+      const parent = document.getIn(path.slice(0, length - 1), true)
+      const key = String(path[length - 1])
+      const pair = isMap(parent) ? parent.items.find((item) => String(item.key) === key) : undefined
+      const node: unknown = pair?.key ?? document.getIn(path.slice(0, length), true)
+      if (isNode(node) && node.range) return node.range[0]
     }
     return 0
   }

@@ -5,7 +5,7 @@ import type { InteractionCode } from '../../fhir/interaction.ts'
 import { Permit } from '../../permit.ts'
 import type { Inspect } from '../../permit.ts'
 import type { PolicySet } from '../../policy/evaluate.ts'
-import type { Upstream } from '../../ports.ts'
+import type { Clock, Upstream } from '../../ports.ts'
 import { Refusal } from '../../refusal.ts'
 import { decide } from './decide.ts'
 import type { Asked } from './decide.ts'
@@ -16,6 +16,7 @@ export type AuthorizeParts = {
   readonly policies: PolicySet
   readonly definitions: Definitions
   readonly inspect: Inspect
+  readonly clock: Clock
 }
 
 /** SCOPE-3: the letter and policy word of each interaction; what is not here is refused. */
@@ -33,7 +34,7 @@ const ASKED: Readonly<Partial<Record<InteractionCode, Asked>>> = {
 /** Builds the stage that decides whether a principal may, and on what terms. Throws Refusal. */
 export function createAuthorize(
   config: Config,
-  { policies, definitions, inspect }: AuthorizeParts,
+  { policies, definitions, inspect, clock }: AuthorizeParts,
 ): (principal: Principal, inquiry: Inquiry, upstream: Upstream) => Permit | Promise<Permit> {
   return (principal, inquiry, upstream) => {
     const { interaction, arrival } = inquiry
@@ -48,7 +49,7 @@ export function createAuthorize(
       throw new Refusal('interaction-refused', { detail: 'not the compartment of a patient' })
     }
     checkHeaders(arrival.headers)
-    const { terms, rules } = decide(principal, interaction, type, asked, policies)
+    const { terms, rules } = decide(principal, interaction, type, asked, policies, clock.now())
     const patient = terms.grantFor(type)?.patient
     if (
       patient !== undefined &&

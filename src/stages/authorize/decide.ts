@@ -50,18 +50,19 @@ export function decide(
   type: string,
   asked: Asked,
   policies: PolicySet,
+  time: number,
 ): { readonly terms: Terms; readonly rules: readonly string[] } {
   const levels = heldLevels(principal, type, asked.letter)
   if (levels.length === 0) throw new Refusal('scope-insufficient')
   if (NEVER.has(type) || ('cud'.includes(asked.letter) && NEVER_WRITTEN.test(type))) {
     throw new Refusal('policy-denied', { detail: 'a type that no scope is enough for' })
   }
-  const held = ask(principal, interaction, type, asked.word, levels, policies)
+  const held = ask(principal, interaction, type, asked.word, levels, policies, time)
   if (held.length === 0) throw new Refusal('policy-denied')
   // Only a write can answer with something that a read would have to permit as well.
   const isWrite = 'cud'.includes(asked.letter)
   const readable = isWrite
-    ? ask(principal, interaction, type, 'read', heldLevels(principal, type, 'r'), policies)
+    ? ask(principal, interaction, type, 'read', heldLevels(principal, type, 'r'), policies, time)
     : held
   // One level without a limit widens the others; what may be seen of it stays the strictest.
   const limit = held.every(({ patient }) => patient !== undefined) ? held[0]?.patient : undefined
@@ -104,23 +105,14 @@ function ask(
   word: string,
   levels: readonly SmartLevel[],
   policies: PolicySet,
+  time: number,
 ): Held[] {
-  const { kind, roles, purposes, issuer, patient, organization, clientId, fhirUser } = principal
-  const now = new Date()
-  const facts = {
-    principal: {
-      ...{ kind, roles: [...roles], purposes: [...purposes], issuer, levels: [...levels] },
-      ...(patient === undefined ? {} : { patient }),
-      ...(organization === undefined ? {} : { organization }),
-      ...(clientId === undefined ? {} : { clientId }),
-      ...(fhirUser === undefined ? {} : { fhirUserType: fhirUser.type }),
-    },
-    request: { interaction: word, type, method, ...(id === undefined ? {} : { id }) },
-    now: { hour: now.getUTCHours(), weekday: now.getUTCDay() },
-  }
   const held: Held[] = []
   for (const level of levels) {
-    const decision = policies.evaluate({ interaction: word, type, level }, facts)
+    const request = { interaction: word, type, level, id, method, time }
+    const decision = policies.evaluate(principal, request)
+    // A rule that denies at one level denies whatever other scopes the token has.
+    if (!decision.permitted && decision.rules.length > 0) return []
     if (!decision.permitted) continue
     const own = ownPatient(principal, level)
     const limited = decision.compartment || own !== undefined

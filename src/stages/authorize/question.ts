@@ -29,10 +29,17 @@ export function checkParameters(
       (masking === 'de-identified' && (IDENTIFYING.test(name) || modifier === 'identifier')) ||
       (!name.startsWith('_') &&
         values.some((value) => isProbe(value, name === 'identifier' || modifier === 'identifier')))
-    if (FORBIDDEN.has(name) || chain !== undefined || cut || reaching || probing) {
+    const sorting =
+      name === '_sort' && values.some((value) => isHidden(value.replace(/^-/, ''), masking))
+    if (sorting || FORBIDDEN.has(name) || chain !== undefined || cut || reaching || probing) {
       throw new Refusal('parameter-forbidden', { parameter: name })
     }
   }
+}
+
+/** Whether the order of a result would tell what is masked in it. */
+function isHidden(name: string, masking: MaskingProfile): boolean {
+  return name === 'identifier' || (masking === 'de-identified' && IDENTIFYING.test(name))
 }
 
 /** REST-12: whether a value names an SSN or a payment card, which a search would confirm. */

@@ -44,7 +44,7 @@ export async function judgeWrite(
   if (current.versionId === undefined) {
     throw new Refusal('upstream-unreadable', { detail: 'the current version has no versionId' })
   }
-  if (next !== undefined && rank(next) < rank(current)) {
+  if (next !== undefined && isLowered(current, next)) {
     throw new Refusal('body-rule-broken', { detail: 'a security label would be lowered' })
   }
   if (next !== undefined && current.masked > 0) {
@@ -54,6 +54,12 @@ export async function judgeWrite(
   const asked = inquiry.arrival.headers['if-match']
   if (asked !== undefined && asked !== judged) throw new Refusal('precondition-failed')
   return judged
+}
+
+/** INPUT-5: a lower confidentiality, or a sensitivity that is no longer said. */
+function isLowered(current: Inspection, next: Inspection): boolean {
+  if (rank(next) < rank(current)) return true
+  return current.sensitivities.some((code) => !next.sensitivities.includes(code))
 }
 
 const rank = ({ confidentiality }: Inspection): number => CONFIDENTIALITIES.indexOf(confidentiality)
@@ -90,7 +96,7 @@ async function fetchCurrent(
     method: 'GET',
     path: target.path,
     query: target.query,
-    headers: { accept: 'application/fhir+json', 'cache-control': 'no-cache' },
+    headers: { accept: 'application/fhir+json' },
     signal: arrival.signal,
   })
   const bytes = await collect(answer, limit)

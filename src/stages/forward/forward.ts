@@ -1,4 +1,3 @@
-import type { Config } from '../../config/schema.ts'
 import type { Exchange } from '../../exchange.ts'
 import { formatInteraction } from '../../fhir/interaction.ts'
 import type { Interaction } from '../../fhir/interaction.ts'
@@ -13,41 +12,38 @@ const OURS = new Set(['_format', '_pretty'])
  * Asks upstream exactly what was permitted: method, path, query, headers and body are all made here,
  * from the permit; nothing the client wrote is copied except what was parsed and judged.
  */
-export function createForward(
-  config: Config,
-): (permit: Permit, upstream: Upstream, exchange: Exchange) => Promise<UpstreamAnswer> {
-  const { authorization } = config.upstream
-  return async function forward(permit, upstream, exchange) {
-    if (!Permit.isGenuine(permit)) throw new Error('forward needs a permit that was issued')
-    const { interaction } = permit
-    const { path, query, form } = formatInteraction(withoutOurs(interaction))
-    const headers: Record<string, string> = {
-      accept: 'application/fhir+json',
-      'accept-encoding': 'identity',
-      'x-request-id': exchange.id,
-    }
-    if (authorization !== undefined) headers['authorization'] = authorization
-    const prefer = formatPrefer(interaction, exchange)
-    if (prefer !== undefined) headers['prefer'] = prefer
-    if (permit.ifMatch !== undefined) headers['if-match'] = permit.ifMatch
-    const body = form === undefined ? permit.body : Buffer.from(form)
-    if (body !== undefined) {
-      headers['content-type'] =
-        form === undefined
-          ? 'application/fhir+json; charset=utf-8'
-          : 'application/x-www-form-urlencoded'
-    }
-    const request: UpstreamRequest = {
-      // HEAD is GET here: what cannot be inspected cannot be judged (REST-4).
-      method: interaction.method === 'HEAD' ? 'GET' : interaction.method,
-      path,
-      query,
-      headers,
-      signal: exchange.arrival.signal,
-      ...(body === undefined ? {} : { body }),
-    }
-    return upstream(request)
+export async function forward(
+  permit: Permit,
+  upstream: Upstream,
+  exchange: Exchange,
+): Promise<UpstreamAnswer> {
+  if (!Permit.isGenuine(permit)) throw new Error('forward needs a permit that was issued')
+  const { interaction } = permit
+  const { path, query, form } = formatInteraction(withoutOurs(interaction))
+  const headers: Record<string, string> = {
+    accept: 'application/fhir+json',
+    'x-request-id': exchange.id,
   }
+  const prefer = formatPrefer(interaction, exchange)
+  if (prefer !== undefined) headers['prefer'] = prefer
+  if (permit.ifMatch !== undefined) headers['if-match'] = permit.ifMatch
+  const body = form === undefined ? permit.body : Buffer.from(form)
+  if (body !== undefined) {
+    headers['content-type'] =
+      form === undefined
+        ? 'application/fhir+json; charset=utf-8'
+        : 'application/x-www-form-urlencoded'
+  }
+  const request: UpstreamRequest = {
+    // HEAD is GET here: what cannot be inspected cannot be judged (REST-4).
+    method: interaction.method === 'HEAD' ? 'GET' : interaction.method,
+    path,
+    query,
+    headers,
+    signal: exchange.arrival.signal,
+    ...(body === undefined ? {} : { body }),
+  }
+  return upstream(request)
 }
 
 function withoutOurs(interaction: Interaction): Interaction {

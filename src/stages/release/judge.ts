@@ -33,10 +33,9 @@ export function judge(
   const type = textOf(tape, member(tape, object, at.resourceType)) ?? ''
   const labels = readLabels(tape, object, words)
   const patients = patientsOf(tape, object, type, words, bases)
-  const { confidentiality: found } = labels
 
   const verdict = (withheld: Verdict['withheld']): Verdict => {
-    return { type, confidentiality: found, patients, withheld }
+    return { type, ...labels, patients, withheld }
   }
   const grant =
     kindOf(tape, object) === KIND.object && !UNJUDGED.has(type) ? terms.grantFor(type) : undefined
