@@ -3,6 +3,7 @@ import type { IncomingMessage, Server } from 'node:http'
 import type { Socket } from 'node:net'
 import { BlockList, isIP } from 'node:net'
 import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import Fastify from 'fastify'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { FHIR_ROUTE, registerTransport } from './adapters/transport.ts'
@@ -111,11 +112,29 @@ export async function createServerFor(
   return { fastify, gateway: spine() }
 }
 
+/**
+ * Writes an answer as it stands. Past Fastify's own way out: hooks, serializers and headers that its
+ * plugins have set have no say in what leaves, and it is faster.
+ */
 function send(reply: FastifyReply, answer: Answer): FastifyReply {
-  // 'close' and nothing else: reply-from may have set one of its own on an unread request.
-  void reply.code(answer.status).headers(answer.headers)
-  if (answer.body === undefined) return reply.send()
-  return reply.send(Buffer.isBuffer(answer.body) ? answer.body : Readable.from(answer.body))
+  reply.hijack()
+  const { raw } = reply
+  const { status, headers, body } = answer
+  if (body === undefined) {
+    raw.writeHead(
+      status,
+      status === 204 || raw.req.method === 'HEAD' ? headers : { ...headers, 'content-length': 0 },
+    )
+    raw.end()
+  } else if (Buffer.isBuffer(body)) {
+    raw.writeHead(status, { ...headers, 'content-length': body.length })
+    raw.end(body)
+  } else {
+    raw.writeHead(status, headers)
+    // A stream that fails ends the connection: half an answer must not look like a whole one.
+    pipeline(Readable.from(body), raw).catch(() => raw.destroy())
+  }
+  return reply
 }
 
 /** The request as it came in; undefined when its path is outside the public base. */
