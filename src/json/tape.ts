@@ -28,7 +28,10 @@ export const isContainer = (tape: Tape, entry: number): boolean => kindOf(tape, 
 /** The value of a member of an object, or -1. */
 export function member(tape: Tape, object: number, name: number): number {
   if (object < 0 || kindOf(tape, object) !== KIND.object) return -1
-  const end = after(tape, object)
+  const { data } = tape
+  // Mostly the member is not there, and for the first names the object itself tells.
+  if (name < 32 && ((data[object * WIDTH + 4] as number) & (1 << name)) === 0) return -1
+  const end = data[object * WIDTH + 2] as number
   for (let key = object + 1; key < end; key = after(tape, key + 1)) {
     if (nameOf(tape, key) === name) return key + 1
   }

@@ -4,12 +4,21 @@ import { removeElements, removeMembers } from '../../json/edit.ts'
 import type { Edit } from '../../json/edit.ts'
 import { KIND } from '../../json/scan.ts'
 import type { Tape } from '../../json/scan.ts'
-import { endOf, isContainer, kindOf, member, nameOf, startOf, textOf } from '../../json/tape.ts'
+import {
+  after,
+  endOf,
+  isContainer,
+  kindOf,
+  member,
+  nameOf,
+  startOf,
+  textOf,
+} from '../../json/tape.ts'
 import type { Permit } from '../../permit.ts'
 import { publicOf, rewriteUrls } from './address.ts'
 import type { Context } from './context.ts'
 import { releaseResource } from './resource.ts'
-import type { BundleWords } from './vocabulary.ts'
+import type { Beside, BundleWords } from './vocabulary.ts'
 import { Refusal } from '../../refusal.ts'
 
 /**
@@ -59,19 +68,36 @@ export function releaseEntry(
   }
   const released = releaseResource(tape, resource, permit.terms, context, tally)
   if (released === undefined) return undefined
-  const edits = keepOnly(tape, element, context.bundleWords.entry, context.bundleWords)
-  // Beside the resource stands what upstream says of it, its outcome and criteria among it: nobody
-  // judges those, so only what is named here stays.
-  for (const { name, kept, hasAddress } of context.bundleWords.beside) {
-    const value = member(tape, element, name)
-    if (value < 0) continue
-    edits.push(...keepOnly(tape, value, kept, context.bundleWords))
-    if (hasAddress) releaseAddresses(tape, value, context, edits)
+  const { edits } = released
+  const { entry, beside } = context.bundleWords
+  const end = after(tape, element)
+  let isPlain = true
+  for (let key = element + 1; key < end; key = after(tape, key + 1)) {
+    const name = nameOf(tape, key)
+    if (name === at.resource) continue
+    if (name === at.fullUrl) rewriteUrls(tape, key + 1, context, edits)
+    // Beside the resource stands what upstream says of it, its outcome and criteria among it:
+    // nobody judges those, so only what is named stays.
+    const part = beside.get(name)
+    if (part !== undefined && kindOf(tape, key + 1) === KIND.object) {
+      releaseBeside(tape, key + 1, part, context, edits)
+    } else if (part !== undefined || name !== at.fullUrl || isContainer(tape, key + 1))
+      isPlain = false
   }
-  const fullUrl = member(tape, element, at.fullUrl)
-  if (fullUrl >= 0) rewriteUrls(tape, fullUrl, context, edits)
-  edits.push(...released.edits)
+  if (!isPlain) edits.push(...keepOnly(tape, element, entry, context.bundleWords))
   return edits
+}
+
+/** `search`, `request` or `response` of an entry. */
+function releaseBeside(
+  tape: Tape,
+  value: number,
+  { kept, hasAddress }: Beside,
+  context: Context,
+  edits: Edit[],
+): void {
+  edits.push(...keepOnly(tape, value, kept, context.bundleWords))
+  if (hasAddress) releaseAddresses(tape, value, context, edits)
 }
 
 /** The addresses of a request or response, without the criteria of a conditional write. */
@@ -92,11 +118,13 @@ function keepOnly(
   tape: Tape,
   object: number,
   kept: ReadonlySet<number>,
-  { nested }: BundleWords,
+  { nested, beside }: BundleWords,
 ): Edit[] {
   return removeMembers(tape, object, (key) => {
     const name = nameOf(tape, key)
-    return !kept.has(name) || (isContainer(tape, key + 1) && !nested.has(name))
+    if (!kept.has(name)) return true
+    if (beside.has(name)) return kindOf(tape, key + 1) !== KIND.object
+    return isContainer(tape, key + 1) && !nested.has(name)
   })
 }
 

@@ -89,6 +89,8 @@ function patientsOf(
   return found
 }
 
+const UNLABELLED = { confidentiality: 'N' as const, sensitivities: [] as string[] }
+
 /** LABEL-1: highest confidentiality, N when there is none; contained resources count too. */
 function readLabels(
   tape: Tape,
@@ -98,6 +100,9 @@ function readLabels(
   const { at } = words
   let highest = -1
   const sensitivities: string[] = []
+  const isLabelled = member(tape, member(tape, object, at.meta), at.security) >= 0
+  const contained = member(tape, object, at.contained)
+  if (!isLabelled && contained < 0) return UNLABELLED
   const read = (resource: number): void => {
     for (const coding of valuesAt(tape, resource, words.security)) {
       const system = systemOf(textOf(tape, member(tape, coding, at.system)))
@@ -112,6 +117,6 @@ function readLabels(
     }
   }
   read(object)
-  for (const contained of elements(tape, member(tape, object, at.contained))) read(contained)
+  for (const resource of elements(tape, contained)) read(resource)
   return { confidentiality: CONFIDENTIALITIES[highest] ?? 'N', sensitivities }
 }

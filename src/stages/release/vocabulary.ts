@@ -10,7 +10,6 @@ const LIST = [
   'type',
   '_value',
   'reference',
-  'display',
   'data',
   'resourceType',
   'id',
@@ -21,12 +20,21 @@ const LIST = [
   'identifier',
   'url',
   'fullUrl',
-  'location',
   'contained',
   'text',
   'versionId',
   'entry',
   'resource',
+  'search',
+  'request',
+  'response',
+  'link',
+  'extension',
+  'subject',
+  'patient',
+  'dimensions',
+  'display',
+  'location',
   'contentType',
   'name',
   'telecom',
@@ -34,18 +42,13 @@ const LIST = [
   'birthDate',
   'photo',
   'contact',
-  'extension',
   'note',
   'valueCode',
   'valueUri',
   'valueUrl',
   'valueCanonical',
   'source',
-  'link',
   'timestamp',
-  'search',
-  'request',
-  'response',
   'mode',
   'state',
   'country',
@@ -56,7 +59,6 @@ const LIST = [
   'uri',
   '_birthDate',
   '_data',
-  'dimensions',
   'family',
   'given',
   'status',
@@ -155,16 +157,15 @@ const ADDRESSES: readonly Word[] = [
   ...(['valueUri', 'valueUrl', 'valueCanonical'] as const),
 ]
 
+/** What stays of a part beside the resource, and whether addresses are in it. */
+export type Beside = { readonly kept: ReadonlySet<number>; readonly hasAddress: boolean }
+
 /** What stays of a Bundle and beside its resources, as numbers. */
 export type BundleWords = {
   readonly bundle: ReadonlySet<number>
   readonly empty: ReadonlySet<number>
   readonly entry: ReadonlySet<number>
-  readonly beside: readonly {
-    readonly name: number
-    readonly kept: ReadonlySet<number>
-    readonly hasAddress: boolean
-  }[]
+  readonly beside: ReadonlyMap<number, Beside>
   /** Looked into further; any other kept member must be a simple value. */
   readonly nested: ReadonlySet<number>
 }
@@ -175,15 +176,14 @@ export function buildBundleWords({ at }: Vocabulary): BundleWords {
     bundle: numbers('resourceType', 'id', 'type', 'timestamp', 'link', 'entry'),
     empty: numbers('resourceType', 'id', 'type', 'timestamp', 'link'),
     entry: numbers('fullUrl', 'resource', 'search', 'request', 'response'),
-    beside: [
-      { name: at.search, kept: numbers('mode', 'score'), hasAddress: false },
-      { name: at.request, kept: numbers('method', 'url'), hasAddress: true },
-      {
-        name: at.response,
-        kept: numbers('status', 'location', 'etag', 'lastModified'),
-        hasAddress: true,
-      },
-    ],
+    beside: new Map([
+      [at.search, { kept: numbers('mode', 'score'), hasAddress: false }],
+      [at.request, { kept: numbers('method', 'url'), hasAddress: true }],
+      [
+        at.response,
+        { kept: numbers('status', 'location', 'etag', 'lastModified'), hasAddress: true },
+      ],
+    ]),
     nested: numbers('link', 'entry', 'resource', 'search', 'request', 'response'),
   }
 }
