@@ -80,6 +80,7 @@ export function scan(
   maximumDepth: number,
   room: Room = new Room(),
 ): Tape {
+  if (names.list.length > 128) throw new RangeError('at most 128 member names')
   if (!isUtf8(bytes)) throw new JsonError('not UTF-8', 0)
   // One function with plain locals: shared between closures they would live in memory, three times slower.
   const { length } = bytes

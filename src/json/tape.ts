@@ -1,5 +1,6 @@
 import { FLAG_MASK, FLAG_SHIFT, KIND, KIND_MASK, NAME_SHIFT, WIDTH } from './scan.ts'
 import { FLAG } from './token.ts'
+import type { Names } from './names.ts'
 import type { Tape } from './scan.ts'
 
 /** Reading a tape: entries are numbers; -1 is "not there". */
@@ -51,7 +52,7 @@ export function* elements(tape: Tape, value: number): Generator<number> {
 
 /** What a walk stops at; everything else is passed over without a call. */
 export type Visitor = {
-  /** By name plus one: 1 = strings by this name are shown whatever is in them. */
+  /** By name plus one: not 0 = strings by this name are shown whatever is in them. */
   readonly notable: Uint8Array
   /** Bits of {@link flagsOf}: objects that have one of these members are shown. */
   readonly members: number
@@ -71,7 +72,7 @@ export function walk({ data }: Tape, value: number, visitor: Visitor, end: numbe
     if (kind === KIND.string) {
       const flags = (word >> FLAG_SHIFT) & FLAG_MASK
       const name = word >> NAME_SHIFT
-      if (flags !== 0 || notable[name] === 1) visitor.string(entry, name - 1, flags)
+      if (flags !== 0 || notable[name] !== 0) visitor.string(entry, name - 1, flags)
     } else if (kind === KIND.key) {
       const flags = (word >> FLAG_SHIFT) & FLAG_MASK
       if (flags !== 0) visitor.key(entry, (word >> NAME_SHIFT) - 1, flags)
@@ -92,6 +93,14 @@ export function textOf(tape: Tape, entry: number): string | undefined {
     return JSON.parse(tape.bytes.toString('utf8', start, end)) as string
   }
   return tape.bytes.toString((flags & FLAG.wide) === 0 ? 'latin1' : 'utf8', start + 1, end - 1)
+}
+
+/** The same, without making a string when the text is one of `known`. */
+export function knownTextOf(tape: Tape, entry: number, known: Names): string | undefined {
+  if (entry < 0 || kindOf(tape, entry) !== KIND.string) return undefined
+  if ((flagsOf(tape, entry) & FLAG.escaped) !== 0) return textOf(tape, entry)
+  const id = known.find(tape.bytes, startOf(tape, entry) + 1, endOf(tape, entry) - 1)
+  return id < 0 ? textOf(tape, entry) : known.list[id]
 }
 
 /** All values at a path of names, arrays passed through. */

@@ -4,6 +4,7 @@ import type { Tape } from '../../json/scan.ts'
 import { after, endOf, flagsOf, kindOf, nameOf, startOf, textOf } from '../../json/tape.ts'
 import { FLAG } from '../../json/token.ts'
 import type { Context } from './context.ts'
+import { ADDRESS } from './vocabulary.ts'
 
 /**
  * Our address in place of upstream's (REST-10), structurally: only where a URL can stand, and only
@@ -41,10 +42,11 @@ const HASH = 0x23
 
 /** The same for every address in a value. */
 export function rewriteUrls(tape: Tape, value: number, context: Context, edits: Edit[]): void {
-  const { addresses } = context.words
+  const { notable } = context.words
   const end = after(tape, value)
   for (let entry = value; entry < end; entry++) {
-    if (kindOf(tape, entry) !== KIND.string || !addresses.has(nameOf(tape, entry))) continue
+    if (kindOf(tape, entry) !== KIND.string || notable[nameOf(tape, entry) + 1] !== ADDRESS)
+      continue
     const edit = rewriteUrl(tape, entry, flagsOf(tape, entry), context)
     if (edit !== undefined) edits.push(edit)
   }

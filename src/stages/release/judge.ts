@@ -1,7 +1,16 @@
 import { parseReference } from '../../fhir/reference.ts'
 import { KIND } from '../../json/scan.ts'
 import type { Tape } from '../../json/scan.ts'
-import { elements, kindOf, member, textOf, valuesAt } from '../../json/tape.ts'
+import {
+  elements,
+  endOf,
+  kindOf,
+  knownTextOf,
+  member,
+  startOf,
+  textOf,
+  valuesAt,
+} from '../../json/tape.ts'
 import type { Confidentiality, Inspection, Terms } from '../../permit.ts'
 import {
   ACT_CODE_SYSTEMS,
@@ -30,7 +39,7 @@ export function judge(
   bases: readonly string[],
 ): Verdict {
   const { at } = words
-  const type = textOf(tape, member(tape, object, at.resourceType)) ?? ''
+  const type = knownTextOf(tape, member(tape, object, at.resourceType), words.types) ?? ''
   const labels = readLabels(tape, object, words)
   const patients = patientsOf(tape, object, type, words, bases)
 
@@ -81,13 +90,40 @@ function patientsOf(
   }
   for (const path of patientPaths(type)) {
     for (const reference of valuesAt(tape, object, path)) {
-      const text = textOf(tape, member(tape, reference, at.reference))
-      const local = text === undefined ? undefined : parseReference(text, bases)
-      if (local?.type === 'Patient' && !found.includes(local.id)) found.push(local.id)
+      const id = patientIn(tape, member(tape, reference, at.reference), bases)
+      if (id !== undefined && !found.includes(id)) found.push(id)
     }
   }
   return found
 }
+
+const PATIENT = Buffer.from('"Patient/')
+
+/** The id that a reference names, when it is to a patient of ours. */
+function patientIn(tape: Tape, entry: number, bases: readonly string[]): string | undefined {
+  if (entry < 0 || kindOf(tape, entry) !== KIND.string) return undefined
+  const start = startOf(tape, entry)
+  const end = endOf(tape, entry)
+  const { bytes } = tape
+  // "Patient/" and nothing but an id behind it, as most are, can be read off the bytes.
+  if (end - start <= 74) {
+    let i = 0
+    while (i < PATIENT.length && bytes[start + i] === PATIENT[i]) i++
+    if (i === PATIENT.length) {
+      let at = start + i
+      while (at < end - 1 && ID[bytes[at] as number] === 1) at++
+      if (at === end - 1 && at > start + i) return bytes.toString('latin1', start + i, at)
+    }
+  }
+  const text = textOf(tape, entry)
+  const local = text === undefined ? undefined : parseReference(text, bases)
+  return local?.type === 'Patient' ? local.id : undefined
+}
+
+/** Letters, digits and '-'; an id with dots goes the long way, where "." and ".." are no ids. */
+const ID = new Uint8Array(256)
+for (const c of Buffer.from('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-'))
+  ID[c] = 1
 
 const UNLABELLED = { confidentiality: 'N' as const, sensitivities: [] as string[] }
 
@@ -105,8 +141,8 @@ function readLabels(
   if (!isLabelled && contained < 0) return UNLABELLED
   const read = (resource: number): void => {
     for (const coding of valuesAt(tape, resource, words.security)) {
-      const system = systemOf(textOf(tape, member(tape, coding, at.system)))
-      const code = textOf(tape, member(tape, coding, at.code)) ?? ''
+      const system = systemOf(knownTextOf(tape, member(tape, coding, at.system), words.labels))
+      const code = knownTextOf(tape, member(tape, coding, at.code), words.labels) ?? ''
       // A code of this small set without a system can mean nothing else.
       const isBare = system === '' && CONFIDENTIALITIES.includes(code as Confidentiality)
       if (isBare || CONFIDENTIALITY_SYSTEMS.has(system)) {

@@ -20,6 +20,8 @@ import type { MaskingProfile } from '../../permit.ts'
 import { planDeidentification } from './deidentify.ts'
 import { findSecrets, mayHoldSecret, starSecrets } from './detectors.ts'
 import {
+  ADDRESS,
+  BASE64,
   DATA_ABSENT_EXTENSION,
   IDENTIFIER_TYPE_SYSTEMS,
   SECRET_TYPES,
@@ -93,10 +95,10 @@ class Plan implements Visitor {
   }
 
   string(entry: number, name: number, flags: number): void {
-    const { addresses, opaque } = this.#words
-    if (addresses.has(name)) this.#releaseAddress(entry, name, flags)
+    const mark = this.notable[name + 1]
+    if (mark === ADDRESS) this.#releaseAddress(entry, name, flags)
     else {
-      if (opaque.has(name)) this.#dropOpaque(entry)
+      if (mark === BASE64) this.#dropOpaque(entry)
       if (flags !== 0) this.#scanString(entry, name, flags)
     }
   }
@@ -128,7 +130,7 @@ class Plan implements Visitor {
   }
 
   #scanString(entry: number, name: number, flags: number): void {
-    if (this.#whole?.has(entry) === true || this.#words.unscanned.has(name)) return
+    if (this.#whole?.has(entry) === true || this.#words.unscanned[name + 1] !== 0) return
     const [start, end] = [startOf(this.#tape, entry), endOf(this.#tape, entry)]
     if (flags === FLAG.digits && !mayHoldSecret(this.#tape.bytes, start, end)) return
     const text = textOf(this.#tape, entry)

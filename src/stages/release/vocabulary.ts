@@ -93,14 +93,13 @@ export type Word = (typeof LIST)[number]
 export type Vocabulary = {
   readonly names: Names
   readonly at: Readonly<Record<Word, number>>
-  /** Strings by these names are not searched for secrets. */
-  readonly unscanned: ReadonlySet<number>
-  /** Strings by these names may be addresses on upstream. */
-  readonly addresses: ReadonlySet<number>
-  /** Strings by these names are base64. */
-  readonly opaque: ReadonlySet<number>
-  /** By name plus one: strings that are looked at whatever is in them (json/tape.ts walk). */
+  /** By name plus one: strings that are not searched for secrets. */
+  readonly unscanned: Uint8Array
+  /** By name plus one: strings that are looked at whatever is in them: 1 = may be an address, 2 = base64. */
   readonly notable: Uint8Array
+  /** Resource types, and the codes and code systems that labels are made of, in their usual spelling. */
+  readonly types: Names
+  readonly labels: Names
   /** Paths that are followed in every resource. */
   readonly security: readonly number[]
   readonly typeCoding: readonly number[]
@@ -125,19 +124,25 @@ export function buildVocabulary(definitions: Definitions): Vocabulary {
   return {
     names,
     at,
-    unscanned: new Set(UNSCANNED.map((word) => at[word])),
-    addresses: new Set(ADDRESSES.map((word) => at[word])),
-    opaque: new Set(OPAQUE.map((word) => at[word])),
-    notable: markNames([...ADDRESSES, ...OPAQUE].map((word) => at[word])),
+    unscanned: markNames(UNSCANNED.map((word) => [at[word], 1])),
+    notable: markNames([
+      ...ADDRESSES.map((word) => [at[word], ADDRESS] as const),
+      ...OPAQUE.map((word) => [at[word], BASE64] as const),
+    ]),
+    types: compileNames([...definitions.types]),
+    labels: compileNames([...CONFIDENTIALITIES, ...SPELLED.keys()]),
     security: [at.meta, at.security],
     typeCoding: [at.type, at.coding],
     patientPaths: (type) => compiled.get(type) ?? [],
   }
 }
 
-function markNames(names: readonly number[]): Uint8Array {
+export const ADDRESS = 1
+export const BASE64 = 2
+
+function markNames(names: readonly (readonly [name: number, mark: number])[]): Uint8Array {
   const table = new Uint8Array(129)
-  for (const name of names) table[name + 1] = 1
+  for (const [name, mark] of names) table[name + 1] = mark
   return table
 }
 
