@@ -6,8 +6,10 @@
  */
 import { setTimeout } from 'node:timers/promises'
 import { configSchema } from '../src/config/schema.ts'
+import { generatePopulation } from '../src/demo/population.ts'
 import { loadDefinitions } from '../src/fhir/definitions.ts'
-import { Room, scan } from '../src/json/scan.ts'
+import { createScan } from '../src/json/scan.ts'
+import { createSimdScan } from '../src/json/simd-scan.ts'
 import { Permit } from '../src/permit.ts'
 import type { Terms } from '../src/permit.ts'
 import { createRelease } from '../src/stages/release/release.ts'
@@ -15,10 +17,13 @@ import { buildVocabulary } from '../src/stages/release/vocabulary.ts'
 
 const definitions = loadDefinitions('R4')
 const { names } = buildVocabulary(definitions)
-const room = new Room()
+const scan = createScan(names, 64)
+const simdScan = createSimdScan(names, 64)
 
+/** Entries of a searchset: the records of the demo population, of every type in it. */
+const records = generatePopulation(1, 120)
 const entry = (i: number): string =>
-  `{"fullUrl":"http://127.0.0.1:9/base/Observation/o${i}","resource":{"resourceType":"Observation","id":"o${i}","meta":{"versionId":"1","lastUpdated":"2026-03-02T10:00:00.000+00:00","source":"#abc${i}"},"status":"final","category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/observation-category","code":"laboratory","display":"Laboratory"}]}],"code":{"coding":[{"system":"http://loinc.org","code":"2339-0","display":"Glucose [Mass/volume] in Blood"}],"text":"Glucose"},"subject":{"reference":"Patient/p1","display":"Ada Example"},"encounter":{"reference":"Encounter/e${i}"},"effectiveDateTime":"2026-03-02T09:12:44+01:00","issued":"2026-03-02T09:12:44.000+01:00","valueQuantity":{"value":${90 + (i % 20)}.10,"unit":"mg/dL","system":"http://unitsofmeasure.org","code":"mg/dL"}},"search":{"mode":"match"}}`
+  `{"fullUrl":"http://127.0.0.1:9/base/record/${i}","resource":${records[i % records.length]!},"search":{"mode":"match"}}`
 const HEAD = '{"resourceType":"Bundle","type":"searchset","entry":['
 
 function bundle(bytes: number): Buffer {
@@ -45,7 +50,7 @@ const config = configSchema.parse({
 })
 const { release } = createRelease(config, definitions)
 const terms: Terms = {
-  grantFor: () => ({ letters: new Set(['r', 's']), patient: 'p1' }),
+  grantFor: () => ({ letters: new Set(['r', 's']) }),
   clearance: { confidentiality: 'N', sensitivities: new Set() },
   masking: 'baseline',
   mayReadBack: true,
@@ -67,7 +72,8 @@ const permit = Permit.issue({
 const subjects: [name: string, run: (bytes: Buffer) => unknown][] = [
   ['parse, walk, stringify', (bytes) => JSON.stringify(walk(JSON.parse(bytes.toString('utf8'))))],
   ['JSON.parse', (bytes) => JSON.parse(bytes.toString('utf8')) as unknown],
-  ['byte scanner', (bytes) => scan(bytes, names, 64, room)],
+  ['scanner in TypeScript', scan],
+  ['scanner in WebAssembly', simdScan],
   ['release: judged and masked', (body) => release(permit, { status: 200, headers: {}, body })],
 ]
 

@@ -1,6 +1,6 @@
 import { kindOf, after, endOf, startOf } from './tape.ts'
-import { KIND } from './scan.ts'
-import type { Tape } from './scan.ts'
+import { KIND } from './tape.ts'
+import type { Tape } from './tape.ts'
 
 /** Replaces the bytes from `start` to `end`. */
 export type Edit = { readonly start: number; readonly end: number; readonly text: string }

@@ -1,28 +1,13 @@
 import { isUtf8 } from 'node:buffer'
 import type { Names } from './names.ts'
+import { FLAG_SHIFT, KIND, NAME_SHIFT, WIDTH } from './tape.ts'
+import type { Scan, Tape } from './tape.ts'
 import { CLASS, DIGIT, endOfLiteral, endOfNumber, endOfString, FLAG, JsonError } from './token.ts'
 
 /**
  * One strict pass over the bytes of a JSON text (RFC 8259) into a tape of spans. Nothing is copied
  * and no string is made; whoever edits splices into the original bytes. Knows nothing of FHIR.
  */
-
-/** Kinds of tape entries; the containers first. */
-export const KIND = { object: 1, array: 2, string: 3, number: 4, literal: 5, key: 6 } as const
-
-/**
- * Integers per entry: start, end (bytes), next (containers: the entry after all that is in it), kind
- * with flags and name, and for objects which of the first 32 names they have.
- */
-export const WIDTH = 5
-export const KIND_MASK = 7
-export const FLAG_SHIFT = 3
-export const FLAG_MASK = 7
-/** Above it stands the number of the nearest member name around the value, plus one. */
-export const NAME_SHIFT = 6
-
-/** The result of a scan: `length` entries of WIDTH integers each; entry 0 is the root value. */
-export type Tape = { readonly data: Int32Array; readonly length: number; readonly bytes: Buffer }
 
 const QUOTE = 0x22
 const COMMA = 0x2c
@@ -38,13 +23,20 @@ type Stack = {
   readonly seen: Int32Array
 }
 
-/**
- * Memory for tapes, used again by each scan it is given to: a tape is good until the next one. Making
- * and clearing new memory costs a fifth of a scan.
- */
-export class Room {
+/** Memory of one scanner, used again by each scan: making and clearing it costs a fifth of a scan. */
+class Room {
   #data = new Int32Array(0)
-  #stack: Stack | undefined
+  readonly stack: Stack
+
+  constructor(maximumDepth: number) {
+    const levels = maximumDepth + 2
+    this.stack = {
+      open: new Int32Array(levels),
+      isObject: new Uint8Array(levels),
+      nameAt: new Int32Array(levels),
+      seen: new Int32Array(levels * 4),
+    }
+  }
 
   take(length: number): Int32Array<ArrayBuffer> {
     if (this.#data.length >= length + 2 * WIDTH) return this.#data
@@ -53,34 +45,20 @@ export class Room {
     return data
   }
 
-  stack(depth: number): Stack {
-    if (this.#stack !== undefined && this.#stack.open.length >= depth + 2) return this.#stack
-    this.#stack = {
-      open: new Int32Array(depth + 2),
-      isObject: new Uint8Array(depth + 2),
-      nameAt: new Int32Array(depth + 2),
-      seen: new Int32Array((depth + 2) * 4),
-    }
-    return this.#stack
-  }
-
   keep(data: Int32Array<ArrayBuffer>): void {
     if (data.length <= LARGEST_KEPT) this.#data = data
   }
 }
 const LARGEST_KEPT = 2_000_000
 
-/**
- * Scans a whole text. Throws JsonError on anything that is not strict JSON: invalid UTF-8, lone
- * surrogates, a named member twice in one object, depth over `maximumDepth`, truncation, trailing bytes.
- */
-export function scan(
-  bytes: Buffer,
-  names: Names,
-  maximumDepth: number,
-  room: Room = new Room(),
-): Tape {
+/** Builds a scanner in plain TypeScript: the reference for the one in WebAssembly. */
+export function createScan(names: Names, maximumDepth: number): Scan {
   if (names.list.length > 128) throw new RangeError('at most 128 member names')
+  const room = new Room(maximumDepth)
+  return (bytes) => scan(bytes, names, maximumDepth, room)
+}
+
+function scan(bytes: Buffer, names: Names, maximumDepth: number, room: Room): Tape {
   if (!isUtf8(bytes)) throw new JsonError('not UTF-8', 0)
   // One function with plain locals: shared between closures they would live in memory, three times slower.
   const { length } = bytes
@@ -89,7 +67,7 @@ export function scan(
   let w = 0
   let i = 0
   let depth = 0
-  const { open, isObject, nameAt, seen } = room.stack(maximumDepth)
+  const { open, isObject, nameAt, seen } = room.stack
   /** The number of the name around the value to come, plus one; 0 = none. */
   let name = 0
   let c = 0

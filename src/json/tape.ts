@@ -1,7 +1,29 @@
-import { FLAG_MASK, FLAG_SHIFT, KIND, KIND_MASK, NAME_SHIFT, WIDTH } from './scan.ts'
 import { FLAG } from './token.ts'
 import type { Names } from './names.ts'
-import type { Tape } from './scan.ts'
+
+/** Kinds of tape entries; the containers first. */
+export const KIND = { object: 1, array: 2, string: 3, number: 4, literal: 5, key: 6 } as const
+
+/**
+ * Integers per entry: start, end (bytes), next (containers: the entry after all that is in it), kind
+ * with flags and name, and for objects which of the first 32 names they have.
+ */
+export const WIDTH = 5
+export const KIND_MASK = 7
+export const FLAG_SHIFT = 3
+export const FLAG_MASK = 7
+/** Above it stands the number of the nearest member name around the value, plus one. */
+export const NAME_SHIFT = 6
+
+/** What a scan makes of a JSON text: `length` entries of WIDTH integers each; entry 0 is the root value. */
+export type Tape = { readonly data: Int32Array; readonly length: number; readonly bytes: Buffer }
+
+/**
+ * Scans a whole text. Throws JsonError on anything that is not strict JSON: invalid UTF-8, lone
+ * surrogates, a named member twice in one object, depth over the limit, truncation, trailing bytes.
+ * The tape is good until the next scan by the same function.
+ */
+export type Scan = (bytes: Buffer) => Tape
 
 /** Reading a tape: entries are numbers; -1 is "not there". */
 

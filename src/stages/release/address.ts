@@ -1,6 +1,6 @@
 import type { Edit } from '../../json/edit.ts'
-import { KIND } from '../../json/scan.ts'
-import type { Tape } from '../../json/scan.ts'
+import { KIND } from '../../json/tape.ts'
+import type { Tape } from '../../json/tape.ts'
 import { after, endOf, flagsOf, kindOf, nameOf, startOf, textOf } from '../../json/tape.ts'
 import { FLAG } from '../../json/token.ts'
 import type { Context } from './context.ts'

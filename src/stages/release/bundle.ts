@@ -2,8 +2,8 @@ import type { Tally } from '../../exchange.ts'
 import { formatInteraction } from '../../fhir/interaction.ts'
 import { removeElements, removeMembers } from '../../json/edit.ts'
 import type { Edit } from '../../json/edit.ts'
-import { KIND } from '../../json/scan.ts'
-import type { Tape } from '../../json/scan.ts'
+import { KIND } from '../../json/tape.ts'
+import type { Tape } from '../../json/tape.ts'
 import {
   after,
   endOf,

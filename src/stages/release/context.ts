@@ -1,4 +1,4 @@
-import type { Room } from '../../json/scan.ts'
+import type { Scan } from '../../json/tape.ts'
 import type { BundleWords, Vocabulary } from './vocabulary.ts'
 
 /** What every part of release needs to know; made once. */
@@ -11,7 +11,6 @@ export type Context = {
   readonly publicText: string
   /** Both: a reference on either is to a resource of ours. */
   readonly bases: readonly string[]
-  readonly maximumDepth: number
   /** One tape at a time: whoever scans is done with the last one. */
-  readonly room: Room
+  readonly scan: Scan
 }

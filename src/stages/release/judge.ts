@@ -1,6 +1,6 @@
 import { parseReference } from '../../fhir/reference.ts'
-import { KIND } from '../../json/scan.ts'
-import type { Tape } from '../../json/scan.ts'
+import { KIND } from '../../json/tape.ts'
+import type { Tape } from '../../json/tape.ts'
 import {
   elements,
   endOf,

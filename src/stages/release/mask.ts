@@ -1,7 +1,7 @@
 import type { Edit } from '../../json/edit.ts'
 import { removeMembers } from '../../json/edit.ts'
-import { KIND } from '../../json/scan.ts'
-import type { Tape } from '../../json/scan.ts'
+import { KIND } from '../../json/tape.ts'
+import type { Tape } from '../../json/tape.ts'
 import { FLAG } from '../../json/token.ts'
 import {
   after,

@@ -3,9 +3,9 @@ import type { Answer, FitAnswer, Tally } from '../../exchange.ts'
 import type { Definitions } from '../../fhir/definitions.ts'
 import { parseReference } from '../../fhir/reference.ts'
 import { splice } from '../../json/edit.ts'
-import { Room, scan } from '../../json/scan.ts'
+import { createSimdScan } from '../../json/simd-scan.ts'
 import { JsonError } from '../../json/token.ts'
-import type { Tape } from '../../json/scan.ts'
+import type { Tape } from '../../json/tape.ts'
 import { member, textOf } from '../../json/tape.ts'
 import { Permit } from '../../permit.ts'
 import type { Inspect } from '../../permit.ts'
@@ -40,8 +40,7 @@ export function createRelease(config: Config, definitions: Definitions): Release
     publicUrl,
     publicText: JSON.stringify(publicUrl).slice(1, -1),
     bases,
-    maximumDepth: config.limits.jsonDepth,
-    room: new Room(),
+    scan: createSimdScan(words.names, config.limits.jsonDepth),
   }
 
   async function release(permit: Permit, fit: FitAnswer): Promise<Released> {
@@ -93,7 +92,7 @@ export function createRelease(config: Config, definitions: Definitions): Release
 
   function read(bytes: Buffer): Tape {
     try {
-      return scan(bytes, words.names, context.maximumDepth, context.room)
+      return context.scan(bytes)
     } catch (error) {
       if (error instanceof JsonError) throw unreadable('a body that is not strict JSON', error)
       throw error
@@ -130,7 +129,7 @@ export function createRelease(config: Config, definitions: Definitions): Release
   const inspect: Inspect = (terms, resource) => {
     let tape: Tape
     try {
-      tape = scan(resource, words.names, context.maximumDepth, context.room)
+      tape = context.scan(resource)
     } catch (error) {
       throw new Refusal('body-malformed', { cause: error })
     }

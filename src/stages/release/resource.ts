@@ -1,6 +1,6 @@
 import { splice } from '../../json/edit.ts'
 import type { Edit } from '../../json/edit.ts'
-import type { Tape } from '../../json/scan.ts'
+import type { Tape } from '../../json/tape.ts'
 import { endOf, startOf } from '../../json/tape.ts'
 import type { Tally } from '../../exchange.ts'
 import type { Terms } from '../../permit.ts'

@@ -3,7 +3,6 @@ import type { Tally } from '../../exchange.ts'
 import { splice } from '../../json/edit.ts'
 import { EntrySplitter } from '../../json/entries.ts'
 import type { Piece } from '../../json/entries.ts'
-import { scan } from '../../json/scan.ts'
 import { isContainer, nameOf, textOf } from '../../json/tape.ts'
 import type { Permit } from '../../permit.ts'
 import { releaseEntry, selfLinks, unreadable } from './bundle.ts'
@@ -105,11 +104,11 @@ class BundleWriter {
   }
 
   take(piece: Piece): void {
-    const { words, maximumDepth, room } = this.#context
-    const { at, names } = words
+    const { words, scan } = this.#context
+    const { at } = words
     if (piece.kind === 'member') {
       const bytes = Buffer.concat([Buffer.from('{'), piece.bytes, Buffer.from('}')])
-      const tape = scan(bytes, names, maximumDepth, room)
+      const tape = scan(bytes)
       const name = nameOf(tape, 1)
       if (this.#members.has(name) && name >= 0) throw unreadable('a member is there twice')
       if (this.#head().includes(name) && isContainer(tape, 2)) throw unreadable('no simple value')
@@ -119,7 +118,7 @@ class BundleWriter {
       if (this.#begun && this.#head().includes(name)) this.#tail.push(piece.bytes)
       return
     }
-    const tape = scan(piece.bytes, names, maximumDepth, room)
+    const tape = scan(piece.bytes)
     const edits = releaseEntry(tape, 0, this.#permit, this.#context, this.#tally)
     if (!this.#begun) this.#begin()
     if (edits === undefined) return

@@ -1,0 +1,177 @@
+import { createHash } from 'node:crypto'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+import { generatePopulation } from '../../src/demo/population.ts'
+import { loadDefinitions } from '../../src/fhir/definitions.ts'
+import { createScan } from '../../src/json/scan.ts'
+import { createSimdScan } from '../../src/json/simd-scan.ts'
+import { KIND, KIND_MASK, WIDTH } from '../../src/json/tape.ts'
+import type { Scan, Tape } from '../../src/json/tape.ts'
+import { JsonError } from '../../src/json/token.ts'
+import { buildVocabulary } from '../../src/stages/release/vocabulary.ts'
+
+/** The scanner in WebAssembly against the one in TypeScript, which is its reference. */
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+const { names } = buildVocabulary(loadDefinitions('R4'))
+const reference = createScan(names, 32)
+const simd = createSimdScan(names, 32)
+
+/** What a scan says: every integer that has a meaning, or that the text is refused. */
+function outcome(scan: Scan, bytes: Buffer): number[] | 'refused' {
+  let tape: Tape
+  try {
+    tape = scan(bytes)
+  } catch (error) {
+    if (error instanceof JsonError) return 'refused'
+    throw error
+  }
+  const said: number[] = []
+  for (let entry = 0; entry < tape.length; entry++) {
+    const [start, end, next, word, members] = tape.data.subarray(entry * WIDTH, (entry + 1) * WIDTH)
+    const kind = word! & KIND_MASK
+    said.push(start!, end!, word!)
+    if (kind === KIND.object || kind === KIND.array) said.push(next!)
+    if (kind === KIND.object) said.push(members!)
+  }
+  return said
+}
+
+function agree(bytes: Buffer): boolean {
+  const [one, other] = [outcome(reference, bytes), outcome(simd, bytes)]
+  return one === 'refused' || other === 'refused'
+    ? one === other
+    : one.length === other.length && one.every((n, i) => n === other[i])
+}
+
+/** A seeded generator: mulberry32. */
+function seeded(seed: number): (below: number) => number {
+  let state = seed
+  return (below) => {
+    state = (state + 0x6d2b79f5) | 0
+    let n = Math.imul(state ^ (state >>> 15), 1 | state)
+    n = (n + Math.imul(n ^ (n >>> 7), 61 | n)) ^ n
+    return ((n ^ (n >>> 14)) >>> 0) % below
+  }
+}
+
+const SPACES = ['', '', '', '', ' ', '\n', '\r\n\t  ']
+const SCALARS = [
+  'true',
+  'false',
+  'null',
+  '0',
+  '-0',
+  '1.10',
+  '12e+3',
+  '-7E-2',
+  '900719925474099312345',
+]
+const TEXTS = [
+  'a',
+  '123-45-6789',
+  '4111111111111111',
+  'http://example.org/fhir/Patient/17',
+  'Müller 😀 ߷',
+  '\\"',
+  '\\u0034\\u0031',
+  '\\ud83d\\ude00',
+  '\\/',
+  '\\\\',
+  ' '.repeat(31),
+  'x'.repeat(16),
+  '\u007f',
+]
+// What most mutations hit: the signs of JSON, and what is never allowed.
+const SIGNS = Buffer.from('"\\{}[]:, 0123456789eE+-.tfn/u\u0000\u001f\u007f')
+
+function document(pick: (below: number) => number, depth: number): string {
+  const space = (): string => SPACES[pick(SPACES.length)]!
+  const text = (): string => {
+    let made = ''
+    for (let n = pick(4); n > 0; n--) made += TEXTS[pick(TEXTS.length)]!
+    return `"${made}"`
+  }
+  const key = (): string => {
+    if (pick(4) === 0) return text()
+    const name = names.list[pick(names.list.length)]!
+    if (pick(8) !== 0) return `"${name}"`
+    const at = pick(name.length)
+    const code = name.charCodeAt(at).toString(16).padStart(4, '0')
+    return `"${name.slice(0, at)}\\u${code}${name.slice(at + 1)}"`
+  }
+  const kind = depth === 0 ? pick(2) : pick(5)
+  if (kind === 0) return SCALARS[pick(SCALARS.length)]!
+  if (kind === 1) return text()
+  const members = Array.from({ length: pick(6) }, () => {
+    const value = `${space()}${document(pick, depth - 1)}${space()}`
+    return kind === 2 ? value : `${space()}${key()}${space()}:${value}`
+  })
+  return kind === 2 ? `[${members.join(',') || space()}]` : `{${members.join(',') || space()}}`
+}
+
+function mutate(bytes: Buffer, pick: (below: number) => number): Buffer {
+  const at = pick(bytes.length)
+  switch (pick(4)) {
+    case 0:
+      return bytes.subarray(0, at)
+    case 1:
+      return Buffer.concat([bytes.subarray(0, at), bytes.subarray(at + 1)])
+    case 2:
+      return Buffer.concat([bytes.subarray(0, at), Buffer.of(pick(256)), bytes.subarray(at)])
+    default: {
+      const changed = Buffer.from(bytes)
+      changed[at] = SIGNS[pick(SIGNS.length)]!
+      return changed
+    }
+  }
+}
+
+t.test('both scanners write the same tape for generated documents, whole and broken', async (t) => {
+  const documents = Number(process.env['FHIREWALL_TEST_DOCUMENTS'] ?? 10_000)
+  const pick = seeded(20)
+  let differing = 0
+  let taken = 0
+  for (let n = 0; n < documents; n++) {
+    const whole = Buffer.from(`${SPACES[pick(7)]!}${document(pick, 4)}${SPACES[pick(7)]!}`)
+    const bytes = n % 2 === 0 || whole.length === 0 ? whole : mutate(whole, pick)
+    if (outcome(reference, bytes) !== 'refused') taken++
+    if (agree(bytes)) continue
+    if (differing++ < 5) t.fail(JSON.stringify(bytes.toString('latin1')))
+  }
+  t.equal(differing, 0)
+  t.ok(taken > documents / 4 && taken < documents, `${taken} of ${documents} are JSON`)
+})
+
+t.test('and for records, also when the text before was longer', async (t) => {
+  const records = generatePopulation(3, 4).map((text) => Buffer.from(text))
+  const folder = join(root, '../shared/data/synthea/r4')
+  if (existsSync(folder)) {
+    for (const name of readdirSync(folder)) records.push(readFileSync(join(folder, name)))
+  }
+  records.push(Buffer.from('1'), Buffer.from(''), Buffer.from(`[${'0,'.repeat(70_000)}0]`))
+  t.strictSame(
+    records.filter((bytes) => !agree(bytes)).map((bytes) => bytes.toString('latin1', 0, 80)),
+    [],
+  )
+})
+
+t.test('a text of many megabytes is taken, and a small one after it', async (t) => {
+  const large = Buffer.from(`[${'"0123456789",'.repeat(2_000_000)}0]`)
+  t.equal(simd(large).length, 2_000_002)
+  t.equal(simd(Buffer.from('[1]')).length, 2)
+})
+
+t.test('the compiled scanner belongs to its source', async (t) => {
+  const lines = readFileSync(join(root, 'assembly/scan.sha256'), 'utf8').trim().split('\n')
+  t.equal(lines.length, 2)
+  for (const line of lines) {
+    const [sum, path] = line.split('  ')
+    const found = createHash('sha256')
+      .update(readFileSync(join(root, path!)))
+      .digest('hex')
+    t.equal(found, sum, `${path!}: npm run build:wasm`)
+  }
+})
