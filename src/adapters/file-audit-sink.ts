@@ -178,13 +178,14 @@ class FileAuditSink implements AuditSink {
       this.#torn = false
     }
     let { sequence, digest } = this.#head
-    let lines = ''
+    const lines: Buffer[] = []
     for (const record of records) {
-      const line = chained(record, ++sequence, digest)
-      digest = hash('sha256', line)
-      lines += `${line}\n`
+      const line = Buffer.from(`${chained(record, ++sequence, digest)}\n`)
+      digest = hash('sha256', line.subarray(0, -1))
+      lines.push(line)
     }
-    const bytes = Buffer.from(lines)
+    const [first] = lines
+    const bytes = lines.length === 1 && first !== undefined ? first : Buffer.concat(lines)
     this.#torn = true
     for (let at = 0; at < bytes.length;) {
       at += this.#isSlow() ? await this.#writeLater(bytes, at) : this.#writeNow(bytes, at)
