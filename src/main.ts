@@ -8,7 +8,7 @@ import { registerRateLimiter } from './adapters/rate-limiter.ts'
 import { createUpstreamPool } from './adapters/upstream-pool.ts'
 import type { UpstreamPool } from './adapters/upstream-pool.ts'
 import type { Config } from './config/schema.ts'
-import { shippedPolicies } from './config/shipped.ts'
+import { shippedPolicies, shippedVersion } from './config/shipped.ts'
 import { buildCapabilityStatement } from './fhir/capability-statement.ts'
 import { loadDefinitions } from './fhir/definitions.ts'
 import type { FhirVersion } from './fhir/definitions.ts'
@@ -71,15 +71,26 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     },
   )
   const pool = createUpstreamPool(config)
-  const keys = createIssuerKeys(config, log)
-  const prometheus = createPrometheus()
+  const prometheus = createPrometheus({
+    version: shippedVersion(),
+    isReady: () => Object.values(checks).every((check) => check()),
+    exchangesUnderWay: () => gateway.underWay(),
+  })
+  const keys = createIssuerKeys(config, log, clock.now, prometheus.keysRefreshed)
   const store = createMemoryStore({ trackedKeys: config.limits.trackedKeys, clock })
   const upstream = watchUpstream(config, pool, log)
   const audit = createAudit(config, { sink })
   const { release, inspect } = createRelease(config, definitions)
   let stopping = false
 
-  const { fastify } = await createServerFor({
+  const checks = {
+    audit: () => audit.isReady(),
+    issuers: () => keys.isReady(),
+    upstream: () => upstream.statement() !== undefined,
+    serving: () => !stopping,
+  }
+
+  const { fastify, gateway } = await createServerFor({
     config,
     pool,
     keys,
@@ -115,15 +126,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     },
   })
 
-  const admin = createAdminServer({
-    checks: {
-      audit: () => audit.isReady(),
-      issuers: () => keys.isReady(),
-      upstream: () => upstream.statement() !== undefined,
-      serving: () => !stopping,
-    },
-    registry: prometheus.registry,
-  })
+  const admin = createAdminServer({ checks, registry: prometheus.registry })
 
   await Promise.all([keys.start(), upstream.start()])
   try {

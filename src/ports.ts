@@ -89,7 +89,7 @@ export type IssuerKeys = {
   /** Endpoints from discovery, for `.well-known/smart-configuration`; undefined until known. */
   readonly metadata: (issuer: string) => Readonly<Record<string, unknown>> | undefined
   /** Grows whenever the issuer's set of keys changes: what an older set verified proves nothing. */
-  readonly generation: (issuer: string) => number
+  readonly generation: (issuer: string) => number | undefined
   /** Whether every issuer's keys are known. */
   readonly isReady: () => boolean
   readonly close: () => Promise<void>

@@ -30,9 +30,10 @@ export function createIssuerKeys(
   config: Config,
   log: Log,
   now: () => number = () => Date.now(),
+  refreshed: (result: 'refreshed' | 'failed') => void = () => undefined,
 ): IssuerKeys & { readonly start: () => Promise<void> } {
   const keepers = new Map(
-    config.issuers.map(({ url }) => [url, new Keeper(url, log, now)] as const),
+    config.issuers.map(({ url }) => [url, new Keeper(url, log, now, refreshed)] as const),
   )
   return {
     find(issuer, header) {
@@ -40,7 +41,11 @@ export function createIssuerKeys(
       if (keeper === undefined) throw new Refusal('token-invalid', { detail: 'unknown issuer' })
       return keeper.find(header)
     },
-    generation: (issuer) => keepers.get(issuer)?.generation ?? 0,
+    generation(issuer) {
+      const keeper = keepers.get(issuer)
+      // Keys that are no longer believed vouch for no remembered token either.
+      return keeper?.isReady() === true ? keeper.generation : undefined
+    },
     metadata: (issuer) => keepers.get(issuer)?.metadata,
     isReady: () => [...keepers.values()].every((keeper) => keeper.isReady()),
     async start() {
@@ -72,6 +77,7 @@ class Keeper {
   readonly #issuer: string
   readonly #log: Log
   readonly #now: () => number
+  readonly #refreshed: (result: 'refreshed' | 'failed') => void
   readonly #stopped = new AbortController()
   #keys: readonly Known[] = []
   #fetchedAt = -Infinity
@@ -81,10 +87,16 @@ class Keeper {
   metadata: Readonly<Record<string, unknown>> | undefined
   generation = 0
 
-  constructor(issuer: string, log: Log, now: () => number) {
+  constructor(
+    issuer: string,
+    log: Log,
+    now: () => number,
+    refreshed: (result: 'refreshed' | 'failed') => void,
+  ) {
     this.#issuer = issuer
     this.#log = log
     this.#now = now
+    this.#refreshed = refreshed
   }
 
   isReady(): boolean {
@@ -155,8 +167,10 @@ class Keeper {
       this.metadata = { ...metadata }
       this.#fetchedAt = this.#now()
       wait = REFRESH_MS
+      this.#refreshed('refreshed')
     } catch (error) {
       if (this.#stopped.signal.aborted) return
+      this.#refreshed('failed')
       const { message } = error as Error
       this.#log.warn(
         { issuer: this.#issuer, problem: message },

@@ -55,18 +55,23 @@ export function createCounter(
   }
 }
 
+/** A gauge that is read when it is asked, so that nobody has to keep it up to date. */
 export function createGauge(
   registry: Registry,
   name: string,
   help: string,
+  read: () => number,
   labels: Readonly<Record<string, string>> = {},
-): { readonly set: (value: number) => void } {
-  const gauge = new Gauge({ name, help, labelNames: Object.keys(labels), registers: [registry] })
-  return {
-    set(value) {
-      gauge.set(labels, value)
+): void {
+  new Gauge({
+    name,
+    help,
+    labelNames: Object.keys(labels),
+    registers: [registry],
+    collect() {
+      this.set(labels, read())
     },
-  }
+  })
 }
 
 export type CheapHistogram = {

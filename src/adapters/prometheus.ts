@@ -13,16 +13,21 @@ export type Prometheus = {
   readonly observer: Observer
   /** Of this gateway alone; `/metrics` is formatted from it. */
   readonly registry: Registry
-  readonly setReady: (isReady: boolean) => void
-  readonly setExchangesUnderWay: (count: number) => void
   readonly keysRefreshed: (result: 'refreshed' | 'failed') => void
+}
+
+/** What the gauges read whenever they are asked. */
+export type Watched = {
+  readonly version: string
+  readonly isReady: () => boolean
+  readonly exchangesUnderWay: () => number
 }
 
 /**
  * The metrics of one gateway, in base units. Labels are closed sets: interaction codes, outcomes,
  * statuses, reasons, stages, masking rules; never an id, an address or a value of a request.
  */
-export function createPrometheus(build: { readonly version?: string } = {}): Prometheus {
+export function createPrometheus(watched: Watched): Prometheus {
   const registry = new Registry()
   collectDefaultMetrics({ register: registry })
 
@@ -73,20 +78,24 @@ export function createPrometheus(build: { readonly version?: string } = {}): Pro
     help: 'Attempts to refresh the keys of an issuer, by result.',
     labels: ['result'],
   })
-  const ready = createGauge(registry, 'fhirewall_ready', 'Whether the gateway is ready: 1 or 0.')
-  const underWay = createGauge(
+  createGauge(registry, 'fhirewall_ready', 'Whether the gateway is ready: 1 or 0.', () =>
+    watched.isReady() ? 1 : 0,
+  )
+  createGauge(
     registry,
     'fhirewall_exchanges_under_way',
     'Exchanges that have begun and not ended.',
+    watched.exchangesUnderWay,
   )
-  createGauge(registry, 'fhirewall_build_info', 'Always 1; the version is the label.', {
-    version: build.version ?? 'unknown',
-  }).set(1)
+  createGauge(registry, 'fhirewall_build_info', 'Always 1; the version is the label.', () => 1, {
+    version: watched.version,
+  })
 
   // From the start at 0, so that the first increase shows in a rate.
   for (const reason of Object.keys(REFUSALS)) refusals.add(0, reason)
   for (const verdict of ['inspected', 'released', 'withheld']) resources.add(0, verdict)
   for (const bucket of BUCKETS) limited.add(0, bucket)
+  for (const result of ['refreshed', 'failed']) keys.add(0, result)
 
   const isRule = createNameCheck()
   const isStage = createNameCheck()
@@ -114,12 +123,6 @@ export function createPrometheus(build: { readonly version?: string } = {}): Pro
   return {
     observer: { exchangeEnded },
     registry,
-    setReady: (isReady) => {
-      ready.set(isReady ? 1 : 0)
-    },
-    setExchangesUnderWay: (count) => {
-      underWay.set(count)
-    },
     keysRefreshed: (result) => {
       keys.add(1, result)
     },

@@ -1,4 +1,5 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync } from 'node:fs'
+import { shippedVersion } from '../config/shipped.ts'
 import { suggest } from '../config/problem.ts'
 import type { Command } from './command.ts'
 import { EXIT, say, UsageError, warn } from './command.ts'
@@ -50,11 +51,6 @@ fhirewall <command> --help   options of a command
 fhirewall --version          version of FHIRewall
 Exit codes: 0 done, 1 failed, 2 wrong usage`
 
-function readVersion(): string {
-  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8')
-  return (JSON.parse(text) as { version: string }).version
-}
-
 async function run(args: string[]): Promise<number> {
   const [name, ...rest] = args
   if (name === '--help' || name === '-h' || name === 'help') {
@@ -62,7 +58,7 @@ async function run(args: string[]): Promise<number> {
     return EXIT.ok
   }
   if (name === '--version') {
-    say(readVersion())
+    say(shippedVersion())
     return EXIT.ok
   }
   if (name === undefined) {

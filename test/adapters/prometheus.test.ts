@@ -54,13 +54,13 @@ const released = () =>
 const limited = () =>
   ended({ reason: 'rate-exceeded', detail: 'address', status: 429, outcome: 'refused' })
 
+const watched = { version: '1.2.3', isReady: () => true, exchangesUnderWay: () => 7 }
+
 t.test('metrics: counted once each, and no ids in labels', async (t) => {
-  const { observer, registry, ...more } = createPrometheus({ version: '1.2.3' })
+  const { observer, registry, keysRefreshed } = createPrometheus(watched)
   observer.exchangeEnded(released())
   observer.exchangeEnded(limited())
-  more.keysRefreshed('failed')
-  more.setReady(true)
-  more.setExchangesUnderWay(7)
+  keysRefreshed('failed')
   for (let look = 0; look < 2; look++) {
     const text = await registry.metrics()
     for (const line of [
@@ -92,7 +92,7 @@ t.test('metrics: counted once each, and no ids in labels', async (t) => {
     t.match(text, /process_cpu_seconds_total/)
     t.notMatch(text, /canary|203\.0\.113|eyJ/)
   }
-  const other = createPrometheus()
+  const other = createPrometheus(watched)
   t.notMatch(await other.registry.metrics(), /search-type/, 'a registry of its own')
 })
 
@@ -154,7 +154,7 @@ t.test('health and metrics routes', async (t) => {
       serving: () => checks.serving,
     },
   })
-  registerMetrics(admin, createPrometheus().registry)
+  registerMetrics(admin, createPrometheus(watched).registry)
   const get = (url: string) => admin.inject(url)
   t.equal((await get('/livez')).statusCode, 200)
   const ready = await get('/readyz')

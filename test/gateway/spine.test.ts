@@ -184,3 +184,16 @@ t.test(
     t.pass('and the gateway ended although a client kept its connection')
   },
 )
+
+t.test('the gauges tell how the gateway is', async (t) => {
+  const gateway = await startGateway()
+  t.teardown(() => gateway.close())
+  const text = await gateway.metrics()
+  for (const line of [
+    'fhirewall_ready 1',
+    'fhirewall_exchanges_under_way 0',
+    'fhirewall_issuer_keys_refreshes_total{result="refreshed"} 1',
+  ])
+    t.ok(text.split('\n').includes(line), line)
+  t.match(text, /fhirewall_build_info\{version="\d+\.\d+\.\d+"\} 1/)
+})

@@ -309,7 +309,25 @@ t.test('a key that left the set takes what it verified with it (AUTHN-10)', asyn
   t.equal(await verdict(token), 'accepted', 'from memory')
   await issuer.rotate()
   await keys.start()
-  t.equal(keys.generation(issuer.url), before + 1)
+  t.equal(keys.generation(issuer.url), before! + 1)
   t.equal(await verdict(token), 'token-invalid', 'remembered no longer')
   t.equal(await verdict(await issuer.token({ aud: AUDIENCE })), 'accepted', 'the new key holds')
 })
+
+t.test(
+  'keys nobody could refresh for an hour vouch for nothing, remembered or not (AUTHN-10)',
+  async (t) => {
+    const { issuer, keys, verdict, time, close } = await setUp()
+    t.teardown(close)
+    const now = Math.floor(Date.now() / 1000)
+    time.held = now * 1000
+    const token = await issuer.token({ aud: AUDIENCE, iat: now, exp: now + 86_400 })
+    t.equal(await verdict(token), 'accepted')
+    await issuer.close()
+    time.held = (now + 3599) * 1000
+    t.equal(await verdict(token), 'accepted', 'an outage of the provider is ridden out')
+    time.held = (now + 3601) * 1000
+    t.equal(keys.generation(issuer.url), undefined)
+    t.equal(await verdict(token), 'issuer-unavailable')
+  },
+)

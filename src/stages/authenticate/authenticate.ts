@@ -65,15 +65,13 @@ export function createAuthenticate(
       if (error instanceof errors.JWTExpired) throw new Refusal('token-expired', { cause: error })
       throw invalid(error instanceof Error ? error.message : 'not verified', error)
     }
-    const verified: Verified = {
-      principal: principalOf(claims, issuer, config.public.url),
-      notBefore: claims.nbf ?? 0,
-      expiresAt: claims.exp ?? 0,
-      generation,
-    }
+    const principal = principalOf(claims, issuer, config.public.url)
     checkAge(claims, issuer, clock.now() / 1000)
-    cache.set(key, verified)
-    return verified.principal
+    if (generation !== undefined) {
+      const [notBefore, expiresAt] = [claims.nbf ?? 0, claims.exp ?? 0]
+      cache.set(key, { principal, notBefore, expiresAt, generation })
+    }
+    return principal
   }
 }
 
