@@ -11,7 +11,7 @@ import { loadDefinitions } from '../src/fhir/definitions.ts'
 import { createScan } from '../src/json/scan.ts'
 import { createSimdScan } from '../src/json/simd-scan.ts'
 import { Permit } from '../src/permit.ts'
-import type { Terms } from '../src/permit.ts'
+import type { Grant, Terms } from '../src/permit.ts'
 import { createRelease } from '../src/stages/release/release.ts'
 import { buildVocabulary } from '../src/stages/release/vocabulary.ts'
 
@@ -49,10 +49,15 @@ const config = configSchema.parse({
   issuers: [{ url: 'https://issuer.example' }],
 })
 const { release } = createRelease(config, definitions)
-const terms: Terms = {
-  grantFor: () => ({ letters: new Set(['r', 's']) }),
+const grant: Grant = {
+  letters: new Set(['r', 's']),
+  reach: [{}],
   clearance: { confidentiality: 'N', sensitivities: new Set() },
   masking: 'baseline',
+  rules: [],
+}
+const terms: Terms = {
+  grantFor: () => grant,
   mayReadBack: true,
 }
 const interaction = {

@@ -5,7 +5,13 @@ import type { Answer, Arrival, FitAnswer, Inquiry, Observer, Principal, Tally } 
 import type { Definitions } from './fhir/definitions.ts'
 import { parseInteraction, withForm } from './fhir/interaction.ts'
 import type { Interaction } from './fhir/interaction.ts'
-import { checkAcceptable, checkFormContent, checkJsonContent, readBody } from './http/content.ts'
+import {
+  checkAcceptable,
+  checkFormContent,
+  checkJsonContent,
+  checkPatchContent,
+  readBody,
+} from './http/content.ts'
 import { checkHeaders, parseRequestId, SAFE_HEADERS } from './http/headers.ts'
 import type { Permit } from './permit.ts'
 import type { Clock, Upstream, UpstreamAnswer } from './ports.ts'
@@ -37,6 +43,11 @@ export type Stages = {
     readonly record: (exchange: Exchange) => Promise<void>
   }
 }
+
+/** Interactions whose body is a resource or a patch. */
+const BODIES: ReadonlySet<string> = new Set(
+  ['create', 'update', 'patch'].flatMap((code) => [code, `conditional-${code}`]),
+)
 
 /** What the spine needs besides its stages. */
 export type GatewayParts = {
@@ -145,11 +156,10 @@ export function createGateway(parts: GatewayParts): Gateway {
         body: undefined,
       }
     }
-    // Operations, batches and patches are refused by authorize before anything of theirs is read.
-    if (interaction.code !== 'create' && interaction.code !== 'update') {
-      return { arrival, interaction, body: undefined }
-    }
-    checkJsonContent(arrival.headers)
+    // What is refused whole by authorize is not read before.
+    if (!BODIES.has(interaction.code)) return { arrival, interaction, body: undefined }
+    if (interaction.method === 'PATCH') checkPatchContent(arrival.headers)
+    else checkJsonContent(arrival.headers)
     if (arrival.body === undefined) throw new Refusal('body-malformed', { detail: 'no body' })
     return { arrival, interaction, body: await readBody(arrival.body, limits.bodyBytes) }
   }

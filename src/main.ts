@@ -115,7 +115,12 @@ export async function start(config: Config, options: StartOptions = {}): Promise
         stages: {
           limit: createLimit(config, { take }),
           authenticate: createAuthenticate(config, { keys, clock }),
-          authorize: createAuthorize(config, { policies, definitions, inspect, clock }),
+          authorize: createAuthorize(config, {
+            policies: () => policies,
+            definitions,
+            inspect,
+            clock,
+          }),
           forward,
           sanitize,
           release,

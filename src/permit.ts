@@ -1,4 +1,4 @@
-import type { Interaction } from './fhir/interaction.ts'
+import type { Interaction, Parameter } from './fhir/interaction.ts'
 import type { SmartLetter } from './oauth/smart-scope.ts'
 
 /** HL7 v3-Confidentiality, low to high. */
@@ -14,16 +14,41 @@ export type Clearance = {
   readonly sensitivities: ReadonlySet<string>
 }
 
-/** Access to the resources of one type. */
-export type Grant = {
-  /** Which SMART letters hold for this type. */
-  readonly letters: ReadonlySet<SmartLetter>
+/** The criteria of a granular scope (SCOPE-7), compiled. */
+export type Criteria = {
+  readonly parameters: readonly Parameter[]
+  /** Whether they hold for a parsed resource; pure, never throws, false when in doubt. */
+  readonly hold: (resource: unknown) => boolean
+}
+
+/** One way by which resources of a type are reached. */
+export type Reach = {
   /** Only resources in this Patient's compartment; absent = no limit by compartment. */
   readonly patient?: string
+  /** Only resources for which these hold. */
+  readonly criteria?: Criteria
 }
 
 /** A masking profile by name; the release stage compiles it once. */
 export type MaskingProfile = 'baseline' | 'de-identified'
+
+/** Access to the resources of one type, and how they may be seen. */
+export type Grant = {
+  /** Which SMART letters hold for this type. */
+  readonly letters: ReadonlySet<SmartLetter>
+  /** A resource is within the grant when one of these reaches it; never empty. */
+  readonly reach: readonly Reach[]
+  readonly clearance: Clearance
+  readonly masking: MaskingProfile
+  /** Names of the policy rules that permitted. */
+  readonly rules: readonly string[]
+}
+
+/** The one patient that everything within a grant belongs to, if there is one. */
+export function patientOf(grant: Grant | undefined): string | undefined {
+  const patient = grant?.reach[0]?.patient
+  return grant?.reach.every((reach) => reach.patient === patient) === true ? patient : undefined
+}
 
 /** On what terms the access is permitted: everything `release` needs to judge what comes back. */
 export type Terms = {
@@ -32,11 +57,14 @@ export type Terms = {
    * once for each resource that comes back.
    */
   readonly grantFor: (type: string) => Grant | undefined
-  readonly clearance: Clearance
-  readonly masking: MaskingProfile
   /** Whether the body of a write answer may be shown (SCOPE-4): needs the letter `r`. */
   readonly mayReadBack: boolean
+  /** What each resource is cut down to on its way out (`_elements`, `_summary=text`). */
+  readonly trim?: Trim | undefined
 }
+
+/** Top-level elements that a caller asked for; what FHIR cannot do without comes along. */
+export type Trim = { readonly keep: ReadonlySet<string> }
 
 /** What judging one resource against terms found; made by release, also asked by authorize. */
 export type Inspection = {
@@ -44,7 +72,7 @@ export type Inspection = {
   readonly id: string | undefined
   readonly versionId: string | undefined
   /** Why it must be withheld, or undefined: it may be released. */
-  readonly withheld: 'type' | 'compartment' | 'label' | undefined
+  readonly withheld: 'type' | 'compartment' | 'criteria' | 'label' | undefined
   /** How many values masking would alter: more than 0 means the caller never saw the whole. */
   readonly masked: number
   /** Whether it carries our own mask marks (data-absent-reason `masked`, a rendered mask). */
@@ -69,10 +97,14 @@ export type PermitFields = {
   /** Request body to forward byte for byte, if any. */
   readonly body: Buffer | undefined
   /** `W/"vid"` that the write must meet upstream: the version that was judged. */
-  readonly ifMatch?: string
+  readonly ifMatch?: string | undefined
   readonly terms: Terms
   /** Ids of the policy rules that permitted, for audit and trace. */
   readonly rules: readonly string[]
+  /** Bare ids of the patients it is about, as far as is known before upstream is asked. */
+  readonly patients?: readonly string[] | undefined
+  /** Media type of `body` when it is not a FHIR resource. */
+  readonly contentType?: string | undefined
 }
 
 /**
@@ -88,6 +120,8 @@ export class Permit {
   readonly ifMatch: string | undefined
   readonly terms: Terms
   readonly rules: readonly string[]
+  readonly patients: readonly string[]
+  readonly contentType: string | undefined
 
   private constructor(fields: PermitFields) {
     this.interaction = fields.interaction
@@ -96,6 +130,8 @@ export class Permit {
     this.ifMatch = fields.ifMatch
     this.terms = fields.terms
     this.rules = fields.rules
+    this.patients = fields.patients ?? []
+    this.contentType = fields.contentType
   }
 
   static issue(fields: PermitFields): Permit {

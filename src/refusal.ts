@@ -168,6 +168,11 @@ export const REFUSALS = {
     issue: 'conflict',
     text: 'The resource is not in the version that the request expects. Read it again and repeat the change.',
   },
+  'multiple-matches': {
+    status: 412,
+    issue: 'multiple-matches',
+    text: 'The criteria of this conditional request match more than one resource. Make them narrower and repeat the request.',
+  },
   conflict: {
     status: 409,
     issue: 'conflict',

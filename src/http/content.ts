@@ -63,6 +63,16 @@ export function checkJsonContent(
   throw new HeaderError('media-type-unsupported', 'Content-Type is not FHIR JSON', 'Content-Type')
 }
 
+export const JSON_PATCH = 'application/json-patch+json'
+
+/** The same for a patch: JSON Patch (RFC 6902), or a Parameters resource in FHIR JSON. */
+export function checkPatchContent(
+  headers: Readonly<Record<string, string | string[] | undefined>>,
+): void {
+  if (parseMediaType(headers['content-type']) === JSON_PATCH) checkEncoding(headers)
+  else checkJsonContent(headers)
+}
+
 /** The same for the form of a search by POST. */
 export function checkFormContent(
   headers: Readonly<Record<string, string | string[] | undefined>>,

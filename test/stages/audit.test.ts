@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import t from 'tap'
+import { grantOf } from '../support/grants.ts'
 import { configSchema } from '../../src/config/schema.ts'
 import type { Arrival, Facts, Principal, Tally } from '../../src/exchange.ts'
 import { Exchange } from '../../src/exchange.ts'
@@ -227,12 +228,8 @@ const permitOf = (requested: Interaction, patient?: string) =>
     requested,
     body: undefined,
     rules: ['shipped/own'],
-    terms: {
-      grantFor: () => ({ letters: new Set(['r']), ...(patient === undefined ? {} : { patient }) }),
-      clearance: { confidentiality: 'N', sensitivities: new Set() },
-      masking: 'baseline',
-      mayReadBack: true,
-    },
+    ...(patient === undefined ? {} : { patients: [patient] }),
+    terms: { grantFor: () => grantOf(), mayReadBack: true },
   })
 
 const config = configSchema.parse({

@@ -9,6 +9,7 @@ import { Permit } from '../../src/permit.ts'
 import type { Terms } from '../../src/permit.ts'
 import { findSecrets, starSecrets } from '../../src/stages/release/detectors.ts'
 import { createRelease } from '../../src/stages/release/release.ts'
+import { grantOf } from '../support/grants.ts'
 
 const UP = 'http://127.0.0.1:9/base'
 const OURS = 'https://public.example/fhir'
@@ -19,15 +20,12 @@ const config = configSchema.parse({
 })
 const { release, inspect } = createRelease(config, loadDefinitions('R4'))
 
-const termsFor = (patient: string | undefined, change: Partial<Terms> = {}): Terms => ({
-  grantFor: () => ({
-    letters: new Set(['r', 's']),
-    ...(patient === undefined ? {} : { patient }),
-  }),
-  clearance: { confidentiality: 'N', sensitivities: new Set() },
-  masking: 'baseline',
+const termsFor = (
+  patient: string | undefined,
+  change: Parameters<typeof grantOf>[0] = {},
+): Terms => ({
+  grantFor: () => grantOf({ ...(patient === undefined ? {} : { patient }), ...change }),
   mayReadBack: true,
-  ...change,
 })
 const search: Interaction = {
   code: 'search-type',
@@ -205,7 +203,7 @@ t.test('HEAD, and writes that may not be read back (SCOPE-4)', async (t) => {
   t.match(shown.answer.headers, { location: `${OURS}/Patient/p1/_history/2`, etag: 'W/"2"' })
   t.notOk('content-location' in shown.answer.headers)
   t.equal(shown.tally.resource, 'Patient/p1/_history/2')
-  for (const hidden of [termsFor('p1', { mayReadBack: false }), termsFor('p2')]) {
+  for (const hidden of [{ ...termsFor('p1'), mayReadBack: false }, termsFor('p2')]) {
     const { answer } = await send(patient, hidden, update, headers)
     t.equal(answer.body, undefined)
     t.notOk('content-type' in answer.headers)

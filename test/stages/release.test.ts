@@ -2,9 +2,10 @@ import t from 'tap'
 import { configSchema } from '../../src/config/schema.ts'
 import { loadDefinitions } from '../../src/fhir/definitions.ts'
 import { Permit } from '../../src/permit.ts'
-import type { Grant, Terms } from '../../src/permit.ts'
+import type { Terms } from '../../src/permit.ts'
 import { findSecrets, starSecrets } from '../../src/stages/release/detectors.ts'
 import { createRelease } from '../../src/stages/release/release.ts'
+import { grantOf } from '../support/grants.ts'
 
 const config = configSchema.parse({
   public: { url: 'https://public.example/fhir' },
@@ -13,13 +14,11 @@ const config = configSchema.parse({
 })
 const { release, inspect } = createRelease(config, loadDefinitions('R4'))
 
-const termsFor = (grants: Record<string, Partial<Grant>>, change: Partial<Terms> = {}): Terms => ({
+type Change = Parameters<typeof grantOf>[0]
+const termsFor = (grants: Record<string, Change>, change: Change = {}): Terms => ({
   grantFor: (type) =>
-    grants[type] === undefined ? undefined : { letters: new Set(['r', 's']), ...grants[type] },
-  clearance: { confidentiality: 'N', sensitivities: new Set() },
-  masking: 'baseline',
+    grants[type] === undefined ? undefined : grantOf({ ...grants[type], ...change }),
   mayReadBack: true,
-  ...change,
 })
 
 async function read(text: string, terms: Terms, id?: string): Promise<string> {

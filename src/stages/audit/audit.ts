@@ -108,8 +108,7 @@ function patientsOf({ facts }: Exchange, interaction: Interaction | undefined): 
   const { type, id, compartment } = interaction
   if (type === 'Patient' && id !== undefined) return [id]
   if (compartment?.type === 'Patient') return [compartment.id]
-  const narrowed = type === undefined ? undefined : facts.permit?.terms.grantFor(type)?.patient
-  return narrowed === undefined ? [] : [narrowed]
+  return [...(facts.permit?.patients ?? [])]
 }
 
 function detailsOf({ facts }: Exchange): (readonly [string, string])[] {

@@ -1,34 +1,66 @@
 import type { Config } from '../../config/schema.ts'
 import type { Inquiry, Principal } from '../../exchange.ts'
 import type { Definitions } from '../../fhir/definitions.ts'
-import type { InteractionCode } from '../../fhir/interaction.ts'
-import { Permit } from '../../permit.ts'
-import type { Inspect } from '../../permit.ts'
+import type { Interaction, InteractionCode } from '../../fhir/interaction.ts'
+import { JSON_PATCH, parseMediaType } from '../../http/content.ts'
+import { patientOf, Permit } from '../../permit.ts'
+import type { Inspect, Terms } from '../../permit.ts'
 import type { PolicySet } from '../../policy/evaluate.ts'
 import type { Clock, Upstream } from '../../ports.ts'
 import { Refusal } from '../../refusal.ts'
-import { decide } from './decide.ts'
-import type { Asked } from './decide.ts'
-import { checkParameters, narrow } from './question.ts'
+import { isLinked, resolveChains } from './chain.ts'
+import { decideConditional } from './conditional.ts'
+import { Holdings } from './holdings.ts'
+import type { Asked } from './holdings.ts'
+import { capCount, checkIncludes, checkParameters, narrow, takeShape } from './question.ts'
+import { only } from './request.ts'
+import type { Request } from './request.ts'
 import { judgeWrite } from './write.ts'
 
 export type AuthorizeParts = {
-  readonly policies: PolicySet
+  readonly policies: () => PolicySet
   readonly definitions: Definitions
   readonly inspect: Inspect
   readonly clock: Clock
 }
 
-/** SCOPE-3: the letter and policy word of each interaction; what is not here is refused. */
-const ASKED: Readonly<Partial<Record<InteractionCode, Asked>>> = {
+type Decide = (request: Request) => Permit | Promise<Permit>
+
+/** SCOPE-3: the letter and policy word of each plain interaction. */
+const ASKED = {
   read: { letter: 'r', word: 'read' },
   vread: { letter: 'r', word: 'vread' },
   'history-instance': { letter: 'r', word: 'history-instance' },
+  'history-type': { letter: 's', word: 'history-type' },
+  'history-system': { letter: 's', word: 'history-system' },
   'search-type': { letter: 's', word: 'search-type' },
   'search-compartment': { letter: 's', word: 'search-compartment' },
+  'search-system': { letter: 's', word: 'search-system' },
   create: { letter: 'c', word: 'create' },
   update: { letter: 'u', word: 'update' },
+  patch: { letter: 'u', word: 'patch' },
   delete: { letter: 'd', word: 'delete' },
+} as const satisfies Partial<Record<InteractionCode, Asked>>
+const READ: Asked = ASKED.read
+
+/** How each interaction is decided; what is not here is refused. */
+const DECIDE: Readonly<Partial<Record<InteractionCode, Decide>>> = {
+  read: decideInstance,
+  vread: decideInstance,
+  'history-instance': decideInstance,
+  'history-type': decideHistory,
+  'history-system': decideHistory,
+  'search-type': decideSearch,
+  'search-compartment': decideSearch,
+  'search-system': decideSearch,
+  create: decideWrite,
+  update: decideWrite,
+  patch: decideWrite,
+  delete: decideWrite,
+  'conditional-create': decideConditional,
+  'conditional-update': decideConditional,
+  'conditional-patch': decideConditional,
+  'conditional-delete': decideConditional,
 }
 
 /** Builds the stage that decides whether a principal may, and on what terms. Throws Refusal. */
@@ -36,50 +68,188 @@ export function createAuthorize(
   config: Config,
   { policies, definitions, inspect, clock }: AuthorizeParts,
 ): (principal: Principal, inquiry: Inquiry, upstream: Upstream) => Permit | Promise<Permit> {
+  const bases = [config.upstream.url, config.public.url].map((url) => url.replace(/\/$/, ''))
+
+  function authorize(
+    principal: Principal,
+    inquiry: Inquiry,
+    upstream: Upstream,
+  ): Permit | Promise<Permit> {
+    const { interaction } = inquiry
+    const { code, type, id, method, operation } = interaction
+    const decide = DECIDE[code]
+    if (decide === undefined || (type !== undefined && !isKnown(type))) {
+      throw new Refusal(code === 'operation' ? 'operation-refused' : 'interaction-refused')
+    }
+    checkHeaders(inquiry)
+    const about = { id, method, ...(operation === undefined ? {} : { operation }) }
+    const holdings = new Holdings(principal, about, {
+      policies: policies(),
+      definitions,
+      compile: () => undefined,
+      now: clock.now(),
+    })
+    return decide({
+      ...{ principal, inquiry, holdings, upstream, config, definitions, inspect, bases },
+      applyPatch: () => {
+        throw new Refusal('interaction-refused')
+      },
+      // The requested interaction stays the one that was asked: what it became is the gateway's doing.
+      again: async (next, body) =>
+        authorize(principal, { ...inquiry, interaction: next, body }, upstream),
+    })
+  }
+
+  function isKnown(type: string): boolean {
+    return type === '*' || definitions.types.has(type)
+  }
+
   return (principal, inquiry, upstream) => {
-    const { interaction, arrival } = inquiry
-    const asked = ASKED[interaction.code]
-    const { type, compartment } = interaction
-    if (asked === undefined || type === undefined || !definitions.types.has(type)) {
-      throw new Refusal(
-        interaction.code === 'operation' ? 'operation-refused' : 'interaction-refused',
-      )
-    }
-    if (compartment !== undefined && compartment.type !== 'Patient') {
-      throw new Refusal('interaction-refused', { detail: 'not the compartment of a patient' })
-    }
-    checkHeaders(arrival.headers)
-    const { terms, rules } = decide(principal, interaction, type, asked, policies, clock.now())
-    const patient = terms.grantFor(type)?.patient
-    if (
-      patient !== undefined &&
-      type !== 'Patient' &&
-      definitions.patientPaths(type).length === 0
-    ) {
-      throw new Refusal('policy-denied', { detail: 'a type that no patient can be told from' })
-    }
-    checkParameters(interaction.parameters, terms.masking, definitions)
-    const fields = { interaction, requested: interaction, body: undefined, terms, rules }
-    if (asked.letter === 'r') return Permit.issue(fields)
-    if (asked.letter === 's') {
-      const limits = patient === undefined ? [] : [patient]
-      const narrowed = narrow(interaction, type, limits, config.limits.count, definitions)
-      return Permit.issue({ ...fields, interaction: narrowed })
-    }
-    const limit = config.limits.bodyBytes
-    return judgeWrite(principal, inquiry, type, terms, inspect, upstream, limit).then((ifMatch) =>
-      Permit.issue({
-        ...fields,
-        body: inquiry.body,
-        ...(ifMatch === undefined ? {} : { ifMatch }),
-      }),
-    )
+    const permit = authorize(principal, inquiry, upstream)
+    const { interaction } = inquiry
+    return permit instanceof Promise
+      ? permit.then((found) => Permit.issue({ ...found, requested: interaction }))
+      : permit
   }
 }
 
+/** read, vread and the history of one resource. */
+function decideInstance({ inquiry, holdings, definitions }: Request): Permit {
+  const { interaction } = inquiry
+  const { type = '' } = interaction
+  const grant = holdings.demand(type, ASKED[interaction.code as 'read'])
+  const { parameters, trim } = takeShape(interaction.parameters)
+  checkParameters(parameters, grant.masking, definitions)
+  return Permit.issue({
+    ...{ interaction: { ...interaction, parameters }, requested: interaction, body: undefined },
+    ...{
+      terms: { ...only(type, grant), trim },
+      rules: grant.rules,
+      patients: listOf(patientOf(grant)),
+    },
+  })
+}
+
+/** The history of a type or of all: upstream cannot narrow it, so every version is judged alone. */
+function decideHistory({ inquiry, holdings, definitions, config }: Request): Permit {
+  const { interaction } = inquiry
+  const { type } = interaction
+  const asked = ASKED[interaction.code as 'history-type']
+  const { parameters, trim } = takeShape(interaction.parameters)
+  if (parameters.some(({ name }) => name === '_list')) {
+    throw new Refusal('parameter-forbidden', { parameter: '_list' })
+  }
+  const grants = type === undefined ? [] : [holdings.demand(type, asked)]
+  if (type === undefined) holdings.demandAny(definitions.types, asked)
+  const terms: Terms = {
+    grantFor: (other) =>
+      type === undefined || other === type ? holdings.look(other, asked) : undefined,
+    mayReadBack: true,
+    trim,
+  }
+  return Permit.issue({
+    interaction: { ...interaction, parameters: capCount(parameters, config.limits.count) },
+    ...{ requested: interaction, body: undefined, terms },
+    rules: grants.flatMap(({ rules }) => rules),
+  })
+}
+
+/** Search of a type, of a type in a patient's compartment, or of several types. */
+function decideSearch(request: Request): Permit | Promise<Permit> {
+  const { interaction } = request.inquiry
+  const { type, compartment } = interaction
+  if (compartment !== undefined && compartment.type !== 'Patient') {
+    throw new Refusal('interaction-refused', { detail: 'not the compartment of a patient' })
+  }
+  if (type === undefined || type === '*') return decideSystemSearch(request)
+  // Held before anything is asked upstream on behalf of it.
+  const grant = request.holdings.demand(type, ASKED[interaction.code as 'search-type'])
+  if (!interaction.parameters.some(isLinked)) return permitSearch(request, type, grant, interaction)
+  return resolveChains(request, interaction).then((plain) =>
+    permitSearch(request, type, grant, plain),
+  )
+}
+
+function permitSearch(
+  { inquiry, holdings, definitions, config }: Request,
+  type: string,
+  grant: ReturnType<Holdings['demand']>,
+  interaction: Interaction,
+): Permit {
+  const { parameters, trim } = takeShape(interaction.parameters)
+  checkParameters(parameters, grant.masking, definitions)
+  checkIncludes(parameters, definitions, (other) => holdings.find(other) !== undefined)
+  const question = { ...interaction, parameters }
+  const hasIncludes = parameters.some(({ name }) => name.endsWith('include'))
+  const terms: Terms = hasIncludes
+    ? {
+        grantFor: (other) => (other === type ? grant : holdings.find(other)),
+        mayReadBack: true,
+        trim,
+      }
+    : { ...only(type, grant), trim }
+  const compartment = interaction.compartment?.id
+  return Permit.issue({
+    interaction: narrow(question, type, grant, config.limits.count, definitions),
+    ...{ requested: inquiry.interaction, body: undefined, terms, rules: grant.rules },
+    patients: listOf(compartment ?? patientOf(grant)),
+  })
+}
+
+/** Search over several types: they must be named, and each must be held. */
+function decideSystemSearch({ inquiry, holdings, definitions, config }: Request): Permit {
+  const { interaction } = inquiry
+  const types = interaction.parameters
+    .filter(({ name }) => name === '_type')
+    .flatMap(({ values }) => values)
+  if (types.length === 0 || interaction.compartment !== undefined) {
+    throw new Refusal('interaction-refused', { detail: 'a search of all types there are' })
+  }
+  const grants = types.map((type) => holdings.demand(type, ASKED['search-system']))
+  const { parameters, trim } = takeShape(interaction.parameters)
+  for (const { masking } of grants) checkParameters(parameters, masking, definitions)
+  if (parameters.some((parameter) => isLinked(parameter))) {
+    throw new Refusal('parameter-forbidden', { detail: 'a chain from several types' })
+  }
+  checkIncludes(parameters, definitions, (other) => holdings.find(other) !== undefined)
+  return Permit.issue({
+    interaction: { ...interaction, parameters: capCount(parameters, config.limits.count) },
+    ...{ requested: interaction, body: undefined },
+    terms: {
+      grantFor: (other) =>
+        types.includes(other) ? holdings.look(other, ASKED['search-system']) : holdings.find(other),
+      mayReadBack: true,
+      trim,
+    },
+    rules: [...new Set(grants.flatMap(({ rules }) => rules))],
+  })
+}
+
+/** create, update, patch and delete; what comes back is shown as a read would show it (SCOPE-4). */
+async function decideWrite(request: Request): Promise<Permit> {
+  const { interaction, body, arrival } = request.inquiry
+  const { type = '' } = interaction
+  const grant = request.holdings.demand(type, ASKED[interaction.code as 'create'])
+  const { parameters, trim } = takeShape(interaction.parameters)
+  checkParameters(parameters, grant.masking, request.definitions)
+  const { ifMatch, patients } = await judgeWrite(request, type, grant)
+  const isJsonPatch = parseMediaType(arrival.headers['content-type']) === JSON_PATCH
+  return Permit.issue({
+    ...{ interaction: { ...interaction, parameters }, requested: interaction, body, patients },
+    terms: { ...only(type, request.holdings.look(type, READ)), trim },
+    rules: grant.rules,
+    ifMatch,
+    contentType: interaction.code === 'patch' && isJsonPatch ? JSON_PATCH : undefined,
+  })
+}
+
+const listOf = (patient: string | undefined): string[] => (patient === undefined ? [] : [patient])
+
 /** Headers that would turn the interaction into another one upstream. */
-function checkHeaders(headers: Inquiry['arrival']['headers']): void {
-  if (headers['if-none-exist'] !== undefined || headers['x-provenance'] !== undefined) {
+function checkHeaders({ arrival: { headers }, interaction }: Inquiry): void {
+  const isConditional = interaction.code === 'conditional-create'
+  const isSecond = headers['if-none-exist'] !== undefined && !isConditional
+  if (isSecond || headers['x-provenance'] !== undefined) {
     throw new Refusal('interaction-refused', {
       detail: 'a header that asks for a second interaction',
     })

@@ -1,28 +1,33 @@
 import type { Definitions } from '../../fhir/definitions.ts'
 import type { Interaction, Parameter } from '../../fhir/interaction.ts'
-import type { MaskingProfile } from '../../permit.ts'
+import { patientOf } from '../../permit.ts'
+import type { Grant, MaskingProfile, Trim } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
 
+/** They reach what no search parameter says, or count and cut what release judges by. */
 const FORBIDDEN = new Set(
-  ['_include', '_revinclude', '_has', '_filter', '_list', '_query', '_text', '_content'].concat(
-    // They cut away what release judges by, or count what it would withhold.
-    ['_elements', '_contained', '_containedType', '_graph'],
-  ),
+  ['_filter', '_list', '_query', '_text', '_content'].concat([
+    '_contained',
+    '_containedType',
+    '_graph',
+    '_has',
+  ]),
 )
-const MODIFIERS = new Set(['exact', 'contains', 'missing', 'not', 'identifier'])
+const MODIFIERS = new Set(['exact', 'contains', 'missing', 'not', 'identifier', 'iterate'])
 const IDENTIFYING =
   /^(?:identifier|name|family|given|phonetic|telecom|phone|email|address.*|birthdate|death-date)$/
 
-/** Refuses parameters that reach beyond the type, cut evidence, or probe for masked values. */
+/**
+ * Refuses parameters that reach beyond what is judged, or probe for masked values. Chains and `_has`
+ * have been answered by then (chain.ts).
+ */
 export function checkParameters(
   parameters: readonly Parameter[],
   masking: MaskingProfile,
   definitions: Definitions,
 ): void {
   for (const { name, modifier, chain, values } of parameters) {
-    const cut =
-      (name === '_summary' && values.join() !== 'false') ||
-      (name === '_total' && values.join() !== 'none')
+    const counting = name === '_summary' && values.includes('count')
     const reaching =
       modifier !== undefined && !MODIFIERS.has(modifier) && !definitions.types.has(modifier)
     const probing =
@@ -31,7 +36,8 @@ export function checkParameters(
         values.some((value) => isProbe(value, name === 'identifier' || modifier === 'identifier')))
     const sorting =
       name === '_sort' && values.some((value) => isHidden(value.replace(/^-/, ''), masking))
-    if (sorting || FORBIDDEN.has(name) || chain !== undefined || cut || reaching || probing) {
+    const isForbidden = FORBIDDEN.has(name) || chain !== undefined || counting || reaching
+    if (sorting || isForbidden || probing) {
       throw new Refusal('parameter-forbidden', { parameter: name })
     }
   }
@@ -61,17 +67,22 @@ function isLuhn(digits: string): boolean {
   return sum % 10 === 0
 }
 
-/** The question for upstream: `_count` capped, and one more AND parameter for each patient limit. */
+/**
+ * The question for upstream: `_count` capped, and one more AND parameter for each limit that all
+ * resources within the grant share. Whatever else limits them is held against each resource that
+ * comes back.
+ */
 export function narrow(
   interaction: Interaction,
   type: string,
-  patients: readonly string[],
+  grant: Grant,
   count: number,
   definitions: Definitions,
 ): Interaction {
   const { compartment, ...rest } = interaction
-  const wanted = compartment === undefined ? patients : [compartment.id, ...patients]
-  const added = [...new Set(wanted)].map((id): Parameter => {
+  const own = patientOf(grant)
+  const patients = new Set([compartment?.id, own].filter((id) => id !== undefined))
+  const added = [...patients].map((id): Parameter => {
     const parameter = definitions.patientParameter(type)
     if (parameter === undefined) {
       throw new Refusal('policy-denied', { detail: 'a type that cannot be narrowed to a patient' })
@@ -79,10 +90,76 @@ export function narrow(
     const value = parameter.form === 'id' ? id : `Patient/${id}`
     return { name: parameter.name, values: [value] }
   })
-  const parameters = interaction.parameters.map((parameter) =>
+  const [only] = grant.reach
+  const criteria = grant.reach.length === 1 ? (only?.criteria?.parameters ?? []) : []
+  return {
+    ...rest,
+    code: 'search-type',
+    parameters: [...capCount(interaction.parameters, count), ...added, ...criteria],
+  }
+}
+
+/** The same parameters with a page no larger than `count`. */
+export function capCount(parameters: readonly Parameter[], count: number): Parameter[] {
+  return parameters.map((parameter) =>
     parameter.name === '_count' && Number(parameter.values[0]) > count
       ? { ...parameter, values: [String(count)] }
       : parameter,
   )
-  return { ...rest, code: 'search-type', parameters: [...parameters, ...added] }
+}
+
+/**
+ * Takes out of a question what would cut away the evidence that release judges by: whole resources
+ * are fetched and cut afterwards. `_total` goes, because it counts what is withheld (REST-11).
+ */
+export function takeShape(parameters: readonly Parameter[]): {
+  readonly parameters: readonly Parameter[]
+  readonly trim: Trim | undefined
+} {
+  if (!parameters.some(({ name }) => SHAPING.has(name))) return { parameters, trim: undefined }
+  const valuesOf = (wanted: string): string[] =>
+    parameters.filter(({ name }) => name === wanted).flatMap(({ values }) => values)
+  const elements = valuesOf('_elements')
+  const isTextOnly = valuesOf('_summary').includes('text')
+  for (const element of elements) {
+    if (!/^(?:[A-Z][A-Za-z]+\.)?[a-z][A-Za-z]{0,63}$/.test(element)) {
+      throw new Refusal('parameter-malformed', { parameter: '_elements' })
+    }
+  }
+  const keep = isTextOnly ? ['text'] : elements.map((element) => element.replace(/^.*\./, ''))
+  return {
+    parameters: parameters.filter(
+      ({ name }) =>
+        name !== '_elements' && name !== '_total' && !(name === '_summary' && isTextOnly),
+    ),
+    trim: keep.length === 0 ? undefined : { keep: new Set(keep) },
+  }
+}
+const SHAPING = new Set(['_elements', '_summary', '_total'])
+
+/** `_include` and `_revinclude`: `Type:parameter[:Type]`, or `*`; every one that comes is judged. */
+export function checkIncludes(
+  parameters: readonly Parameter[],
+  definitions: Definitions,
+  isHeld: (type: string) => boolean,
+): void {
+  for (const { name, values } of parameters) {
+    if (name !== '_include' && name !== '_revinclude') continue
+    for (const value of values) {
+      if (value === '*') continue
+      const [source = '', parameter = '', target, ...more] = value.split(':')
+      const found = definitions.searchParameters(source).get(parameter)
+      const isKnown =
+        definitions.types.has(source) && (parameter === '*' || found?.type === 'reference')
+      if (!isKnown || more.length > 0 || (target !== undefined && !definitions.types.has(target))) {
+        throw new Refusal('parameter-malformed', { parameter: name })
+      }
+      const reached =
+        name === '_revinclude' ? [source] : target === undefined ? found?.targets : [target]
+      // Nothing of it could be shown: say so, rather than answer as if there were none.
+      if (reached !== undefined && !reached.some(isHeld)) {
+        throw new Refusal('scope-insufficient', { detail: `${name} reaches what is not held` })
+      }
+    }
+  }
 }

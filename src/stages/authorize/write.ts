@@ -1,82 +1,76 @@
-import type { Inquiry, Principal } from '../../exchange.ts'
 import { formatInteraction } from '../../fhir/interaction.ts'
-import type { Grant, Inspect, Inspection, Terms } from '../../permit.ts'
-import type { Upstream, UpstreamAnswer } from '../../ports.ts'
+import type { Grant, Inspection } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
-import { CONFIDENTIALITIES } from './decide.ts'
+import { rankOf } from './holdings.ts'
+import { only } from './request.ts'
+import type { Request } from './request.ts'
+import { collect } from './view.ts'
+
+/** What judging a write found. */
+export type Judged = {
+  /** `W/"vid"` of the version that was judged; undefined when nothing is there yet. */
+  readonly ifMatch: string | undefined
+  readonly patients: readonly string[]
+}
+
+/** The version that a write replaces, as upstream has it. */
+type Current = { readonly bytes: Buffer; readonly found: Inspection }
 
 /**
- * Judges the body of a write and, for update and delete, the version it replaces. Gives the
- * `W/"vid"` that was judged, or undefined when nothing is there yet. Throws Refusal.
+ * Judges the body of a write and, for update, patch and delete, the version it replaces: both must
+ * be within the grant, so that nothing is moved into it or out of it. Throws Refusal.
  */
-export async function judgeWrite(
-  principal: Principal,
-  inquiry: Inquiry,
-  type: string,
-  terms: Terms,
-  inspect: Inspect,
-  upstream: Upstream,
-  limit: number,
-): Promise<string | undefined> {
-  const { interaction, body } = inquiry
-  // To judge is not to show: what is withheld by type here would only hide the real reason.
-  const judging: Terms = { ...terms, grantFor: (other) => readable(terms.grantFor(other)) }
-  const next =
-    interaction.code === 'delete' ? undefined : judgeBody(inquiry, type, judging, inspect)
+export async function judgeWrite(request: Request, type: string, grant: Grant): Promise<Judged> {
+  const { interaction, body } = request.inquiry
   if (interaction.code === 'delete' && body !== undefined && body.length > 0) {
     throw new Refusal('body-malformed', { detail: 'a delete with a body' })
   }
-  if (interaction.code === 'create') return undefined
-  const bytes = await fetchCurrent(inquiry, upstream, limit)
-  if (bytes === undefined) {
-    if (principal.kind === 'system' && next !== undefined) {
-      if (inquiry.arrival.headers['if-match'] !== undefined)
-        throw new Refusal('precondition-failed')
-      return undefined
-    }
-    throw new Refusal('not-found')
+  const whole =
+    interaction.code === 'create' || interaction.code === 'update'
+      ? judgeBody(request, type, grant, body)
+      : undefined
+  if (interaction.code === 'create') return { ifMatch: undefined, patients: whole?.patients ?? [] }
+  const current = await fetchCurrent(request, type, grant)
+  if (current === undefined) {
+    const mayCreate = request.principal.kind === 'system' && interaction.code === 'update'
+    if (!mayCreate) throw new Refusal('not-found')
+    if (ifMatchOf(request) !== undefined) throw new Refusal('precondition-failed')
+    return { ifMatch: undefined, patients: whole?.patients ?? [] }
   }
-  const current = inspect(judging, bytes)
-  if (current.type !== type || current.id !== interaction.id) {
-    throw new Refusal('upstream-unreadable', { detail: 'the current version is another resource' })
-  }
-  if (current.withheld !== undefined) throw new Refusal('not-found')
-  if (current.versionId === undefined) {
-    throw new Refusal('upstream-unreadable', { detail: 'the current version has no versionId' })
-  }
-  if (next !== undefined && isLowered(current, next)) {
+  const { found } = current
+  const next =
+    interaction.code === 'patch' ? judgePatched(request, type, grant, current.bytes) : whole
+  if (next !== undefined && isLowered(found, next)) {
     throw new Refusal('body-rule-broken', { detail: 'a security label would be lowered' })
   }
-  if (next !== undefined && current.masked > 0) {
+  if (next !== undefined && found.masked > 0) {
     throw new Refusal('body-rule-broken', { detail: 'the caller has never seen the whole' })
   }
-  const judged = `W/"${current.versionId}"`
-  const asked = inquiry.arrival.headers['if-match']
+  const judged = `W/"${found.versionId ?? ''}"`
+  const asked = ifMatchOf(request)
   if (asked !== undefined && asked !== judged) throw new Refusal('precondition-failed')
-  return judged
+  const patients = [...new Set([...found.patients, ...(next?.patients ?? [])])]
+  return { ifMatch: judged, patients }
 }
+
+const ifMatchOf = ({ inquiry }: Request) => inquiry.arrival.headers['if-match']
 
 /** INPUT-5: a lower confidentiality, or a sensitivity that is no longer said. */
 function isLowered(current: Inspection, next: Inspection): boolean {
-  if (rank(next) < rank(current)) return true
+  if (rankOf(next.confidentiality) < rankOf(current.confidentiality)) return true
   return current.sensitivities.some((code) => !next.sensitivities.includes(code))
 }
 
-const rank = ({ confidentiality }: Inspection): number => CONFIDENTIALITIES.indexOf(confidentiality)
-
-function readable(grant: Grant | undefined): Grant | undefined {
-  return grant && { ...grant, letters: new Set([...grant.letters, 'r', 's'] as const) }
-}
-
 function judgeBody(
-  { interaction, body }: Inquiry,
+  { inquiry, inspect }: Request,
   type: string,
-  terms: Terms,
-  inspect: Inspect,
+  grant: Grant,
+  body: Buffer | undefined,
 ): Inspection {
   if (body === undefined || body.length === 0) throw new Refusal('body-malformed')
-  const found = inspect(terms, body)
-  if (found.type !== type || (interaction.code === 'update' && found.id !== interaction.id)) {
+  const { code, id } = inquiry.interaction
+  const found = inspect(only(type, grant), body)
+  if (found.type !== type || (code !== 'create' && found.id !== id)) {
     throw new Refusal('body-mismatch')
   }
   if (found.withheld === 'compartment') throw new Refusal('compartment-denied')
@@ -85,34 +79,39 @@ function judgeBody(
   return found
 }
 
+/** Judges what the current version would become; upstream gets the patch itself. */
+function judgePatched(request: Request, type: string, grant: Grant, current: Buffer): Inspection {
+  const { body, arrival } = request.inquiry
+  if (body === undefined || body.length === 0) throw new Refusal('body-malformed')
+  const patched = request.applyPatch(current, body, arrival.headers['content-type'])
+  return judgeBody(request, type, grant, patched)
+}
+
 async function fetchCurrent(
-  { interaction, arrival }: Inquiry,
-  upstream: Upstream,
-  limit: number,
-): Promise<Buffer | undefined> {
-  const { type = '', id = '' } = interaction
+  request: Request,
+  type: string,
+  grant: Grant,
+): Promise<Current | undefined> {
+  const { inquiry, inspect, upstream, config } = request
+  const { id = '' } = inquiry.interaction
   const target = formatInteraction({ code: 'read', method: 'GET', type, id, parameters: [] })
   const answer = await upstream({
     method: 'GET',
     path: target.path,
     query: target.query,
     headers: { accept: 'application/fhir+json' },
-    signal: arrival.signal,
+    signal: inquiry.arrival.signal,
   })
-  const bytes = await collect(answer, limit)
+  const bytes = await collect(answer, config.limits.bodyBytes)
   if (answer.status === 404 || answer.status === 410) return undefined
   if (answer.status !== 200) throw new Refusal('upstream-failed', { detail: 'no current version' })
-  return bytes
-}
-
-async function collect({ body }: UpstreamAnswer, limit: number): Promise<Buffer> {
-  if (Buffer.isBuffer(body)) return body
-  const pieces: Buffer[] = []
-  let length = 0
-  for await (const piece of body) {
-    length += piece.length
-    if (length > limit) throw new Refusal('upstream-unreadable', { detail: 'too large to judge' })
-    pieces.push(piece)
+  const found = inspect(only(type, grant), bytes)
+  if (found.type !== type || found.id !== id) {
+    throw new Refusal('upstream-unreadable', { detail: 'the current version is another resource' })
   }
-  return Buffer.concat(pieces)
+  if (found.withheld !== undefined) throw new Refusal('not-found')
+  if (found.versionId === undefined) {
+    throw new Refusal('upstream-unreadable', { detail: 'the current version has no versionId' })
+  }
+  return { bytes, found }
 }

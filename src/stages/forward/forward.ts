@@ -19,7 +19,7 @@ export async function forward(
 ): Promise<UpstreamAnswer> {
   if (!Permit.isGenuine(permit)) throw new Error('forward needs a permit that was issued')
   const { interaction } = permit
-  const { path, query, form } = formatInteraction(withoutOurs(interaction))
+  const { path, query, form, ifNoneExist } = formatInteraction(withoutOurs(interaction))
   const headers: Record<string, string> = {
     accept: 'application/fhir+json',
     'x-request-id': exchange.id,
@@ -27,11 +27,12 @@ export async function forward(
   const prefer = formatPrefer(interaction, exchange)
   if (prefer !== undefined) headers['prefer'] = prefer
   if (permit.ifMatch !== undefined) headers['if-match'] = permit.ifMatch
+  if (ifNoneExist !== undefined) headers['if-none-exist'] = ifNoneExist
   const body = form === undefined ? permit.body : Buffer.from(form)
   if (body !== undefined) {
     headers['content-type'] =
       form === undefined
-        ? 'application/fhir+json; charset=utf-8'
+        ? (permit.contentType ?? 'application/fhir+json; charset=utf-8')
         : 'application/x-www-form-urlencoded'
   }
   const request: UpstreamRequest = {
@@ -57,7 +58,7 @@ function withoutOurs(interaction: Interaction): Interaction {
 /** REST-13: a lenient upstream would drop an unknown constraint silently, so searches are strict. */
 function formatPrefer(interaction: Interaction, exchange: Exchange): string | undefined {
   if (interaction.code.startsWith('search')) return 'handling=strict'
-  if (interaction.method !== 'POST' && interaction.method !== 'PUT') return undefined
+  if (!['POST', 'PUT', 'PATCH'].includes(interaction.method)) return undefined
   const wanted = parsePreferReturn(exchange.arrival.headers['prefer'])
   return wanted === undefined ? undefined : `return=${wanted}`
 }

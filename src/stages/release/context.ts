@@ -1,3 +1,4 @@
+import type { Trim } from '../../permit.ts'
 import type { Scan } from '../../json/tape.ts'
 import type { BundleWords, Vocabulary } from './vocabulary.ts'
 
@@ -13,4 +14,5 @@ export type Context = {
   readonly bases: readonly string[]
   /** One tape at a time: whoever scans is done with the last one. */
   readonly scan: Scan
+  readonly trim: (resource: Buffer, trim: Trim) => Buffer
 }

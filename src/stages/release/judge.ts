@@ -11,7 +11,7 @@ import {
   textOf,
   valuesAt,
 } from '../../json/tape.ts'
-import type { Confidentiality, Inspection, Terms } from '../../permit.ts'
+import type { Confidentiality, Grant, Inspection, Terms } from '../../permit.ts'
 import {
   ACT_CODE_SYSTEMS,
   CONFIDENTIALITIES,
@@ -22,7 +22,10 @@ import {
 import type { Vocabulary } from './vocabulary.ts'
 
 /** Whether one resource may be seen; what would have to be masked is found elsewhere. */
-export type Verdict = Omit<Inspection, 'id' | 'versionId' | 'masked' | 'marked'>
+export type Verdict = Omit<Inspection, 'id' | 'versionId' | 'masked' | 'marked'> & {
+  /** The grant that it was judged by; undefined when there is none for its type. */
+  readonly grant: Grant | undefined
+}
 
 /** Contents that nobody judges yet: never released whatever a grant says. */
 const UNJUDGED = new Set(['Bundle', 'Parameters', 'Binary', 'OperationOutcome'])
@@ -43,24 +46,34 @@ export function judge(
   const labels = readLabels(tape, object, words)
   const patients = patientsOf(tape, object, type, words, bases)
 
-  const verdict = (withheld: Verdict['withheld']): Verdict => {
-    return { type, ...labels, patients, withheld }
-  }
   const grant =
     kindOf(tape, object) === KIND.object && !UNJUDGED.has(type) ? terms.grantFor(type) : undefined
+  const verdict = (withheld: Verdict['withheld']): Verdict => {
+    return { type, ...labels, patients, withheld, grant }
+  }
   if (grant === undefined) return verdict('type')
   // A second patient where only one can be named leaves in doubt whose it is.
   const isDoubtful = patients.length > 1 && !SHARED.has(type)
-  if (grant.patient !== undefined && (isDoubtful || !patients.includes(grant.patient))) {
-    return verdict('compartment')
+  const near = grant.reach.filter(
+    ({ patient }) => patient === undefined || (!isDoubtful && patients.includes(patient)),
+  )
+  if (near.length === 0) return verdict('compartment')
+  if (!near.some(({ criteria }) => criteria === undefined)) {
+    const resource = parse(tape, object)
+    if (!near.some(({ criteria }) => criteria?.hold(resource) === true)) return verdict('criteria')
   }
-  const { confidentiality, sensitivities } = terms.clearance
+  const { confidentiality, sensitivities } = grant.clearance
   const isAbove =
     CONFIDENTIALITIES.indexOf(labels.confidentiality) > CONFIDENTIALITIES.indexOf(confidentiality)
   if (isAbove || labels.sensitivities.some((code) => !sensitivities.has(code))) {
     return verdict('label')
   }
   return verdict(undefined)
+}
+
+/** The resource as a value; the scan has found it strict JSON with every name once that decides. */
+function parse(tape: Tape, object: number): unknown {
+  return JSON.parse(tape.bytes.toString('utf8', startOf(tape, object), endOf(tape, object)))
 }
 
 /** Which resource it says to be, and in which version. */

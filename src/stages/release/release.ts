@@ -1,3 +1,4 @@
+import { createTrim } from './trim.ts'
 import type { Config } from '../../config/schema.ts'
 import type { Answer, FitAnswer, Tally } from '../../exchange.ts'
 import type { Definitions } from '../../fhir/definitions.ts'
@@ -41,14 +42,16 @@ export function createRelease(config: Config, definitions: Definitions): Release
     publicText: JSON.stringify(publicUrl).slice(1, -1),
     bases,
     scan: createSimdScan(words.names, config.limits.jsonDepth),
+    trim: createTrim(createSimdScan(words.names, config.limits.jsonDepth), words, () => NONE),
   }
 
   async function release(permit: Permit, fit: FitAnswer): Promise<Released> {
     if (!Permit.isGenuine(permit)) throw new Error('release needs a permit that was issued')
     const tally = newTally()
     const headers = headersOf(fit)
-    const { code, method } = permit.requested
-    const isWrite = code === 'create' || code === 'update' || code === 'delete'
+    const { code } = permit.interaction
+    const { method } = permit.requested
+    const isWrite = WRITES.has(code)
     if (isWrite) tally.resource = writtenResource(permit, fit)
     if (fit.body === undefined || (isWrite && !permit.terms.mayReadBack) || code === 'delete') {
       discard(fit.body)
@@ -75,7 +78,7 @@ export function createRelease(config: Config, definitions: Definitions): Release
       if (type !== 'Bundle') throw unreadable('no Bundle where one belongs')
       return splice(bytes, releaseBundle(tape, permit, context, tally))
     }
-    const isWrite = code === 'create' || code === 'update'
+    const isWrite = WRITES.has(code)
     // An OperationOutcome about a write is upstream's own words: not passed on, not an error.
     if (isWrite && type === 'OperationOutcome') return undefined
     const released = releaseResource(tape, 0, permit.terms, context, tally)
@@ -133,8 +136,8 @@ export function createRelease(config: Config, definitions: Definitions): Release
     } catch (error) {
       throw new Refusal('body-malformed', { cause: error })
     }
-    const verdict = judge(tape, 0, terms, words, bases)
-    const { counts } = planMasking(tape, 0, terms.masking, context)
+    const { grant, ...verdict } = judge(tape, 0, terms, words, bases)
+    const { counts } = planMasking(tape, 0, grant?.masking ?? 'baseline', context)
     let masked = 0
     for (const count of counts.values()) masked += count
     return { ...verdict, ...identify(tape, 0, words), masked, marked: isMarked(tape, 0, words) }
@@ -143,8 +146,11 @@ export function createRelease(config: Config, definitions: Definitions): Release
   return { release, inspect }
 }
 
+const NONE: ReadonlySet<string> = new Set()
+const WRITES: ReadonlySet<string> = new Set(['create', 'update', 'patch', 'delete'])
+
 function isBundle({ interaction: { code } }: Permit): boolean {
-  return code === 'search-type' || code === 'history-instance'
+  return code.startsWith('search-') || code.startsWith('history-')
 }
 
 async function drain(body: AsyncIterable<Buffer>): Promise<void> {

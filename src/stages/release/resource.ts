@@ -20,15 +20,18 @@ export function releaseResource(
   const { words, bases } = context
   tally.inspected += 1
   const verdict = judge(tape, object, terms, words, bases)
-  if (verdict.withheld !== undefined) {
+  const { grant } = verdict
+  if (verdict.withheld !== undefined || grant === undefined) {
     tally.withheld += 1
     return undefined
   }
-  const { edits, counts } = planMasking(tape, object, terms.masking, context)
+  const { edits, counts } = planMasking(tape, object, grant.masking, context)
   tally.released += 1
   for (const [rule, count] of counts) tally.masked.set(rule, (tally.masked.get(rule) ?? 0) + count)
   for (const patient of verdict.patients) tally.patients.add(patient)
-  return { verdict, edits }
+  if (terms.trim === undefined) return { verdict, edits }
+  const text = context.trim(bytesOf(tape, object, edits), terms.trim).toString('utf8')
+  return { verdict, edits: [{ start: startOf(tape, object), end: endOf(tape, object), text }] }
 }
 
 /** The bytes of a resource with its edits. */

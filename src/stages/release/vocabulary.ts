@@ -86,6 +86,7 @@ const LIST = [
   'serialNumber',
   'lotNumber',
   'distinctIdentifier',
+  'tag',
 ] as const
 
 export type Word = (typeof LIST)[number]

@@ -47,8 +47,8 @@ export function sanitize(permit: Permit, answer: UpstreamAnswer): FitAnswer {
   }
   if (status === 204 || (Buffer.isBuffer(body) && body.length === 0)) {
     // A read or search that succeeds with nothing to show was not answered.
-    const isWrite = permit.interaction.method === 'PUT' || permit.interaction.method === 'DELETE'
-    if (!isWrite && permit.interaction.code !== 'create') throw unreadable(body, 'an empty body')
+    if (permit.interaction.method === 'GET' || permit.interaction.byPost === true)
+      throw unreadable(body, 'an empty body')
     discard(body)
     return { status, headers: fit, body: undefined }
   }
@@ -64,7 +64,8 @@ function meaning(permit: Permit, status: number): Reason {
   // Whose a deleted resource was cannot be told any more: confined callers see a true miss.
   const { type } = permit.interaction
   const grant = type === undefined ? undefined : permit.terms.grantFor(type)
-  return grant === undefined || grant.patient !== undefined ? 'not-found' : 'gone'
+  const isConfined = grant?.reach.some(({ patient, criteria }) => patient ?? criteria) ?? true
+  return isConfined ? 'not-found' : 'gone'
 }
 
 function unreadable(body: UpstreamAnswer['body'], what: string): Refusal {

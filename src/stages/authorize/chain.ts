@@ -1,0 +1,89 @@
+import type { Interaction, Parameter } from '../../fhir/interaction.ts'
+import { formatParameters, parseParameters } from '../../fhir/parameter.ts'
+import { parseReference } from '../../fhir/reference.ts'
+import { Refusal } from '../../refusal.ts'
+import type { Request } from './request.ts'
+import { searchInView } from './view.ts'
+
+/** A chain without a type may point anywhere; beyond this many types it has to say which. */
+const MOST_TYPES = 3
+/** Searches made for one request, nested chains included. */
+const MOST_SEARCHES = 8
+/** An id that no resource has: nothing matches. */
+const NOTHING: Parameter = { name: '_id', values: ['fhirewall.matches.nothing'] }
+
+/**
+ * The interaction without chains and `_has`: each is answered first, as a search of its own that the
+ * principal may make and whose matches it may see, and becomes a list of ids. What a chain tells is
+ * no more than those searches tell (SCOPE-10).
+ */
+export async function resolveChains(
+  request: Request,
+  interaction: Interaction,
+): Promise<Interaction> {
+  const linked = interaction.parameters.filter(isLinked)
+  if (linked.length > MOST_SEARCHES) {
+    throw new Refusal('parameter-forbidden', { detail: 'too many chains' })
+  }
+  const type = interaction.type ?? '*'
+  const parameters: Parameter[] = []
+  for (const parameter of interaction.parameters) {
+    if (!isLinked(parameter)) parameters.push(parameter)
+    else if (parameter.name === '_has') parameters.push(await reverse(request, type, parameter))
+    else parameters.push(await forward(request, type, parameter))
+  }
+  return { ...interaction, parameters }
+}
+
+export const isLinked = ({ name, chain }: Parameter): boolean =>
+  chain !== undefined || name === '_has'
+
+/** `subject:Patient.name=x`: the patients of that name, then `subject=Patient/1,Patient/2`. */
+async function forward(request: Request, type: string, parameter: Parameter): Promise<Parameter> {
+  const { definitions } = request
+  const { name, modifier, chain, values } = parameter
+  const targets = definitions.searchParameters(type).get(name)?.targets ?? [...definitions.types]
+  const asked = modifier === undefined ? targets : [modifier]
+  const first = chain?.name ?? ''
+  const types = asked.filter(
+    (target) => first.startsWith('_') || definitions.searchParameters(target).has(first),
+  )
+  if (chain === undefined || types.length === 0 || types.length > MOST_TYPES) {
+    throw new Refusal('parameter-forbidden', { parameter: name, detail: 'a chain without a type' })
+  }
+  const found: string[] = []
+  for (const target of types) {
+    const seen = await searchInView(request, target, [{ ...chain, values }])
+    found.push(...seen.map(({ id }) => `${target}/${id}`))
+  }
+  return found.length === 0 ? NOTHING : { name, values: found }
+}
+
+/** `_has:Observation:patient:code=x`: those observations, then the ids of what they refer to. */
+async function reverse(request: Request, type: string, parameter: Parameter): Promise<Parameter> {
+  const { definitions, config, bases } = request
+  const [source = '', reference = '', ...rest] = (parameter.modifier ?? '').split(':')
+  const text = `${rest.join(':')}=${formatParameters([parameter]).replace(/^[^=]*=/, '')}`
+  const criteria = parseParameters(text, 'search', source, definitions, config.limits)
+  const paths = definitions.searchParameters(source).get(reference)?.paths ?? []
+  const seen = await searchInView(request, source, criteria)
+  const ids = new Set<string>()
+  for (const { resource } of seen) {
+    for (const path of paths) {
+      for (const value of valuesAt(resource, path)) {
+        const text = (value as { reference?: unknown } | null)?.reference
+        const local = typeof text === 'string' ? parseReference(text, bases) : undefined
+        if (local?.type === type) ids.add(local.id)
+      }
+    }
+  }
+  return ids.size === 0 ? NOTHING : { name: '_id', values: [...ids] }
+}
+
+function valuesAt(value: unknown, path: readonly string[]): unknown[] {
+  if (Array.isArray(value)) return value.flatMap((item: unknown) => valuesAt(item, path))
+  const [name, ...rest] = path
+  if (name === undefined) return [value]
+  if (typeof value !== 'object' || value === null || !Object.hasOwn(value, name)) return []
+  return valuesAt((value as Record<string, unknown>)[name], rest)
+}

@@ -1,0 +1,211 @@
+import type { Principal } from '../../exchange.ts'
+import type { Definitions } from '../../fhir/definitions.ts'
+import type { Method } from '../../fhir/interaction.ts'
+import type { SmartLetter, SmartLevel, SmartScope } from '../../oauth/smart-scope.ts'
+import type { Clearance, Confidentiality, Criteria, Grant, Reach } from '../../permit.ts'
+import type { Decision, PolicySet } from '../../policy/evaluate.ts'
+import { Refusal } from '../../refusal.ts'
+
+/** What an interaction needs of a type: the SMART letter, and the word that policies have for it. */
+export type Asked = { readonly letter: SmartLetter; readonly word: string }
+
+export const CONFIDENTIALITIES: readonly Confidentiality[] = ['U', 'L', 'M', 'N', 'R', 'V']
+const LEVELS: readonly SmartLevel[] = ['patient', 'user', 'system']
+const PERSONS = new Set(['Practitioner', 'PractitionerRole', 'Patient', 'RelatedPerson'])
+const READ: Asked = { letter: 'r', word: 'read' }
+const SEARCH: Asked = { letter: 's', word: 'search-type' }
+
+// SCOPE-14: no scope is enough for these; the last three carry contents that nobody judges yet.
+const NEVER = new Set(['AuditEvent', 'Subscription', 'Binary', 'Bundle', 'Parameters'])
+const NEVER_WRITTEN =
+  /^(?:CapabilityStatement|StructureDefinition|StructureMap|ImplementationGuide|SearchParameter|MessageDefinition|OperationDefinition|CompartmentDefinition|GraphDefinition|ExampleScenario|CodeSystem|ValueSet|ConceptMap|NamingSystem|TerminologyCapabilities|TestScript|Consent|Provenance)$/
+
+/** What the request is about, as conditions of policies may ask. */
+export type About = {
+  readonly id: string | undefined
+  readonly method: Method
+  readonly operation?: string
+}
+
+export type HoldingsParts = {
+  readonly policies: PolicySet
+  readonly definitions: Definitions
+  /** Compiles the filters of a granular scope; undefined = not exactly evaluable: grants nothing. */
+  readonly compile: (scope: SmartScope, type: string) => Criteria | undefined
+  /** Milliseconds since the epoch. */
+  readonly now: number
+}
+
+type Held = Decision & { readonly reach: readonly Reach[] }
+
+/**
+ * What one principal holds, asked for one request: scopes and policies are looked at for each type
+ * when it is asked for, and never twice. Requested and held stay apart; whoever asks compares.
+ */
+export class Holdings {
+  readonly #principal: Principal
+  readonly #about: About
+  readonly #parts: HoldingsParts
+  readonly #known = new Map<string, Grant | Refusal>()
+
+  constructor(principal: Principal, about: About, parts: HoldingsParts) {
+    this.#principal = principal
+    this.#about = about
+    this.#parts = parts
+  }
+
+  /** The grant for what is asked of a type. Throws Refusal when there is none. */
+  demand(type: string, asked: Asked): Grant {
+    const found = this.#look(type, asked)
+    if (found instanceof Refusal) throw found
+    return found
+  }
+
+  /** The grant for what is asked of a type, or undefined. */
+  look(type: string, asked: Asked): Grant | undefined {
+    const found = this.#look(type, asked)
+    return found instanceof Refusal ? undefined : found
+  }
+
+  /** The grant by which a resource of this type may be shown beside another, or undefined. */
+  find(type: string): Grant | undefined {
+    return this.look(type, READ) ?? this.look(type, SEARCH)
+  }
+
+  /** Throws Refusal unless there is a grant for one of the types at least. */
+  demandAny(types: Iterable<string>, asked: Asked): void {
+    let refusal: Refusal | undefined
+    for (const type of types) {
+      const found = this.#look(type, asked)
+      if (!(found instanceof Refusal)) return
+      refusal = refusal?.reason === 'policy-denied' ? refusal : found
+    }
+    throw refusal ?? new Refusal('scope-insufficient')
+  }
+
+  #look(type: string, asked: Asked): Grant | Refusal {
+    const key = `${asked.word} ${type}`
+    let known = this.#known.get(key)
+    if (known === undefined) {
+      known = this.#decide(type, asked)
+      this.#known.set(key, known)
+    }
+    return known
+  }
+
+  #decide(type: string, { letter, word }: Asked): Grant | Refusal {
+    const scopes = heldScopes(this.#principal, type, letter)
+    if (scopes.length === 0) return new Refusal('scope-insufficient')
+    if (NEVER.has(type) || ('cud'.includes(letter) && NEVER_WRITTEN.test(type))) {
+      return new Refusal('policy-denied', { detail: 'a type that no scope is enough for' })
+    }
+    const held: Held[] = []
+    for (const level of LEVELS) {
+      const own = scopes.filter((scope) => scope.level === level)
+      if (own.length === 0) continue
+      const decision = this.#ask(type, word, level)
+      // A rule that denies at one level denies whatever other scopes the token has.
+      if (!decision.permitted && decision.rules.length > 0) return new Refusal('policy-denied')
+      if (!decision.permitted) continue
+      const reach = this.#reach(type, level, decision, own)
+      if (reach.length > 0) held.push({ ...decision, reach })
+    }
+    return held.length === 0 ? new Refusal('policy-denied') : combine(held, letter)
+  }
+
+  #ask(type: string, word: string, level: SmartLevel): Decision {
+    const { id, method, operation } = this.#about
+    return this.#parts.policies.evaluate(this.#principal, {
+      ...{ interaction: word, type, level, id, method, time: this.#parts.now },
+      ...(operation === undefined ? {} : { operation }),
+    })
+  }
+
+  /** Which resources the scopes of one level reach, once a policy has permitted it. */
+  #reach(
+    type: string,
+    level: SmartLevel,
+    { compartment }: Decision,
+    scopes: readonly SmartScope[],
+  ): Reach[] {
+    const { definitions } = this.#parts
+    const isTied = type === 'Patient' || definitions.patientPaths(type).length > 0
+    const own = ownPatient(this.#principal, level)
+    // SCOPE-11: whatever a policy says, patient/ never reaches beyond the compartment of its patient.
+    const isLimited = compartment || own !== undefined || (level === 'patient' && isTied)
+    const patient = own ?? this.#principal.patient
+    // A type that no patient can be told from is in nobody's compartment.
+    if (isLimited && (patient === undefined || !isTied)) return []
+    const limit: Reach = isLimited && patient !== undefined ? { patient } : {}
+    // SCOPE-6: a constrained scope beside an unconstrained one has no effect.
+    if (scopes.some(({ filters }) => filters.length === 0)) return [limit]
+    return scopes.flatMap((scope) => {
+      const criteria = this.#parts.compile(scope, type)
+      return criteria === undefined ? [] : [{ ...limit, criteria }]
+    })
+  }
+}
+
+/** The scopes that hold `letter` on `type` for this principal, and can be used by it. */
+export function heldScopes(
+  principal: Principal,
+  type: string,
+  letter: SmartLetter,
+): readonly SmartScope[] {
+  return principal.scopes.filter(
+    ({ level, target, letters }) =>
+      (target === type || target === '*') && letters.has(letter) && isUsable(principal, level),
+  )
+}
+
+function isUsable(principal: Principal, level: SmartLevel): boolean {
+  if (level === 'system') return principal.kind === 'system'
+  if (level === 'patient') return principal.patient !== undefined
+  const type = principal.fhirUser?.type
+  if (principal.kind !== 'user' || type === undefined || !PERSONS.has(type)) return false
+  // A related person is related to one patient: without that context there is no limit to hold to.
+  return type !== 'RelatedPerson' || principal.patient !== undefined
+}
+
+/** The only patient a person who is no professional acts for, whatever the policies say. */
+function ownPatient({ fhirUser, patient }: Principal, level: SmartLevel): string | undefined {
+  if (level !== 'user') return undefined
+  if (fhirUser?.type === 'Patient') return fhirUser.id
+  return fhirUser?.type === 'RelatedPerson' ? patient : undefined
+}
+
+/** A wider level widens what is reached; how it may be seen stays the strictest of all. */
+function combine(held: readonly Held[], letter: SmartLetter): Grant | Refusal {
+  const all = held.flatMap(({ reach }) => reach)
+  const patients = new Set(all.flatMap(({ patient }) => patient ?? []))
+  const reach = all.filter((one) => !all.some((other) => other !== one && covers(other, one, all)))
+  if (patients.size > 1 && reach.every(({ patient }) => patient !== undefined)) {
+    return new Refusal('policy-denied', { detail: 'two patients at once' })
+  }
+  return {
+    letters: new Set([letter]),
+    reach,
+    clearance: held.map(({ clearance }) => clearance).reduce(stricter),
+    masking: held.some(({ masking }) => masking === 'de-identified') ? 'de-identified' : 'baseline',
+    rules: [...new Set(held.flatMap(({ rules }) => rules))],
+  }
+}
+
+/** Whether everything `one` reaches is reached by `other` as well; of two equal ones the first stays. */
+function covers(other: Reach, one: Reach, all: readonly Reach[]): boolean {
+  if (other.criteria !== undefined) return false
+  if (other.patient !== undefined && other.patient !== one.patient) return false
+  const isEqual = one.criteria === undefined && other.patient === one.patient
+  return !isEqual || all.indexOf(other) < all.indexOf(one)
+}
+
+function stricter(one: Clearance, other: Clearance): Clearance {
+  const isLower = rankOf(other.confidentiality) < rankOf(one.confidentiality)
+  return {
+    confidentiality: (isLower ? other : one).confidentiality,
+    sensitivities: new Set([...one.sensitivities].filter((code) => other.sensitivities.has(code))),
+  }
+}
+
+export const rankOf = (confidentiality: Confidentiality): number =>
+  CONFIDENTIALITIES.indexOf(confidentiality)

@@ -1,0 +1,39 @@
+import type { Config } from '../../config/schema.ts'
+import type { Inquiry, Principal } from '../../exchange.ts'
+import type { Definitions } from '../../fhir/definitions.ts'
+import type { Interaction } from '../../fhir/interaction.ts'
+import type { Grant, Inspect, Permit, Terms } from '../../permit.ts'
+import type { Upstream } from '../../ports.ts'
+import type { Holdings } from './holdings.ts'
+
+/** One request under decision, and everything that may be asked while it is decided. */
+export type Request = {
+  readonly principal: Principal
+  readonly inquiry: Inquiry
+  readonly holdings: Holdings
+  readonly upstream: Upstream
+  readonly config: Config
+  readonly definitions: Definitions
+  readonly inspect: Inspect
+  /** Both: a reference on either is to a resource of ours. */
+  readonly bases: readonly string[]
+  /**
+   * A resource as a patch leaves it, to be judged and not to be sent. Throws an error with a reason
+   * when the patch is none or does not fit.
+   */
+  readonly applyPatch: (
+    current: Buffer,
+    patch: Buffer,
+    contentType: string | string[] | undefined,
+  ) => Buffer
+  /** Decides another interaction for the same principal: what depends on a search is that search. */
+  readonly again: (interaction: Interaction, body?: Buffer) => Promise<Permit>
+}
+
+/** Terms under which resources of one type come back, and nothing beside them. */
+export function only(type: string, grant: Grant | undefined): Terms {
+  return {
+    grantFor: (other) => (other === type ? grant : undefined),
+    mayReadBack: grant !== undefined,
+  }
+}

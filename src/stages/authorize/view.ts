@@ -1,0 +1,99 @@
+import { formatInteraction } from '../../fhir/interaction.ts'
+import type { Parameter } from '../../fhir/interaction.ts'
+import type { UpstreamAnswer } from '../../ports.ts'
+import { Refusal } from '../../refusal.ts'
+import type { Request } from './request.ts'
+
+/** One resource that a principal may see. */
+export type Seen = { readonly id: string; readonly resource: Readonly<Record<string, unknown>> }
+
+/** More than this many matches are not a condition or a chain any more, but a harvest. */
+export const MOST_SEEN = 100
+
+/**
+ * What the principal would see of a search of one type: permitted, narrowed, asked and judged like
+ * any other, so that what depends on a search tells no more than the search itself. Throws Refusal,
+ * also when there is more than {@link MOST_SEEN} or than fits a page.
+ */
+export async function searchInView(
+  request: Request,
+  type: string,
+  parameters: readonly Parameter[],
+): Promise<readonly Seen[]> {
+  const { inquiry, inspect, upstream, config } = request
+  const count: Parameter = { name: '_count', values: [String(MOST_SEEN + 1)] }
+  const permit = await request.again({
+    code: 'search-type',
+    method: 'GET',
+    type,
+    parameters: [...parameters, count],
+  })
+  const { path, query } = formatInteraction(permit.interaction)
+  const answer = await upstream({
+    method: 'GET',
+    path,
+    query,
+    headers: { accept: 'application/fhir+json', prefer: 'handling=strict' },
+    signal: inquiry.arrival.signal,
+  })
+  const bytes = await collect(answer, config.limits.bodyBytes)
+  if (answer.status !== 200) {
+    throw new Refusal(answer.status === 400 ? 'rejected-upstream' : 'upstream-failed', {
+      detail: `a search on the way answered ${answer.status}`,
+    })
+  }
+  const { resources, isWhole } = readBundle(bytes)
+  const seen: Seen[] = []
+  for (const resource of resources) {
+    const { withheld, id } = inspect(permit.terms, Buffer.from(JSON.stringify(resource)))
+    if (withheld === undefined && id !== undefined && resource['resourceType'] === type) {
+      seen.push({ id, resource })
+    }
+  }
+  if (!isWhole || seen.length > MOST_SEEN) {
+    throw new Refusal('parameter-forbidden', {
+      detail: 'a condition or chain that matches too much',
+    })
+  }
+  return seen
+}
+
+/** The resources of a searchset, and whether it has no further page. */
+function readBundle(bytes: Buffer): {
+  readonly resources: readonly Readonly<Record<string, unknown>>[]
+  readonly isWhole: boolean
+} {
+  const unreadable = (cause?: unknown) => new Refusal('upstream-unreadable', { cause })
+  let bundle: unknown
+  try {
+    bundle = JSON.parse(bytes.toString('utf8'))
+  } catch (error) {
+    throw unreadable(error)
+  }
+  if (!isObject(bundle) || bundle['resourceType'] !== 'Bundle') throw unreadable()
+  const links = Array.isArray(bundle['link']) ? (bundle['link'] as unknown[]) : []
+  const entries = Array.isArray(bundle['entry']) ? (bundle['entry'] as unknown[]) : []
+  return {
+    resources: entries
+      .map((entry) => (isObject(entry) ? entry['resource'] : undefined))
+      .filter(isObject),
+    isWhole: !links.some((link) => isObject(link) && link['relation'] === 'next'),
+  }
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/** The whole body of an answer, at most `limit` bytes of it. */
+export async function collect({ body }: UpstreamAnswer, limit: number): Promise<Buffer> {
+  if (Buffer.isBuffer(body)) return body
+  const pieces: Buffer[] = []
+  let length = 0
+  for await (const piece of body) {
+    length += piece.length
+    if (length > limit) throw new Refusal('upstream-unreadable', { detail: 'too large to judge' })
+    pieces.push(piece)
+  }
+  return Buffer.concat(pieces)
+}
