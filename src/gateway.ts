@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import type { Config } from './config/schema.ts'
+import { createAnswerBundle } from './entries.ts'
 import { Exchange } from './exchange.ts'
-import type { Answer, Arrival, FitAnswer, Inquiry, Observer, Principal, Tally } from './exchange.ts'
+import type { Answer, Arrival, Inquiry, Observer, Principal } from './exchange.ts'
 import type { Definitions } from './fhir/definitions.ts'
 import { parseInteraction, withForm } from './fhir/interaction.ts'
 import type { Interaction } from './fhir/interaction.ts'
@@ -13,41 +14,15 @@ import {
   readBody,
 } from './http/content.ts'
 import { checkHeaders, parseRequestId, SAFE_HEADERS } from './http/headers.ts'
-import type { Permit } from './permit.ts'
-import type { Clock, Upstream, UpstreamAnswer } from './ports.ts'
+import type { Clock, Upstream } from './ports.ts'
 import { Refusal, toRefusal } from './refusal.ts'
-
-/** The stages, each made once from configuration and ports (`server.ts` assembles them). */
-export type Stages = {
-  readonly limit: {
-    readonly address: (arrival: Arrival) => Promise<void>
-    readonly principal: (principal: Principal, interaction: Interaction) => Promise<void>
-    readonly failed: (arrival: Arrival) => Promise<void>
-  }
-  readonly authenticate: (arrival: Arrival) => Principal | Promise<Principal>
-  readonly authorize: (
-    principal: Principal,
-    inquiry: Inquiry,
-    upstream: Upstream,
-  ) => Permit | Promise<Permit>
-  readonly forward: (
-    permit: Permit,
-    upstream: Upstream,
-    exchange: Exchange,
-  ) => Promise<UpstreamAnswer>
-  readonly sanitize: (permit: Permit, answer: UpstreamAnswer) => FitAnswer
-  readonly release: (permit: Permit, fit: FitAnswer) => Promise<{ answer: Answer; tally: Tally }>
-  readonly renderRefusal: (refusal: Refusal, requestId: string) => Answer
-  readonly audit: {
-    readonly isReady: () => boolean
-    readonly record: (exchange: Exchange) => Promise<void>
-  }
-}
+import type { Stages } from './stages.ts'
 
 /** Interactions whose body is a resource or a patch. */
-const BODIES: ReadonlySet<string> = new Set(
-  ['create', 'update', 'patch'].flatMap((code) => [code, `conditional-${code}`]),
-)
+const BODIES: ReadonlySet<string> = new Set([
+  'batch',
+  ...['create', 'update', 'patch'].flatMap((code) => [code, `conditional-${code}`]),
+])
 
 /** What the spine needs besides its stages. */
 export type GatewayParts = {
@@ -75,6 +50,15 @@ export function createGateway(parts: GatewayParts): Gateway {
   const { limits } = config
   let underWay = 0
 
+  const answerBundle = createAnswerBundle({
+    ...{ config, definitions, stages, clock, refusedWith },
+    finish: async (exchange, { status }) => {
+      underWay += 1
+      exchange.record('status', status)
+      return finish(exchange)
+    },
+  })
+
   async function answer(arrival: Arrival, upstream: Upstream): Promise<Answer> {
     const exchange = open(arrival)
     try {
@@ -89,6 +73,11 @@ export function createGateway(parts: GatewayParts): Gateway {
       exchange.lap('authenticate')
       await stages.limit.principal(principal, interaction)
       const inquiry = await read(arrival, interaction)
+      if (interaction.code === 'batch' && inquiry.body !== undefined) {
+        const answer = await answerBundle(exchange, principal, inquiry.body, upstream)
+        exchange.lap('entries')
+        return await conclude(exchange, answer)
+      }
       const permit = exchange.record('permit', await stages.authorize(principal, inquiry, upstream))
       exchange.lap('authorize')
       const came = await stages.forward(permit, upstream, exchange)

@@ -21,6 +21,7 @@ import { createAdminServer, createServerFor, drain } from './server.ts'
 import { createAudit } from './stages/audit/audit.ts'
 import { createAuthenticate } from './stages/authenticate/authenticate.ts'
 import { createAuthorize } from './stages/authorize/authorize.ts'
+import { permitTransaction } from './stages/authorize/transaction.ts'
 import { forward } from './stages/forward/forward.ts'
 import { createLimit } from './stages/limit/limit.ts'
 import { createRelease } from './stages/release/release.ts'
@@ -51,9 +52,18 @@ const ALLOWED: readonly InteractionCode[] = [
   'search-type',
   'search-compartment',
   'history-instance',
+  'history-type',
+  'history-system',
+  'search-system',
   'create',
   'update',
+  'patch',
   'delete',
+  'conditional-create',
+  'conditional-update',
+  'conditional-patch',
+  'conditional-delete',
+  'batch',
 ]
 
 /** Starts a gateway; throws before it listens when policies, audit file or CA cannot be used. */
@@ -80,7 +90,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
   const store = createMemoryStore({ trackedKeys: config.limits.trackedKeys, clock })
   const upstream = watchUpstream(config, pool, log)
   const audit = createAudit(config, { sink })
-  const { release, inspect } = createRelease(config, definitions)
+  const { release, inspect, splitTransaction } = createRelease(config, definitions)
   let stopping = false
 
   const checks = {
@@ -124,6 +134,8 @@ export async function start(config: Config, options: StartOptions = {}): Promise
           forward,
           sanitize,
           release,
+          permitTransaction,
+          splitTransaction,
           renderRefusal: createRenderRefusal(config),
           audit,
         },

@@ -166,6 +166,11 @@ export const configSchema = z.strictObject({
       parameters: z.int().positive().default(64).describe('search parameters at most'),
       valuesPerParameter: z.int().positive().default(200).describe('longest OR list'),
       count: z.int().positive().default(1000).describe('largest _count; more is lowered to this'),
+      bundleEntries: z
+        .int()
+        .positive()
+        .default(200)
+        .describe('entries of a batch or transaction at most'),
       jsonDepth: z.int().positive().default(64).describe('deepest JSON'),
       requestTimeoutSeconds: seconds.default(60).describe('until a request has wholly arrived'),
       concurrent: z.int().positive().default(1024).describe('exchanges under way at once'),

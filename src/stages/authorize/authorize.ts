@@ -26,19 +26,22 @@ export type AuthorizeParts = {
 
 type Decide = (request: Request) => Permit | Promise<Permit>
 
-/** SCOPE-3: the letter and policy word of each plain interaction. */
+/**
+ * SCOPE-3: the letter of each plain interaction, and the word that policies have for it. To patch is
+ * to update; to search or look back over several types is to do it with each of them.
+ */
 const ASKED = {
   read: { letter: 'r', word: 'read' },
   vread: { letter: 'r', word: 'vread' },
   'history-instance': { letter: 'r', word: 'history-instance' },
-  'history-type': { letter: 's', word: 'history-type' },
-  'history-system': { letter: 's', word: 'history-system' },
+  'history-type': { letter: 's', word: 'history-instance' },
+  'history-system': { letter: 's', word: 'history-instance' },
   'search-type': { letter: 's', word: 'search-type' },
   'search-compartment': { letter: 's', word: 'search-compartment' },
-  'search-system': { letter: 's', word: 'search-system' },
+  'search-system': { letter: 's', word: 'search-type' },
   create: { letter: 'c', word: 'create' },
   update: { letter: 'u', word: 'update' },
-  patch: { letter: 'u', word: 'patch' },
+  patch: { letter: 'u', word: 'update' },
   delete: { letter: 'd', word: 'delete' },
 } as const satisfies Partial<Record<InteractionCode, Asked>>
 const READ: Asked = ASKED.read
@@ -91,9 +94,6 @@ export function createAuthorize(
     })
     return decide({
       ...{ principal, inquiry, holdings, upstream, config, definitions, inspect, bases },
-      applyPatch: () => {
-        throw new Refusal('interaction-refused')
-      },
       // The requested interaction stays the one that was asked: what it became is the gateway's doing.
       again: async (next, body) =>
         authorize(principal, { ...inquiry, interaction: next, body }, upstream),

@@ -9,6 +9,7 @@ import { searchInView } from './view.ts'
 const MOST_TYPES = 3
 /** Searches made for one request, nested chains included. */
 const MOST_SEARCHES = 8
+const NOT_HELD: ReadonlySet<string> = new Set(['scope-insufficient', 'policy-denied'])
 /** An id that no resource has: nothing matches. */
 const NOTHING: Parameter = { name: '_id', values: ['fhirewall.matches.nothing'] }
 
@@ -52,10 +53,19 @@ async function forward(request: Request, type: string, parameter: Parameter): Pr
     throw new Refusal('parameter-forbidden', { parameter: name, detail: 'a chain without a type' })
   }
   const found: string[] = []
+  const refused: Refusal[] = []
   for (const target of types) {
-    const seen = await searchInView(request, target, [{ ...chain, values }])
-    found.push(...seen.map(({ id }) => `${target}/${id}`))
+    try {
+      const seen = await searchInView(request, target, [{ ...chain, values }])
+      found.push(...seen.map(({ id }) => `${target}/${id}`))
+    } catch (error) {
+      // Of several types those count that the principal may search; the others hold nothing for it.
+      if (!(error instanceof Refusal) || !NOT_HELD.has(error.reason)) throw error
+      refused.push(error)
+    }
   }
+  const [refusal] = refused
+  if (refusal !== undefined && refused.length === types.length) throw refusal
   return found.length === 0 ? NOTHING : { name, values: found }
 }
 

@@ -17,15 +17,6 @@ export type Request = {
   readonly inspect: Inspect
   /** Both: a reference on either is to a resource of ours. */
   readonly bases: readonly string[]
-  /**
-   * A resource as a patch leaves it, to be judged and not to be sent. Throws an error with a reason
-   * when the patch is none or does not fit.
-   */
-  readonly applyPatch: (
-    current: Buffer,
-    patch: Buffer,
-    contentType: string | string[] | undefined,
-  ) => Buffer
   /** Decides another interaction for the same principal: what depends on a search is that search. */
   readonly again: (interaction: Interaction, body?: Buffer) => Promise<Permit>
 }

@@ -1,3 +1,5 @@
+import { applyPatch, parsePatch } from '../../fhir/patch.ts'
+import { JSON_PATCH, parseMediaType } from '../../http/content.ts'
 import { formatInteraction } from '../../fhir/interaction.ts'
 import type { Grant, Inspection } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
@@ -83,8 +85,10 @@ function judgeBody(
 function judgePatched(request: Request, type: string, grant: Grant, current: Buffer): Inspection {
   const { body, arrival } = request.inquiry
   if (body === undefined || body.length === 0) throw new Refusal('body-malformed')
-  const patched = request.applyPatch(current, body, arrival.headers['content-type'])
-  return judgeBody(request, type, grant, patched)
+  const isJsonPatch = parseMediaType(arrival.headers['content-type']) === JSON_PATCH
+  const patch = parsePatch(body, isJsonPatch ? JSON_PATCH : 'application/fhir+json')
+  const patched = applyPatch(JSON.parse(current.toString('utf8')), patch)
+  return judgeBody(request, type, grant, Buffer.from(JSON.stringify(patched)))
 }
 
 async function fetchCurrent(
@@ -105,7 +109,7 @@ async function fetchCurrent(
   const bytes = await collect(answer, config.limits.bodyBytes)
   if (answer.status === 404 || answer.status === 410) return undefined
   if (answer.status !== 200) throw new Refusal('upstream-failed', { detail: 'no current version' })
-  const found = inspect(only(type, grant), bytes)
+  const found = inspectCurrent(inspect, type, grant, bytes)
   if (found.type !== type || found.id !== id) {
     throw new Refusal('upstream-unreadable', { detail: 'the current version is another resource' })
   }
@@ -114,4 +118,18 @@ async function fetchCurrent(
     throw new Refusal('upstream-unreadable', { detail: 'the current version has no versionId' })
   }
   return { bytes, found }
+}
+
+/** What upstream holds and nobody can read is upstream's fault, not that of the caller's body. */
+function inspectCurrent(
+  inspect: Request['inspect'],
+  type: string,
+  grant: Grant,
+  bytes: Buffer,
+): Inspection {
+  try {
+    return inspect(only(type, grant), bytes)
+  } catch (cause) {
+    throw new Refusal('upstream-unreadable', { detail: 'the current version', cause })
+  }
 }

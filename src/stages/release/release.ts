@@ -1,3 +1,4 @@
+import { splitTransaction } from './transaction.ts'
 import { createTrim } from './trim.ts'
 import type { Config } from '../../config/schema.ts'
 import type { Answer, FitAnswer, Tally } from '../../exchange.ts'
@@ -26,6 +27,8 @@ export type Release = {
   readonly release: (permit: Permit, fit: FitAnswer) => Promise<Released>
   /** Judges one resource without releasing it: payloads and current states of writes. */
   readonly inspect: Inspect
+  /** What upstream said to each entry of a transaction, in order. Throws Refusal. */
+  readonly splitTransaction: (body: Buffer, entries: number) => readonly FitAnswer[]
 }
 
 /** Compiles the names and paths once. */
@@ -143,7 +146,11 @@ export function createRelease(config: Config, definitions: Definitions): Release
     return { ...verdict, ...identify(tape, 0, words), masked, marked: isMarked(tape, 0, words) }
   }
 
-  return { release, inspect }
+  return {
+    release,
+    inspect,
+    splitTransaction: (body, entries) => splitTransaction(read(body), entries, words),
+  }
 }
 
 const NONE: ReadonlySet<string> = new Set()

@@ -1,0 +1,299 @@
+import type { Config } from './config/schema.ts'
+import { Exchange } from './exchange.ts'
+import type { Answer, Arrival, FitAnswer, Inquiry, Principal } from './exchange.ts'
+import type { BundleRequest, EntryRequest } from './fhir/bundle-request.ts'
+import { createBundleReader } from './fhir/bundle-request.ts'
+import type { Definitions } from './fhir/definitions.ts'
+import { formatInteraction, parseInteraction } from './fhir/interaction.ts'
+import type { Interaction } from './fhir/interaction.ts'
+import { readBody } from './http/content.ts'
+import type { Permit } from './permit.ts'
+import type { Clock, Upstream } from './ports.ts'
+import { Refusal } from './refusal.ts'
+import type { Stages } from './stages.ts'
+
+/** What answering a Bundle of requests needs of the spine around it. */
+export type EntriesParts = {
+  readonly config: Config
+  readonly definitions: Definitions
+  readonly stages: Stages
+  readonly clock: Clock
+  /** Writes the end of an entry to audit, metrics and log; an answer comes back when audit fails. */
+  readonly finish: (exchange: Exchange, answer: Answer) => Promise<Answer | undefined>
+  readonly refusedWith: (exchange: Exchange, error: unknown) => Answer
+}
+
+/** Answers batch and transaction; throws Refusal when the Bundle as a whole is refused. */
+export type AnswerBundle = (
+  exchange: Exchange,
+  principal: Principal,
+  body: Buffer,
+  upstream: Upstream,
+) => Promise<Answer>
+
+/** One entry on its way down the spine. */
+type Entry = {
+  readonly exchange: Exchange
+  readonly inquiry: Inquiry
+  readonly request: EntryRequest
+}
+
+/**
+ * Answers the entries of a batch or transaction, each by the same stages as a request of its own
+ * (SCOPE-9, REST-7): a batch entry is asked and answered alone; a transaction is permitted as a
+ * whole, before upstream sees any of it, or not at all. Each entry is audited.
+ */
+export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
+  const { config, definitions, stages, clock } = parts
+  const { limits } = config
+  const read = createBundleReader(limits.jsonDepth, limits.bundleEntries)
+  const publicUrl = config.public.url.replace(/\/$/, '')
+
+  /** The entry as an exchange of its own. Throws what the parser throws. */
+  function open(whole: Exchange, principal: Principal, request: EntryRequest): Entry {
+    const { arrival } = whole
+    const target = request.url.startsWith(`${publicUrl}/`)
+      ? request.url.slice(publicUrl.length)
+      : `/${request.url.replace(/^\//, '')}`
+    const { accept, prefer } = arrival.headers
+    const own: Arrival = {
+      ...arrival,
+      method: request.method,
+      target,
+      headers: {
+        ...request.headers,
+        ...{ accept, prefer, 'content-type': 'application/fhir+json' },
+      },
+      body: undefined,
+    }
+    const exchange = new Exchange(whole.id, own, clock)
+    exchange.record('principal', principal)
+    return {
+      exchange,
+      inquiry: { arrival: own, interaction: NONE, body: request.resource },
+      request,
+    }
+  }
+
+  /** Parses and permits one entry. Throws Refusal and what the parser throws. */
+  async function permitEntry(
+    entry: Entry,
+    principal: Principal,
+    upstream: Upstream,
+    isTransaction: boolean,
+  ): Promise<Permit> {
+    const { exchange, request } = entry
+    const { arrival } = exchange
+    const interaction = exchange.record(
+      'interaction',
+      parseInteraction(arrival, definitions, limits),
+    )
+    await stages.limit.principal(principal, interaction)
+    if (!WITHIN.test(interaction.code)) {
+      throw new Refusal('interaction-refused', { detail: 'not as an entry' })
+    }
+    const isWrite = /create|update|patch/.test(interaction.code)
+    if (isWrite !== (request.resource !== undefined)) {
+      throw new Refusal('body-malformed', { detail: 'a resource where none belongs, or none' })
+    }
+    await checkReferences(entry, principal, upstream, isTransaction)
+    const inquiry: Inquiry = { arrival, interaction, body: request.resource }
+    return exchange.record('permit', await stages.authorize(principal, inquiry, upstream))
+  }
+
+  /**
+   * What a server would rewrite within the Bundle: a reference that is a search needs the right to
+   * that search without any limit (its match is never seen here), and a `fullUrl` may stand for
+   * nothing but its own entry.
+   */
+  async function checkReferences(
+    { exchange, request }: Entry,
+    principal: Principal,
+    upstream: Upstream,
+    isTransaction: boolean,
+  ): Promise<void> {
+    const { fullUrl, conditionalReferences } = request
+    if (fullUrl !== undefined && !/^urn:(?:uuid|oid):[A-Za-z0-9.-]+$/.test(fullUrl)) {
+      const own = `${publicUrl}${exchange.arrival.target}`
+      if (fullUrl !== own) throw new Refusal('body-malformed', { detail: 'a fullUrl of another' })
+    }
+    if (conditionalReferences.length === 0) return
+    if (!isTransaction) throw new Refusal('body-malformed', { detail: 'a conditional reference' })
+    for (const reference of new Set(conditionalReferences)) {
+      const arrival = { ...exchange.arrival, method: 'GET', target: `/${reference}`, headers: {} }
+      const interaction = parseInteraction(arrival, definitions, limits)
+      const permit = await stages.authorize(
+        principal,
+        { arrival, interaction, body: undefined },
+        upstream,
+      )
+      const isNarrowed =
+        formatInteraction(permit.interaction).query !== formatInteraction(interaction).query
+      const grant = permit.terms.grantFor(interaction.type ?? '')
+      const isLimited = grant?.reach.some(({ patient, criteria }) => patient ?? criteria) ?? true
+      if (isNarrowed || isLimited) {
+        throw new Refusal('policy-denied', { detail: 'a conditional reference beyond the grant' })
+      }
+    }
+  }
+
+  async function answerBatch(
+    whole: Exchange,
+    principal: Principal,
+    bundle: BundleRequest,
+    upstream: Upstream,
+  ): Promise<Answer> {
+    const answers: Buffer[] = []
+    for (const request of bundle.entries) {
+      if (whole.arrival.signal.aborted) throw new Error('the client has gone')
+      const entry = open(whole, principal, request)
+      const { exchange } = entry
+      let answer: Answer
+      try {
+        const permit = await permitEntry(entry, principal, upstream, false)
+        const came = await stages.forward(permit, upstream, exchange)
+        exchange.record('upstreamStatus', came.status)
+        const released = await stages.release(permit, stages.sanitize(permit, came))
+        exchange.record('tally', released.tally)
+        answer = await gather(released.answer, limits.bodyBytes)
+      } catch (error) {
+        answer = parts.refusedWith(exchange, error)
+      }
+      const unrecorded = await parts.finish(exchange, answer)
+      if (unrecorded !== undefined) throw new Refusal('audit-unavailable')
+      answers.push(formatEntry(answer))
+    }
+    return bundleOf('batch-response', answers)
+  }
+
+  async function answerTransaction(
+    whole: Exchange,
+    principal: Principal,
+    bundle: BundleRequest,
+    upstream: Upstream,
+  ): Promise<Answer> {
+    const entries = bundle.entries.map((request) => open(whole, principal, request))
+    const answers: Buffer[] = []
+    try {
+      const permits: Permit[] = []
+      // In the order they stand; the first that may not be is the answer to all.
+      for (const entry of entries) permits.push(await permitEntry(entry, principal, upstream, true))
+      const body = formatTransaction(entries, permits)
+      const permit = whole.record('permit', stages.permitTransaction(permits, body))
+      const came = await stages.forward(permit, upstream, whole)
+      whole.record('upstreamStatus', came.status)
+      const fit = stages.sanitize(permit, came)
+      const answered = stages.splitTransaction(
+        fit.body === undefined ? Buffer.alloc(0) : await wholeOf(fit.body, limits.bodyBytes),
+        entries.length,
+      )
+      for (const [n, part] of answered.entries()) {
+        const own = permits[n]
+        const entry = entries[n]
+        if (own === undefined || entry === undefined) throw new Refusal('upstream-unreadable')
+        const answer = await releasePart(own, entry.exchange, part)
+        answers.push(formatEntry(answer))
+      }
+    } catch (error) {
+      for (const { exchange } of entries) {
+        const unrecorded = await parts.finish(exchange, parts.refusedWith(exchange, error))
+        if (unrecorded !== undefined) throw new Refusal('audit-unavailable', { cause: error })
+      }
+      throw error
+    }
+    for (const { exchange } of entries) {
+      const unrecorded = await parts.finish(exchange, { status: 200, headers: {}, body: undefined })
+      if (unrecorded !== undefined) throw new Refusal('audit-unavailable')
+    }
+    return bundleOf('transaction-response', answers)
+  }
+
+  async function releasePart(permit: Permit, exchange: Exchange, part: FitAnswer): Promise<Answer> {
+    const released = await stages.release(permit, part)
+    exchange.record('tally', released.tally)
+    return gather(released.answer, limits.bodyBytes)
+  }
+
+  return async (whole, principal, body, upstream) => {
+    const bundle = read(body)
+    return bundle.type === 'batch'
+      ? answerBatch(whole, principal, bundle, upstream)
+      : answerTransaction(whole, principal, bundle, upstream)
+  }
+}
+
+/** Placeholder of an entry whose address has not been parsed. */
+const NONE: Interaction = { code: 'batch', method: 'POST', parameters: [] }
+
+/** Interactions that an entry may ask; histories, nested Bundles and jobs stand alone. */
+const WITHIN =
+  /^(?:read|vread|search-type|search-compartment|search-system|history-instance|(?:conditional-)?(?:create|update|patch|delete))$/
+
+async function wholeOf(body: Buffer | AsyncIterable<Buffer>, limit: number): Promise<Buffer> {
+  return Buffer.isBuffer(body) ? body : readBody(body, limit, 'upstream-unreadable')
+}
+
+async function gather(answer: Answer, limit: number): Promise<Answer> {
+  return answer.body === undefined ? answer : { ...answer, body: await wholeOf(answer.body, limit) }
+}
+
+/** The entry of a response Bundle: what would have been the answer, headers as elements. */
+function formatEntry({ status, headers, body }: Answer): Buffer {
+  const isOutcome = status >= 400
+  const said = {
+    status: String(status),
+    ...(headers['location'] === undefined ? {} : { location: headers['location'] }),
+    ...(headers['etag'] === undefined ? {} : { etag: headers['etag'] }),
+    ...lastModified(headers['last-modified']),
+  }
+  const response = JSON.stringify(said)
+  if (!Buffer.isBuffer(body)) return Buffer.from(`{"response":${response}}`)
+  return isOutcome
+    ? Buffer.concat([
+        Buffer.from(`{"response":${response.slice(0, -1)},"outcome":`),
+        body,
+        Buffer.from('}}'),
+      ])
+    : Buffer.concat([Buffer.from('{"resource":'), body, Buffer.from(`,"response":${response}}`)])
+}
+
+/** FHIR has an instant where HTTP has its own date. */
+function lastModified(value: string | undefined): { lastModified?: string } {
+  const time = value === undefined ? NaN : Date.parse(value)
+  return Number.isNaN(time) ? {} : { lastModified: new Date(time).toISOString() }
+}
+
+function bundleOf(type: string, entries: readonly Buffer[]): Answer {
+  const pieces: Buffer[] = [Buffer.from(`{"resourceType":"Bundle","type":"${type}"`)]
+  entries.forEach((entry, n) => pieces.push(Buffer.from(n === 0 ? ',"entry":[' : ','), entry))
+  pieces.push(Buffer.from(entries.length === 0 ? '}' : ']}'))
+  return {
+    status: 200,
+    headers: { 'content-type': 'application/fhir+json; charset=utf-8' },
+    body: Buffer.concat(pieces),
+  }
+}
+
+/** The transaction as upstream gets it: every request formatted from its permit, resources as sent. */
+function formatTransaction(entries: readonly Entry[], permits: readonly Permit[]): Buffer {
+  const pieces: Buffer[] = [Buffer.from('{"resourceType":"Bundle","type":"transaction","entry":[')]
+  entries.forEach(({ request }, n) => {
+    const permit = permits[n]
+    if (permit === undefined) throw new Error('an entry without a permit')
+    const { path, query } = formatInteraction(permit.interaction)
+    const asked = {
+      method: permit.interaction.method === 'HEAD' ? 'GET' : permit.interaction.method,
+      url: `${path.slice(1)}${query === '' ? '' : `?${query}`}`,
+      ...(permit.ifMatch === undefined ? {} : { ifMatch: permit.ifMatch }),
+    }
+    const fullUrl = request.fullUrl?.startsWith('urn:') === true ? request.fullUrl : undefined
+    pieces.push(Buffer.from(`${n === 0 ? '' : ','}{`))
+    if (fullUrl !== undefined) pieces.push(Buffer.from(`"fullUrl":${JSON.stringify(fullUrl)},`))
+    if (permit.body !== undefined) {
+      pieces.push(Buffer.from('"resource":'), permit.body, Buffer.from(','))
+    }
+    pieces.push(Buffer.from(`"request":${JSON.stringify(asked)}}`))
+  })
+  pieces.push(Buffer.from(']}'))
+  return Buffer.concat(pieces)
+}

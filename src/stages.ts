@@ -1,0 +1,36 @@
+import type { Answer, Arrival, Exchange, FitAnswer, Inquiry, Principal, Tally } from './exchange.ts'
+import type { Interaction } from './fhir/interaction.ts'
+import type { Permit } from './permit.ts'
+import type { Upstream, UpstreamAnswer } from './ports.ts'
+import type { Refusal } from './refusal.ts'
+
+/** The stages, each made once from configuration and ports (`server.ts` assembles them). */
+export type Stages = {
+  readonly limit: {
+    readonly address: (arrival: Arrival) => Promise<void>
+    readonly principal: (principal: Principal, interaction: Interaction) => Promise<void>
+    readonly failed: (arrival: Arrival) => Promise<void>
+  }
+  readonly authenticate: (arrival: Arrival) => Principal | Promise<Principal>
+  readonly authorize: (
+    principal: Principal,
+    inquiry: Inquiry,
+    upstream: Upstream,
+  ) => Permit | Promise<Permit>
+  readonly forward: (
+    permit: Permit,
+    upstream: Upstream,
+    exchange: Exchange,
+  ) => Promise<UpstreamAnswer>
+  readonly sanitize: (permit: Permit, answer: UpstreamAnswer) => FitAnswer
+  readonly release: (permit: Permit, fit: FitAnswer) => Promise<{ answer: Answer; tally: Tally }>
+  /** The one permit for a whole transaction, when each of its entries has its own. */
+  readonly permitTransaction: (permits: readonly Permit[], body: Buffer) => Permit
+  /** What upstream said to each entry of a transaction, in order. Throws Refusal unless it fits. */
+  readonly splitTransaction: (body: Buffer, entries: number) => readonly FitAnswer[]
+  readonly renderRefusal: (refusal: Refusal, requestId: string) => Answer
+  readonly audit: {
+    readonly isReady: () => boolean
+    readonly record: (exchange: Exchange) => Promise<void>
+  }
+}
