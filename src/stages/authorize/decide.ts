@@ -1,7 +1,7 @@
 import type { Principal } from '../../exchange.ts'
 import type { Interaction } from '../../fhir/interaction.ts'
 import type { SmartLetter, SmartLevel } from '../../oauth/smart-scope.ts'
-import type { Confidentiality, Grant, Terms } from '../../permit.ts'
+import type { Clearance, Confidentiality, Grant, Terms } from '../../permit.ts'
 import type { Decision, PolicySet } from '../../policy/evaluate.ts'
 import { Refusal } from '../../refusal.ts'
 
@@ -69,20 +69,10 @@ export function decide(
   if (limit !== undefined && held.some(({ patient }) => patient !== limit)) {
     throw new Refusal('policy-denied', { detail: 'two patients at once' })
   }
-  // An echo must not show more than a read would.
-  const masksReads = readable.some(({ masking }) => masking === 'de-identified')
-  const masksWrites = held.some(({ masking }) => masking === 'de-identified')
-  const mayReadBack =
-    (masksWrites || !masksReads) &&
-    readable.some(({ patient }) => patient === undefined || patient === limit)
-  const letters = new Set<SmartLetter>(mayReadBack ? [asked.letter, 'r'] : [asked.letter])
-  const grant: Grant = limit === undefined ? { letters } : { letters, patient: limit }
   const [first, ...others] = held
   let clearance = first?.clearance ?? { confidentiality: 'U' as const, sensitivities: new Set() }
   for (const { clearance: next } of others) {
-    const lower =
-      CONFIDENTIALITIES.indexOf(next.confidentiality) <
-      CONFIDENTIALITIES.indexOf(clearance.confidentiality)
+    const lower = rank(next) < rank(clearance)
     clearance = {
       confidentiality: (lower ? next : clearance).confidentiality,
       sensitivities: new Set(
@@ -90,12 +80,30 @@ export function decide(
       ),
     }
   }
+  // An echo must not show more than a read would.
+  const masksReads = readable.some(({ masking }) => masking === 'de-identified')
+  const masksWrites = held.some(({ masking }) => masking === 'de-identified')
+  const mayReadBack =
+    (masksWrites || !masksReads) &&
+    readable.every((one) => isWithin(clearance, one.clearance)) &&
+    readable.some(({ patient }) => patient === undefined || patient === limit)
+  const letters = new Set<SmartLetter>(mayReadBack ? [asked.letter, 'r'] : [asked.letter])
+  const grant: Grant = limit === undefined ? { letters } : { letters, patient: limit }
   const masking = held.some((one) => one.masking === 'de-identified') ? 'de-identified' : 'baseline'
   const grantFor = (other: string): Grant | undefined => (other === type ? grant : undefined)
   return {
     terms: { grantFor, clearance, masking, mayReadBack },
     rules: [...new Set(held.flatMap(({ rules }) => rules))],
   }
+}
+
+const rank = ({ confidentiality }: Clearance): number => CONFIDENTIALITIES.indexOf(confidentiality)
+
+function isWithin(inner: Clearance, outer: Clearance): boolean {
+  return (
+    rank(inner) <= rank(outer) &&
+    [...inner.sensitivities].every((code) => outer.sensitivities.has(code))
+  )
 }
 
 function ask(

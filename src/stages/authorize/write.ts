@@ -2,7 +2,7 @@ import type { Inquiry, Principal } from '../../exchange.ts'
 import { formatInteraction } from '../../fhir/interaction.ts'
 import type { Grant, Inspect, Inspection, Terms } from '../../permit.ts'
 import type { Upstream, UpstreamAnswer } from '../../ports.ts'
-import { Refusal } from '../../refusal.ts'
+import { Refusal, toRefusal } from '../../refusal.ts'
 import { CONFIDENTIALITIES } from './decide.ts'
 
 /**
@@ -36,7 +36,7 @@ export async function judgeWrite(
     }
     throw new Refusal('not-found')
   }
-  const current = inspect(judging, bytes)
+  const current = inspectCurrent(judging, bytes, inspect)
   if (current.type !== type || current.id !== interaction.id) {
     throw new Refusal('upstream-unreadable', { detail: 'the current version is another resource' })
   }
@@ -54,6 +54,16 @@ export async function judgeWrite(
   const asked = inquiry.arrival.headers['if-match']
   if (asked !== undefined && asked !== judged) throw new Refusal('precondition-failed')
   return judged
+}
+
+/** What upstream holds and nobody can read is upstream's fault, not that of the caller's body. */
+function inspectCurrent(terms: Terms, bytes: Buffer, inspect: Inspect): Inspection {
+  try {
+    return inspect(terms, bytes)
+  } catch (cause) {
+    if (toRefusal(cause).reason !== 'body-malformed') throw cause
+    throw new Refusal('upstream-unreadable', { detail: 'the current version', cause })
+  }
 }
 
 /** INPUT-5: a lower confidentiality, or a sensitivity that is no longer said. */
