@@ -51,9 +51,7 @@ const config = configSchema.parse({
 const { release } = createRelease(config, definitions)
 const grant: Grant = {
   letters: new Set(['r', 's']),
-  reach: [{}],
-  clearance: { confidentiality: 'N', sensitivities: new Set() },
-  masking: 'baseline',
+  reach: [{ clearance: { confidentiality: 'N', sensitivities: new Set() }, masking: 'baseline' }],
   rules: [],
 }
 const terms: Terms = {

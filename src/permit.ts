@@ -21,33 +21,42 @@ export type Criteria = {
   readonly hold: (resource: unknown) => boolean
 }
 
-/** One way by which resources of a type are reached. */
+/** A masking profile by name; the release stage compiles it once. */
+export type MaskingProfile = 'baseline' | 'de-identified'
+
+/** One way by which resources of a type are reached, and how they may be seen by it. */
 export type Reach = {
   /** Only resources in this Patient's compartment; absent = no limit by compartment. */
   readonly patient?: string
   /** Only resources for which these hold. */
   readonly criteria?: Criteria
+  readonly clearance: Clearance
+  readonly masking: MaskingProfile
 }
 
-/** A masking profile by name; the release stage compiles it once. */
-export type MaskingProfile = 'baseline' | 'de-identified'
-
-/** Access to the resources of one type, and how they may be seen. */
+/**
+ * Access to the resources of one type: the union of what scopes and policies give at each level. A
+ * resource is within it when one reach admits it, and is masked as mildly as those reaches allow; so
+ * that one more scope never takes anything away (SCOPE-6).
+ */
 export type Grant = {
   /** Which SMART letters hold for this type. */
   readonly letters: ReadonlySet<SmartLetter>
-  /** A resource is within the grant when one of these reaches it; never empty. */
+  /** Never empty. */
   readonly reach: readonly Reach[]
-  readonly clearance: Clearance
-  readonly masking: MaskingProfile
   /** Names of the policy rules that permitted. */
   readonly rules: readonly string[]
 }
 
-/** The one patient that everything within a grant belongs to, if there is one. */
-export function patientOf(grant: Grant | undefined): string | undefined {
-  const patient = grant?.reach[0]?.patient
-  return grant?.reach.every((reach) => reach.patient === patient) === true ? patient : undefined
+/** The patients that everything within a grant belongs to; undefined = there is no such limit. */
+export function patientsOf(grant: Grant | undefined): readonly string[] | undefined {
+  const patients = new Set<string>()
+  if (grant === undefined) return undefined
+  for (const { patient } of grant.reach) {
+    if (patient === undefined) return undefined
+    patients.add(patient)
+  }
+  return [...patients]
 }
 
 /** On what terms the access is permitted: everything `release` needs to judge what comes back. */
@@ -123,7 +132,11 @@ export class Permit {
   readonly patients: readonly string[]
   readonly contentType: string | undefined
 
+  /** What it was made of, for the permit of which it becomes a part. */
+  readonly fields: PermitFields
+
   private constructor(fields: PermitFields) {
+    this.fields = fields
     this.interaction = fields.interaction
     this.requested = fields.requested
     this.body = fields.body

@@ -1,14 +1,11 @@
-import type { Grant } from '../../src/permit.ts'
+import type { Grant, Reach } from '../../src/permit.ts'
 
 /** A grant to read and search with the usual clearance; `patient` limits it to one compartment. */
-export function grantOf(change: Partial<Grant> & { readonly patient?: string } = {}): Grant {
-  const { patient, ...rest } = change
+export function grantOf(change: Partial<Reach> = {}): Grant {
+  const clearance = { confidentiality: 'N', sensitivities: new Set<string>() } as const
   return {
     letters: new Set(['r', 's']),
-    reach: [patient === undefined ? {} : { patient }],
-    clearance: { confidentiality: 'N', sensitivities: new Set() },
-    masking: 'baseline',
+    reach: [{ clearance, masking: 'baseline', ...change }],
     rules: [],
-    ...rest,
   }
 }

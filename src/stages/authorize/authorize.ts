@@ -3,8 +3,8 @@ import type { Inquiry, Principal } from '../../exchange.ts'
 import type { Definitions } from '../../fhir/definitions.ts'
 import type { Interaction, InteractionCode } from '../../fhir/interaction.ts'
 import { JSON_PATCH, parseMediaType } from '../../http/content.ts'
-import { patientOf, Permit } from '../../permit.ts'
-import type { Inspect, Terms } from '../../permit.ts'
+import { patientsOf, Permit } from '../../permit.ts'
+import type { Grant, Inspect, MaskingProfile, Terms } from '../../permit.ts'
 import type { PolicySet } from '../../policy/evaluate.ts'
 import type { Clock, Upstream } from '../../ports.ts'
 import { Refusal } from '../../refusal.ts'
@@ -84,7 +84,6 @@ export function createAuthorize(
     if (decide === undefined || (type !== undefined && !isKnown(type))) {
       throw new Refusal(code === 'operation' ? 'operation-refused' : 'interaction-refused')
     }
-    checkHeaders(inquiry)
     const about = { id, method, ...(operation === undefined ? {} : { operation }) }
     const holdings = new Holdings(principal, about, {
       policies: policies(),
@@ -105,12 +104,18 @@ export function createAuthorize(
   }
 
   return (principal, inquiry, upstream) => {
+    checkHeaders(inquiry)
     const permit = authorize(principal, inquiry, upstream)
     const { interaction } = inquiry
     return permit instanceof Promise
-      ? permit.then((found) => Permit.issue({ ...found, requested: interaction }))
+      ? permit.then((found) => Permit.issue({ ...found.fields, requested: interaction }))
       : permit
   }
+}
+
+/** A question must not ask what is masked for any of the resources it is about. */
+function strictest({ reach }: Grant): MaskingProfile {
+  return reach.some(({ masking }) => masking === 'de-identified') ? 'de-identified' : 'baseline'
 }
 
 /** read, vread and the history of one resource. */
@@ -119,13 +124,13 @@ function decideInstance({ inquiry, holdings, definitions }: Request): Permit {
   const { type = '' } = interaction
   const grant = holdings.demand(type, ASKED[interaction.code as 'read'])
   const { parameters, trim } = takeShape(interaction.parameters)
-  checkParameters(parameters, grant.masking, definitions)
+  checkParameters(parameters, strictest(grant), definitions)
   return Permit.issue({
     ...{ interaction: { ...interaction, parameters }, requested: interaction, body: undefined },
     ...{
       terms: { ...only(type, grant), trim },
       rules: grant.rules,
-      patients: listOf(patientOf(grant)),
+      patients: patientsOf(grant),
     },
   })
 }
@@ -173,11 +178,11 @@ function decideSearch(request: Request): Permit | Promise<Permit> {
 function permitSearch(
   { inquiry, holdings, definitions, config }: Request,
   type: string,
-  grant: ReturnType<Holdings['demand']>,
+  grant: Grant,
   interaction: Interaction,
 ): Permit {
   const { parameters, trim } = takeShape(interaction.parameters)
-  checkParameters(parameters, grant.masking, definitions)
+  checkParameters(parameters, strictest(grant), definitions)
   checkIncludes(parameters, definitions, (other) => holdings.find(other) !== undefined)
   const question = { ...interaction, parameters }
   const hasIncludes = parameters.some(({ name }) => name.endsWith('include'))
@@ -192,7 +197,7 @@ function permitSearch(
   return Permit.issue({
     interaction: narrow(question, type, grant, config.limits.count, definitions),
     ...{ requested: inquiry.interaction, body: undefined, terms, rules: grant.rules },
-    patients: listOf(compartment ?? patientOf(grant)),
+    patients: compartment === undefined ? patientsOf(grant) : [compartment],
   })
 }
 
@@ -207,7 +212,7 @@ function decideSystemSearch({ inquiry, holdings, definitions, config }: Request)
   }
   const grants = types.map((type) => holdings.demand(type, ASKED['search-system']))
   const { parameters, trim } = takeShape(interaction.parameters)
-  for (const { masking } of grants) checkParameters(parameters, masking, definitions)
+  for (const grant of grants) checkParameters(parameters, strictest(grant), definitions)
   if (parameters.some((parameter) => isLinked(parameter))) {
     throw new Refusal('parameter-forbidden', { detail: 'a chain from several types' })
   }
@@ -231,7 +236,7 @@ async function decideWrite(request: Request): Promise<Permit> {
   const { type = '' } = interaction
   const grant = request.holdings.demand(type, ASKED[interaction.code as 'create'])
   const { parameters, trim } = takeShape(interaction.parameters)
-  checkParameters(parameters, grant.masking, request.definitions)
+  checkParameters(parameters, strictest(grant), request.definitions)
   const { ifMatch, patients } = await judgeWrite(request, type, grant)
   const isJsonPatch = parseMediaType(arrival.headers['content-type']) === JSON_PATCH
   return Permit.issue({
@@ -242,8 +247,6 @@ async function decideWrite(request: Request): Promise<Permit> {
     contentType: interaction.code === 'patch' && isJsonPatch ? JSON_PATCH : undefined,
   })
 }
-
-const listOf = (patient: string | undefined): string[] => (patient === undefined ? [] : [patient])
 
 /** Headers that would turn the interaction into another one upstream. */
 function checkHeaders({ arrival: { headers }, interaction }: Inquiry): void {

@@ -2,7 +2,7 @@ import type { Principal } from '../../exchange.ts'
 import type { Definitions } from '../../fhir/definitions.ts'
 import type { Method } from '../../fhir/interaction.ts'
 import type { SmartLetter, SmartLevel, SmartScope } from '../../oauth/smart-scope.ts'
-import type { Clearance, Confidentiality, Criteria, Grant, Reach } from '../../permit.ts'
+import type { Confidentiality, Criteria, Grant, Reach } from '../../permit.ts'
 import type { Decision, PolicySet } from '../../policy/evaluate.ts'
 import { Refusal } from '../../refusal.ts'
 
@@ -36,7 +36,8 @@ export type HoldingsParts = {
   readonly now: number
 }
 
-type Held = Decision & { readonly reach: readonly Reach[] }
+/** A scope that holds; with the criteria of a granular one. */
+type Held = { readonly level: SmartLevel; readonly criteria?: Criteria }
 
 /**
  * What one principal holds, asked for one request: scopes and policies are looked at for each type
@@ -94,23 +95,35 @@ export class Holdings {
   }
 
   #decide(type: string, { letter, word }: Asked): Grant | Refusal {
-    const scopes = heldScopes(this.#principal, type, letter)
+    const scopes = heldScopes(this.#principal, type, letter).flatMap((scope): Held[] => {
+      if (scope.filters.length === 0) return [{ level: scope.level }]
+      // SCOPE-8: a filter that cannot be evaluated exactly grants nothing.
+      const criteria = this.#parts.compile(scope, type)
+      return criteria === undefined ? [] : [{ level: scope.level, criteria }]
+    })
     if (scopes.length === 0) return new Refusal('scope-insufficient')
     if (NEVER.has(type) || ('cud'.includes(letter) && NEVER_WRITTEN.test(type))) {
       return new Refusal('policy-denied', { detail: 'a type that no scope is enough for' })
     }
-    const held: Held[] = []
+    const reach: Reach[] = []
+    const rules = new Set<string>()
     for (const level of LEVELS) {
-      const own = scopes.filter((scope) => scope.level === level)
-      if (own.length === 0) continue
+      if (!isUsable(this.#principal, level)) continue
       const decision = this.#ask(type, word, level)
-      // A rule that denies at one level denies whatever other scopes the token has.
+      // A rule that denies at one level denies, whatever scopes there are at it or another: so that
+      // one more scope never takes away.
       if (!decision.permitted && decision.rules.length > 0) return new Refusal('policy-denied')
-      if (!decision.permitted) continue
-      const reach = this.#reach(type, level, decision, own)
-      if (reach.length > 0) held.push({ ...decision, reach })
+      const own = scopes.filter((scope) => scope.level === level)
+      if (!decision.permitted || own.length === 0) continue
+      const found = this.#reach(type, level, decision, own)
+      reach.push(...found)
+      if (found.length > 0) for (const rule of decision.rules) rules.add(rule)
     }
-    return held.length === 0 ? new Refusal('policy-denied') : combine(held, letter)
+    if (reach.length === 0) return new Refusal('policy-denied')
+    const distinct = reach.filter(
+      (one, at) => !reach.some((other, n) => n !== at && covers(other, one, n < at)),
+    )
+    return { letters: new Set([letter]), reach: distinct, rules: [...rules] }
   }
 
   #ask(type: string, word: string, level: SmartLevel): Decision {
@@ -125,8 +138,8 @@ export class Holdings {
   #reach(
     type: string,
     level: SmartLevel,
-    { compartment }: Decision,
-    scopes: readonly SmartScope[],
+    { compartment, clearance, masking }: Decision,
+    scopes: readonly Held[],
   ): Reach[] {
     const { definitions } = this.#parts
     const isTied = type === 'Patient' || definitions.patientPaths(type).length > 0
@@ -136,13 +149,13 @@ export class Holdings {
     const patient = own ?? this.#principal.patient
     // A type that no patient can be told from is in nobody's compartment.
     if (isLimited && (patient === undefined || !isTied)) return []
-    const limit: Reach = isLimited && patient !== undefined ? { patient } : {}
+    const limit: Reach = {
+      ...(isLimited && patient !== undefined ? { patient } : {}),
+      ...{ clearance, masking },
+    }
     // SCOPE-6: a constrained scope beside an unconstrained one has no effect.
-    if (scopes.some(({ filters }) => filters.length === 0)) return [limit]
-    return scopes.flatMap((scope) => {
-      const criteria = this.#parts.compile(scope, type)
-      return criteria === undefined ? [] : [{ ...limit, criteria }]
-    })
+    if (scopes.some(({ criteria }) => criteria === undefined)) return [limit]
+    return scopes.map(({ criteria }) => (criteria === undefined ? limit : { ...limit, criteria }))
   }
 }
 
@@ -174,37 +187,15 @@ function ownPatient({ fhirUser, patient }: Principal, level: SmartLevel): string
   return fhirUser?.type === 'RelatedPerson' ? patient : undefined
 }
 
-/** A wider level widens what is reached; how it may be seen stays the strictest of all. */
-function combine(held: readonly Held[], letter: SmartLetter): Grant | Refusal {
-  const all = held.flatMap(({ reach }) => reach)
-  const patients = new Set(all.flatMap(({ patient }) => patient ?? []))
-  const reach = all.filter((one) => !all.some((other) => other !== one && covers(other, one, all)))
-  if (patients.size > 1 && reach.every(({ patient }) => patient !== undefined)) {
-    return new Refusal('policy-denied', { detail: 'two patients at once' })
-  }
-  return {
-    letters: new Set([letter]),
-    reach,
-    clearance: held.map(({ clearance }) => clearance).reduce(stricter),
-    masking: held.some(({ masking }) => masking === 'de-identified') ? 'de-identified' : 'baseline',
-    rules: [...new Set(held.flatMap(({ rules }) => rules))],
-  }
-}
-
-/** Whether everything `one` reaches is reached by `other` as well; of two equal ones the first stays. */
-function covers(other: Reach, one: Reach, all: readonly Reach[]): boolean {
+/** Whether `other` admits all that `one` admits, as mildly; of two equal ones the first stays. */
+function covers(other: Reach, one: Reach, isBefore: boolean): boolean {
   if (other.criteria !== undefined) return false
   if (other.patient !== undefined && other.patient !== one.patient) return false
-  const isEqual = one.criteria === undefined && other.patient === one.patient
-  return !isEqual || all.indexOf(other) < all.indexOf(one)
-}
-
-function stricter(one: Clearance, other: Clearance): Clearance {
-  const isLower = rankOf(other.confidentiality) < rankOf(one.confidentiality)
-  return {
-    confidentiality: (isLower ? other : one).confidentiality,
-    sensitivities: new Set([...one.sensitivities].filter((code) => other.sensitivities.has(code))),
-  }
+  if (rankOf(other.clearance.confidentiality) < rankOf(one.clearance.confidentiality)) return false
+  const { sensitivities } = other.clearance
+  if (![...one.clearance.sensitivities].every((code) => sensitivities.has(code))) return false
+  if (other.masking !== 'baseline' && one.masking === 'baseline') return false
+  return isBefore || !covers(one, other, true)
 }
 
 export const rankOf = (confidentiality: Confidentiality): number =>

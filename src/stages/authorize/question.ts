@@ -1,6 +1,6 @@
 import type { Definitions } from '../../fhir/definitions.ts'
 import type { Interaction, Parameter } from '../../fhir/interaction.ts'
-import { patientOf } from '../../permit.ts'
+import { patientsOf } from '../../permit.ts'
 import type { Grant, MaskingProfile, Trim } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
 
@@ -80,15 +80,18 @@ export function narrow(
   definitions: Definitions,
 ): Interaction {
   const { compartment, ...rest } = interaction
-  const own = patientOf(grant)
-  const patients = new Set([compartment?.id, own].filter((id) => id !== undefined))
-  const added = [...patients].map((id): Parameter => {
+  const own = patientsOf(grant)
+  const limits = [
+    ...(compartment === undefined ? [] : [[compartment.id]]),
+    ...(own === undefined || own.join() === compartment?.id ? [] : [own]),
+  ]
+  const added = limits.map((ids): Parameter => {
     const parameter = definitions.patientParameter(type)
     if (parameter === undefined) {
       throw new Refusal('policy-denied', { detail: 'a type that cannot be narrowed to a patient' })
     }
-    const value = parameter.form === 'id' ? id : `Patient/${id}`
-    return { name: parameter.name, values: [value] }
+    const values = ids.map((id) => (parameter.form === 'id' ? id : `Patient/${id}`))
+    return { name: parameter.name, values }
   })
   const [only] = grant.reach
   const criteria = grant.reach.length === 1 ? (only?.criteria?.parameters ?? []) : []

@@ -48,6 +48,9 @@ export async function judgeWrite(request: Request, type: string, grant: Grant): 
   if (next !== undefined && found.masked > 0) {
     throw new Refusal('body-rule-broken', { detail: 'the caller has never seen the whole' })
   }
+  if (next !== undefined && found.patients.join() !== next.patients.join()) {
+    throw new Refusal('body-rule-broken', { detail: 'it would become another patient’s (REST-20)' })
+  }
   const judged = `W/"${found.versionId ?? ''}"`
   const asked = ifMatchOf(request)
   if (asked !== undefined && asked !== judged) throw new Refusal('precondition-failed')

@@ -11,7 +11,7 @@ import {
   textOf,
   valuesAt,
 } from '../../json/tape.ts'
-import type { Confidentiality, Grant, Inspection, Terms } from '../../permit.ts'
+import type { Confidentiality, Inspection, MaskingProfile, Reach, Terms } from '../../permit.ts'
 import {
   ACT_CODE_SYSTEMS,
   CONFIDENTIALITIES,
@@ -23,8 +23,8 @@ import type { Vocabulary } from './vocabulary.ts'
 
 /** Whether one resource may be seen; what would have to be masked is found elsewhere. */
 export type Verdict = Omit<Inspection, 'id' | 'versionId' | 'masked' | 'marked'> & {
-  /** The grant that it was judged by; undefined when there is none for its type. */
-  readonly grant: Grant | undefined
+  /** How it must be masked: the mildest of the reaches that admit it. */
+  readonly masking: MaskingProfile
 }
 
 /** Contents that nobody judges yet: never released whatever a grant says. */
@@ -48,27 +48,39 @@ export function judge(
 
   const grant =
     kindOf(tape, object) === KIND.object && !UNJUDGED.has(type) ? terms.grantFor(type) : undefined
-  const verdict = (withheld: Verdict['withheld']): Verdict => {
-    return { type, ...labels, patients, withheld, grant }
+  const verdict = (
+    withheld: Verdict['withheld'],
+    masking: MaskingProfile = 'de-identified',
+  ): Verdict => {
+    return { type, ...labels, patients, withheld, masking }
   }
   if (grant === undefined) return verdict('type')
   // A second patient where only one can be named leaves in doubt whose it is.
   const isDoubtful = patients.length > 1 && !SHARED.has(type)
-  const near = grant.reach.filter(
+  let reach = grant.reach.filter(
     ({ patient }) => patient === undefined || (!isDoubtful && patients.includes(patient)),
   )
-  if (near.length === 0) return verdict('compartment')
-  if (!near.some(({ criteria }) => criteria === undefined)) {
+  if (reach.length === 0) return verdict('compartment')
+  if (reach.some(({ criteria }) => criteria !== undefined)) {
     const resource = parse(tape, object)
-    if (!near.some(({ criteria }) => criteria?.hold(resource) === true)) return verdict('criteria')
+    reach = reach.filter(({ criteria }) => criteria === undefined || criteria.hold(resource))
+    if (reach.length === 0) return verdict('criteria')
   }
-  const { confidentiality, sensitivities } = grant.clearance
-  const isAbove =
-    CONFIDENTIALITIES.indexOf(labels.confidentiality) > CONFIDENTIALITIES.indexOf(confidentiality)
-  if (isAbove || labels.sensitivities.some((code) => !sensitivities.has(code))) {
-    return verdict('label')
-  }
-  return verdict(undefined)
+  reach = reach.filter((one) => isCleared(one, labels))
+  if (reach.length === 0) return verdict('label')
+  const isMild = reach.some(({ masking }) => masking === 'baseline')
+  return verdict(undefined, isMild ? 'baseline' : 'de-identified')
+}
+
+function isCleared(
+  { clearance: { confidentiality, sensitivities } }: Reach,
+  labels: { readonly confidentiality: Confidentiality; readonly sensitivities: readonly string[] },
+): boolean {
+  return (
+    CONFIDENTIALITIES.indexOf(labels.confidentiality) <=
+      CONFIDENTIALITIES.indexOf(confidentiality) &&
+    labels.sensitivities.every((code) => sensitivities.has(code))
+  )
 }
 
 /** The resource as a value; the scan has found it strict JSON with every name once that decides. */

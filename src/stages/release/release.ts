@@ -139,8 +139,8 @@ export function createRelease(config: Config, definitions: Definitions): Release
     } catch (error) {
       throw new Refusal('body-malformed', { cause: error })
     }
-    const { grant, ...verdict } = judge(tape, 0, terms, words, bases)
-    const { counts } = planMasking(tape, 0, grant?.masking ?? 'baseline', context)
+    const { masking, ...verdict } = judge(tape, 0, terms, words, bases)
+    const { counts } = planMasking(tape, 0, masking, context)
     let masked = 0
     for (const count of counts.values()) masked += count
     return { ...verdict, ...identify(tape, 0, words), masked, marked: isMarked(tape, 0, words) }

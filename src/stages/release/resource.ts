@@ -20,12 +20,11 @@ export function releaseResource(
   const { words, bases } = context
   tally.inspected += 1
   const verdict = judge(tape, object, terms, words, bases)
-  const { grant } = verdict
-  if (verdict.withheld !== undefined || grant === undefined) {
+  if (verdict.withheld !== undefined) {
     tally.withheld += 1
     return undefined
   }
-  const { edits, counts } = planMasking(tape, object, grant.masking, context)
+  const { edits, counts } = planMasking(tape, object, verdict.masking, context)
   tally.released += 1
   for (const [rule, count] of counts) tally.masked.set(rule, (tally.masked.get(rule) ?? 0) + count)
   for (const patient of verdict.patients) tally.patients.add(patient)
