@@ -1,0 +1,303 @@
+import t from 'tap'
+import { startGateway } from '../support/gateway.ts'
+import type { Handler } from '../support/upstream.ts'
+import { json } from '../support/upstream.ts'
+
+// Batch and transaction (SCOPE-9, REST-7): every entry goes through the same pipeline; a transaction
+// reaches upstream as a whole or not at all. Upstream holds p1's o1 and p2's o2.
+const HELD: Record<string, string> = {
+  '/base/Patient/p1': '{"resourceType":"Patient","id":"p1","meta":{"versionId":"1"}}',
+  '/base/Patient/p2':
+    '{"resourceType":"Patient","id":"p2","meta":{"versionId":"1"},"name":[{"text":"CANARY"}]}',
+  '/base/Observation/o1':
+    '{"resourceType":"Observation","id":"o1","meta":{"versionId":"4"},"status":"final","subject":{"reference":"Patient/p1"},"valueQuantity":{"value":1.10}}',
+  '/base/Observation/o2':
+    '{"resourceType":"Observation","id":"o2","meta":{"versionId":"7"},"status":"final","subject":{"reference":"Patient/p2"},"note":[{"text":"CANARY"}]}',
+}
+const upstream: Handler = (request, response, raw) => {
+  const { method, target, body } = request
+  const [path = ''] = target.split('?')
+  if (method === 'POST' && path === '/base') {
+    const bundle = JSON.parse(body.toString()) as { entry: { request: { method: string } }[] }
+    const entry = bundle.entry.map(({ request: { method } }) =>
+      method === 'POST'
+        ? {
+            response: {
+              status: '201 Created',
+              location: 'Observation/new/_history/1',
+              etag: 'W/"1"',
+            },
+          }
+        : {
+            resource: JSON.parse(HELD['/base/Observation/o1']!) as object,
+            response: { status: '200 OK' },
+          },
+    )
+    return json(
+      JSON.stringify({ resourceType: 'Bundle', type: 'transaction-response', entry }).replace(
+        '"value":1.1}',
+        '"value":1.10}',
+      ),
+    )(request, response, raw)
+  }
+  if (method === 'GET' && target.includes('?')) {
+    const resources = Object.values(HELD).filter((text) => text.includes(`"${path.slice(6)}"`))
+    const entry = resources.map((text) => `{"resource":${text}}`).join()
+    return json(`{"resourceType":"Bundle","type":"searchset","entry":[${entry}]}`)(
+      request,
+      response,
+      raw,
+    )
+  }
+  if (method === 'GET')
+    return json(HELD[path] ?? '{}', HELD[path] === undefined ? 404 : 200)(request, response, raw)
+  return json(
+    body.length > 0 && method !== 'PATCH' ? body : (HELD[path] ?? '{}'),
+    method === 'POST' ? 201 : 200,
+    {
+      location: 'http://upstream.secret/base/Observation/new/_history/1',
+    },
+  )(request, response, raw)
+}
+
+type Entry = {
+  method: string
+  url: string
+  resource?: object
+  fullUrl?: string
+  [more: string]: unknown
+}
+const bundleOf = (type: string, entries: readonly Entry[]): string =>
+  JSON.stringify({
+    resourceType: 'Bundle',
+    type,
+    entry: entries.map(({ resource, fullUrl, ...request }) => ({
+      ...(fullUrl === undefined ? {} : { fullUrl }),
+      ...(resource === undefined ? {} : { resource }),
+      request,
+    })),
+  })
+const observation = (patient: string, more: object = {}): object => ({
+  resourceType: 'Observation',
+  status: 'final',
+  code: { text: 'a' },
+  subject: { reference: `Patient/${patient}` },
+  ...more,
+})
+const own: Entry = { method: 'POST', url: 'Observation', resource: observation('p1') }
+
+type Answered = {
+  type: string
+  entry: {
+    resource?: { id: string }
+    response: {
+      status: string
+      location?: string
+      outcome?: { issue: { details: { coding: { code: string }[] } }[] }
+    }
+  }[]
+}
+
+t.test('a batch: each entry is asked, answered and recorded alone', async (t) => {
+  const gateway = await startGateway({ handler: upstream })
+  t.teardown(() => gateway.close())
+  const token = await gateway.token({ scope: 'patient/*.cruds', patient: 'p1' })
+  // prettier-ignore
+  const rows: [entry: Entry, status: string, reason: string, upstream: string[]][] = [
+    [{ method: 'GET', url: 'Patient/p1' },                      '200', '',                   ['GET /Patient/p1']],
+    [{ method: 'GET', url: '/Patient/p2' },                     '404', 'not-found',          ['GET /Patient/p2']],
+    [{ method: 'GET', url: `${'http://127.0.0.1:9/fhir'}/Patient/p1` }, '200', '',           ['GET /Patient/p1']],
+    [{ method: 'GET', url: 'https://evil.example/fhir/Patient/p1' }, '400', 'target-malformed', []],
+    [{ method: 'GET', url: 'Observation?code=a' },              '200', '',                   ['GET /Observation?code=a&patient=Patient%2Fp1']],
+    [{ method: 'GET', url: '_history' },                        '403', 'interaction-refused', []],
+    [{ method: 'POST', url: '', resource: { resourceType: 'Bundle' } }, '400', 'target-malformed', []],
+    [{ method: 'GET', url: 'Practitioner?name=a' },             '403', 'policy-denied',      []],
+    [{ method: 'GET', url: 'Patient/../Observation' },          '400', 'target-malformed',   []],
+    [{ method: 'POST', url: 'Observation', resource: observation('p2') }, '403', 'compartment-denied', []],
+    [own,                                                       '201', '',                   ['POST /Observation']],
+    [{ ...own, ifNoneExist: 'code=a' },                         '200', '',                   ['GET /Observation?code=a&_count=101&patient=Patient%2Fp1', 'GET /Observation/o1']],
+    [{ method: 'DELETE', url: 'Observation/o2' },               '404', 'not-found',          ['GET /Observation/o2']],
+    [{ method: 'DELETE', url: 'Observation?code=a' },           '200', '',                   ['GET /Observation?code=a&_count=101&patient=Patient%2Fp1', 'GET /Observation/o1', 'DELETE /Observation/o1']],
+    [{ method: 'PUT', url: 'Observation/o1', resource: observation('p1', { id: 'o1' }), ifMatch: 'W/"3"' }, '412', 'precondition-failed', ['GET /Observation/o1']],
+    [{ method: 'GET', url: 'Observation/o1', resource: observation('p1') }, '400', 'body-malformed', []],
+    [{ method: 'POST', url: 'Observation' },                    '400', 'body-malformed',     []],
+    [{ method: 'GET', url: 'Patient/p1', fullUrl: 'http://127.0.0.1:9/fhir/Patient/p2' }, '400', 'body-malformed', []],
+    [{ ...own, resource: observation('p1', { performer: [{ reference: 'Practitioner?name=a' }] }) }, '400', 'body-malformed', []],
+    [{ method: 'HACK', url: 'Patient/p1' },                     '405', 'method-not-allowed', []],
+  ]
+  for (const [entry, status, reason, asked] of rows) {
+    gateway.upstream.received.length = 0
+    const before = (await gateway.audit()).length
+    const answer = await fetch(gateway.url, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/fhir+json' },
+      body: bundleOf('batch', [entry]),
+    })
+    const text = await answer.text()
+    const line = `${entry.method} ${entry.url} ${entry.fullUrl ?? ''}`
+    t.equal(answer.status, 200, line)
+    t.notMatch(text, /CANARY|upstream\.secret/, line)
+    const {
+      type,
+      entry: [found],
+    } = JSON.parse(text) as Answered
+    t.equal(type, 'batch-response')
+    t.equal(found?.response.status, status, line)
+    t.equal(found?.response.outcome?.issue[0]?.details.coding[0]?.code ?? '', reason, line)
+    const seen = gateway.upstream.received.map(
+      ({ method, target }) => `${method} ${target.replace('/base', '')}`,
+    )
+    t.strictSame(seen, asked, `${line}: upstream`)
+    t.ok((await gateway.audit()).length >= before + 2, `${line}: entry and batch are recorded`)
+  }
+  t.notMatch(await gateway.auditText(), /CANARY/)
+})
+
+t.test('a transaction: all or nothing, before upstream sees any of it', async (t) => {
+  const gateway = await startGateway({ handler: upstream })
+  t.teardown(() => gateway.close())
+  const send = async (claims: Record<string, unknown>, text: string) => {
+    gateway.upstream.received.length = 0
+    const answer = await fetch(gateway.url, {
+      method: 'POST',
+      headers: {
+        authorization: `Bearer ${await gateway.token(claims)}`,
+        'content-type': 'application/fhir+json',
+      },
+      body: text,
+    })
+    return { status: answer.status, text: await answer.text() }
+  }
+  const patient = { scope: 'patient/*.cruds', patient: 'p1' }
+  const backend = { scope: 'system/*.cruds', sub: 'app-1' }
+  const writes = () => gateway.upstream.received.filter(({ method }) => method !== 'GET')
+
+  const change: Entry = {
+    method: 'PUT',
+    url: 'Observation/o1',
+    resource: observation('p1', { id: 'o1', valueQuantity: { value: 2 } }),
+  }
+  const good = await send(
+    patient,
+    bundleOf('transaction', [own, change]).replace('"value":2', '"value":2.10'),
+  )
+  t.equal(good.status, 200)
+  const [sent] = writes()
+  t.match(sent?.body.toString(), '"value":2.10', 'resources go up byte for byte')
+  t.match(JSON.parse(sent!.body.toString()), {
+    type: 'transaction',
+    entry: [
+      { request: { method: 'POST', url: 'Observation' } },
+      { request: { method: 'PUT', url: 'Observation/o1', ifMatch: 'W/"4"' } },
+    ],
+  })
+  const answered = JSON.parse(good.text) as Answered
+  t.equal(answered.type, 'transaction-response')
+  t.match(answered.entry, [
+    { response: { status: '201', location: 'http://127.0.0.1:9/fhir/Observation/new/_history/1' } },
+    { resource: { id: 'o1' }, response: { status: '200' } },
+  ])
+  t.match(good.text, '"value":1.10', 'and come back byte for byte')
+
+  // prettier-ignore
+  const refused: [what: string, claims: object, entries: Entry[], status: number][] = [
+    ['one entry of another patient', patient, [own, { method: 'DELETE', url: 'Observation/o2' }], 404],
+    ['one resource of another patient', patient, [own, { ...own, resource: observation('p2') }], 403],
+    ['one entry without the right', patient, [own, { method: 'GET', url: 'Practitioner?name=a' }], 403],
+    ['one address that is none', patient, [own, { method: 'GET', url: 'Observation/o1/../o2' }], 400],
+    ['an operation', patient, [own, { method: 'POST', url: '$process-message', resource: observation('p1') }], 403],
+    ['a subject within the Bundle', patient, [{ ...own, resource: { ...observation('p1'), subject: { reference: 'urn:uuid:1' } } }], 403],
+    ['a fullUrl that is somebody', backend, [{ ...own, fullUrl: 'Patient/p2' }], 400],
+    ['a fullUrl on our base of another', backend, [{ ...own, fullUrl: 'http://127.0.0.1:9/fhir/Patient/p2' }], 400],
+    ['a conditional reference, limited', patient, [{ ...own, resource: observation('p1', { performer: [{ reference: 'Patient?name=a' }] }) }], 403],
+    ['a conditional reference, no right', { scope: 'system/Observation.c', sub: 'app-1' }, [{ ...own, resource: observation('p1', { performer: [{ reference: 'Practitioner?name=a' }] }) }], 403],
+    ['an unknown entry method', patient, [{ method: 'TRACE', url: 'Patient/p1' }], 405],
+  ]
+  for (const [what, claims, entries, status] of refused) {
+    const before = (await gateway.audit()).length
+    const { status: found, text } = await send({ ...claims }, bundleOf('transaction', entries))
+    t.equal(found, status, what)
+    t.notMatch(text, /CANARY/, what)
+    t.strictSame(
+      writes().map(({ target }) => target),
+      [],
+      `${what}: nothing is written`,
+    )
+    t.ok((await gateway.audit()).length >= before + entries.length + 1, `${what}: all is recorded`)
+  }
+  const allowed = await send(
+    backend,
+    bundleOf('transaction', [
+      {
+        ...own,
+        fullUrl: 'urn:uuid:5',
+        resource: observation('p1', { performer: [{ reference: 'Practitioner?name=a' }] }),
+      },
+    ]),
+  )
+  t.equal(allowed.status, 200, 'a conditional reference without limits is upstream’s to resolve')
+
+  for (const [what, text, status] of [
+    ['another kind of Bundle', bundleOf('document', [own]), 400],
+    ['no Bundle', '{"resourceType":"Patient"}', 400],
+    [
+      'a type twice',
+      '{"resourceType":"Bundle","type":"batch","type":"transaction","entry":[]}',
+      400,
+    ],
+    [
+      'a url twice',
+      '{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"GET","url":"Patient/p1","url":"Patient/p2"}}]}',
+      400,
+    ],
+    [
+      'an escaped name twice',
+      '{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"GET","url":"Patient/p1","\\u0075rl":"Patient/p2"}}]}',
+      400,
+    ],
+    [
+      'an entry without request',
+      '{"resourceType":"Bundle","type":"batch","entry":[{"resource":{"resourceType":"Patient"}}]}',
+      400,
+    ],
+    [
+      'too many entries',
+      bundleOf(
+        'batch',
+        Array.from({ length: 201 }, () => ({ method: 'GET', url: 'Patient/p1' })),
+      ),
+      400,
+    ],
+  ] as const) {
+    const { status: found } = await send(patient, text)
+    t.equal(found, status, what)
+    t.strictSame(gateway.upstream.received, [], `${what}: upstream sees nothing`)
+  }
+})
+
+t.test('upstream’s answer to a transaction is believed only when it fits', async (t) => {
+  const gateway = await startGateway()
+  t.teardown(() => gateway.close())
+  const token = await gateway.token({ scope: 'system/*.cruds', sub: 'app-1' })
+  for (const [what, answer] of [
+    ['fewer entries', '{"resourceType":"Bundle","type":"transaction-response","entry":[]}'],
+    [
+      'another Bundle',
+      '{"resourceType":"Bundle","type":"searchset","entry":[{"response":{"status":"201"}}]}',
+    ],
+    [
+      'a failure among them',
+      '{"resourceType":"Bundle","type":"transaction-response","entry":[{"response":{"status":"422 CANARY"}}]}',
+    ],
+    ['no JSON', '{"resourceType":"Bundle"'],
+  ] as const) {
+    gateway.upstream.answerWith(json(answer))
+    const found = await fetch(gateway.url, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/fhir+json' },
+      body: bundleOf('transaction', [own]),
+    })
+    t.equal(found.status, 502, what)
+    t.notMatch(await found.text(), /CANARY/)
+  }
+})
