@@ -106,7 +106,7 @@ t.test('a batch: each entry is asked, answered and recorded alone', async (t) =>
   const rows: [entry: Entry, status: string, reason: string, upstream: string[]][] = [
     [{ method: 'GET', url: 'Patient/p1' },                      '200', '',                   ['GET /Patient/p1']],
     [{ method: 'GET', url: '/Patient/p2' },                     '404', 'not-found',          ['GET /Patient/p2']],
-    [{ method: 'GET', url: `${'http://127.0.0.1:9/fhir'}/Patient/p1` }, '200', '',           ['GET /Patient/p1']],
+    [{ method: 'GET', url: 'http://127.0.0.1:9/fhir/Patient/p1' }, '200', '',           ['GET /Patient/p1']],
     [{ method: 'GET', url: 'https://evil.example/fhir/Patient/p1' }, '400', 'target-malformed', []],
     [{ method: 'GET', url: 'Observation?code=a' },              '200', '',                   ['GET /Observation?code=a&patient=Patient%2Fp1']],
     [{ method: 'GET', url: '_history' },                        '403', 'interaction-refused', []],
