@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { isAbsolute, resolve } from 'node:path'
 import { createFileAuditSink } from './adapters/file-audit-sink.ts'
 import { createIssuerKeys } from './adapters/issuer-keys.ts'
@@ -15,6 +16,7 @@ import type { FhirVersion } from './fhir/definitions.ts'
 import type { InteractionCode } from './fhir/interaction.ts'
 import { createGateway } from './gateway.ts'
 import { readBody } from './http/content.ts'
+import { createSeal } from './http/seal.ts'
 import { loadPolicies } from './policy/load.ts'
 import type { Clock, Log } from './ports.ts'
 import { createAdminServer, createServerFor, drain } from './server.ts'
@@ -91,6 +93,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
   const upstream = watchUpstream(config, pool, log)
   const audit = createAudit(config, { sink })
   const { release, inspect, splitTransaction } = createRelease(config, definitions)
+  const seal = createSeal(sealingKeys(config))
   let stopping = false
 
   const checks = {
@@ -130,6 +133,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
             definitions,
             inspect,
             clock,
+            seal,
           }),
           forward,
           sanitize,
@@ -175,6 +179,15 @@ export async function start(config: Config, options: StartOptions = {}): Promise
       await sink.close()
     },
   }
+}
+
+/** The configured keys; without any, one that lasts as long as this process. */
+function sealingKeys({ paging: { keys } }: Config): Buffer[] {
+  if (keys === undefined) return [randomBytes(32)]
+  return keys
+    .trim()
+    .split(/[\s,]+/)
+    .map((key) => Buffer.from(key, 'base64'))
 }
 
 function portOf(fastify: { readonly server: { address(): unknown } }): number {

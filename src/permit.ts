@@ -112,6 +112,10 @@ export type PermitFields = {
   readonly rules: readonly string[]
   /** Bare ids of the patients it is about, as far as is known before upstream is asked. */
   readonly patients?: readonly string[] | undefined
+  /** Upstream's own address of a further page, in place of the interaction's. */
+  readonly target?: { readonly path: string; readonly query: string } | undefined
+  /** Makes a page link of ours out of an address below the upstream base. */
+  readonly pageLink?: ((target: string) => string) | undefined
   /** Media type of `body` when it is not a FHIR resource. */
   readonly contentType?: string | undefined
 }
@@ -131,6 +135,8 @@ export class Permit {
   readonly rules: readonly string[]
   readonly patients: readonly string[]
   readonly contentType: string | undefined
+  readonly target: { readonly path: string; readonly query: string } | undefined
+  readonly pageLink: ((target: string) => string) | undefined
 
   /** What it was made of, for the permit of which it becomes a part. */
   readonly fields: PermitFields
@@ -145,6 +151,8 @@ export class Permit {
     this.rules = fields.rules
     this.patients = fields.patients ?? []
     this.contentType = fields.contentType
+    this.target = fields.target
+    this.pageLink = fields.pageLink
   }
 
   static issue(fields: PermitFields): Permit {

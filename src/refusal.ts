@@ -168,6 +168,11 @@ export const REFUSALS = {
     issue: 'conflict',
     text: 'The resource is not in the version that the request expects. Read it again and repeat the change.',
   },
+  'page-gone': {
+    status: 404,
+    issue: 'not-found',
+    text: 'This page link is not valid any more, or not yours. Repeat the search and follow its links.',
+  },
   'multiple-matches': {
     status: 412,
     issue: 'multiple-matches',

@@ -121,6 +121,19 @@ export const configSchema = z.strictObject({
         .describe('FHIR version of upstream (default: read from its /metadata)'),
     })
     .prefault({}),
+  paging: z
+    .strictObject({
+      keys: z
+        .string()
+        .regex(/^[A-Za-z0-9+/=]{44}(?:[\s,]+[A-Za-z0-9+/=]{44})*\s*$/, 'keys of 32 bytes, base64')
+        .optional()
+        .describe(
+          'keys that seal page links, 32 bytes each in base64: the first seals, all open; the same for every replica (default: one made at each start); secret',
+        )
+        .meta({ writeOnly: true }),
+      lifetimeSeconds: seconds.default(900).describe('how long a page link can be followed'),
+    })
+    .prefault({}),
   policies: z.string().optional().describe('folder of policies (default: the shipped ones)'),
   redis: z
     .strictObject({

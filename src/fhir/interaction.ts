@@ -224,7 +224,7 @@ function withQuery(
 ): Interaction {
   const method = request.method as Method
   const type = place.type ?? '*'
-  if (code === 'search-system' && /(?:^|&)_getpages=/.test(query)) {
+  if (code === 'search-system' && /(?:^|&)_(?:getpages|cursor)=/.test(query)) {
     const parameters = parseParameters(query, 'paging', type, definitions, limits)
     return { code: 'paging', method, parameters }
   }

@@ -105,7 +105,7 @@ const FIXED: Readonly<Record<string, ReadonlyMap<string, Row>>> = {
   general: GENERAL,
   capabilities: names('mode'),
   history: names('_since', '_at', '_count', '_list'),
-  paging: names('_getpages', '_getpagesoffset', '_count', '_bundletype'),
+  paging: names('_getpages', '_getpagesoffset', '_count', '_bundletype', '_cursor'),
 }
 
 /** https://hl7.org/fhir/R4/search.html#modifiers; a reference also takes a resource type. */

@@ -6,6 +6,7 @@ import type { Arrival, Inquiry, Principal } from '../../src/exchange.ts'
 import { loadDefinitions } from '../../src/fhir/definitions.ts'
 import { formatInteraction, parseInteraction, withForm } from '../../src/fhir/interaction.ts'
 import type { Interaction } from '../../src/fhir/interaction.ts'
+import { createSeal } from '../../src/http/seal.ts'
 import { parseScopes } from '../../src/oauth/smart-scope.ts'
 import { patientsOf, Permit } from '../../src/permit.ts'
 import { loadPolicies } from '../../src/policy/load.ts'
@@ -28,6 +29,7 @@ const authorize = createAuthorize(config, {
   definitions,
   inspect: createRelease(config, definitions).inspect,
   clock: { now: () => 1_700_000_000_000, monotonic: () => 0 },
+  seal: createSeal([Buffer.alloc(32)]),
 })
 
 type Who = Partial<Omit<Principal, 'scopes'>>

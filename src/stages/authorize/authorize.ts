@@ -2,6 +2,7 @@ import type { Config } from '../../config/schema.ts'
 import type { Inquiry, Principal } from '../../exchange.ts'
 import type { Definitions } from '../../fhir/definitions.ts'
 import type { Interaction, InteractionCode } from '../../fhir/interaction.ts'
+import type { Seal } from '../../http/seal.ts'
 import { JSON_PATCH, parseMediaType } from '../../http/content.ts'
 import { patientsOf, Permit } from '../../permit.ts'
 import type { Grant, Inspect, MaskingProfile, Terms } from '../../permit.ts'
@@ -12,6 +13,7 @@ import { isLinked, resolveChains } from './chain.ts'
 import { decideConditional } from './conditional.ts'
 import { Holdings } from './holdings.ts'
 import type { Asked } from './holdings.ts'
+import { createCursors, decidePaging } from './paging.ts'
 import { capCount, checkIncludes, checkParameters, narrow, takeShape } from './question.ts'
 import { only } from './request.ts'
 import type { Request } from './request.ts'
@@ -22,6 +24,8 @@ export type AuthorizeParts = {
   readonly definitions: Definitions
   readonly inspect: Inspect
   readonly clock: Clock
+  /** Seals page links. */
+  readonly seal: Seal
 }
 
 type Decide = (request: Request) => Permit | Promise<Permit>
@@ -60,6 +64,7 @@ const DECIDE: Readonly<Partial<Record<InteractionCode, Decide>>> = {
   update: decideWrite,
   patch: decideWrite,
   delete: decideWrite,
+  paging: decidePaging,
   'conditional-create': decideConditional,
   'conditional-update': decideConditional,
   'conditional-patch': decideConditional,
@@ -69,7 +74,7 @@ const DECIDE: Readonly<Partial<Record<InteractionCode, Decide>>> = {
 /** Builds the stage that decides whether a principal may, and on what terms. Throws Refusal. */
 export function createAuthorize(
   config: Config,
-  { policies, definitions, inspect, clock }: AuthorizeParts,
+  { policies, definitions, inspect, clock, seal }: AuthorizeParts,
 ): (principal: Principal, inquiry: Inquiry, upstream: Upstream) => Permit | Promise<Permit> {
   const bases = [config.upstream.url, config.public.url].map((url) => url.replace(/\/$/, ''))
 
@@ -91,8 +96,9 @@ export function createAuthorize(
       compile: () => undefined,
       now: clock.now(),
     })
+    const cursors = createCursors(seal, principal, '', clock.now(), config.paging.lifetimeSeconds)
     return decide({
-      ...{ principal, inquiry, holdings, upstream, config, definitions, inspect, bases },
+      ...{ principal, inquiry, holdings, upstream, config, definitions, inspect, bases, cursors },
       // The requested interaction stays the one that was asked: what it became is the gateway's doing.
       again: async (next, body) =>
         authorize(principal, { ...inquiry, interaction: next, body }, upstream),
@@ -107,6 +113,8 @@ export function createAuthorize(
     checkHeaders(inquiry)
     const permit = authorize(principal, inquiry, upstream)
     const { interaction } = inquiry
+    // A further page is one of the question it belongs to.
+    if (interaction.code === 'paging') return permit
     return permit instanceof Promise
       ? permit.then((found) => Permit.issue({ ...found.fields, requested: interaction }))
       : permit
@@ -119,7 +127,7 @@ function strictest({ reach }: Grant): MaskingProfile {
 }
 
 /** read, vread and the history of one resource. */
-function decideInstance({ inquiry, holdings, definitions }: Request): Permit {
+function decideInstance({ inquiry, holdings, definitions, cursors }: Request): Permit {
   const { interaction } = inquiry
   const { type = '' } = interaction
   const grant = holdings.demand(type, ASKED[interaction.code as 'read'])
@@ -132,11 +140,12 @@ function decideInstance({ inquiry, holdings, definitions }: Request): Permit {
       rules: grant.rules,
       patients: patientsOf(grant),
     },
+    pageLink: (target) => cursors.close(target, interaction),
   })
 }
 
 /** The history of a type or of all: upstream cannot narrow it, so every version is judged alone. */
-function decideHistory({ inquiry, holdings, definitions, config }: Request): Permit {
+function decideHistory({ inquiry, holdings, definitions, config, cursors }: Request): Permit {
   const { interaction } = inquiry
   const { type } = interaction
   const asked = ASKED[interaction.code as 'history-type']
@@ -156,6 +165,7 @@ function decideHistory({ inquiry, holdings, definitions, config }: Request): Per
     interaction: { ...interaction, parameters: capCount(parameters, config.limits.count) },
     ...{ requested: interaction, body: undefined, terms },
     rules: grants.flatMap(({ rules }) => rules),
+    pageLink: (target) => cursors.close(target, interaction),
   })
 }
 
@@ -176,7 +186,7 @@ function decideSearch(request: Request): Permit | Promise<Permit> {
 }
 
 function permitSearch(
-  { inquiry, holdings, definitions, config }: Request,
+  { inquiry, holdings, definitions, config, cursors }: Request,
   type: string,
   grant: Grant,
   interaction: Interaction,
@@ -198,11 +208,12 @@ function permitSearch(
     interaction: narrow(question, type, grant, config.limits.count, definitions),
     ...{ requested: inquiry.interaction, body: undefined, terms, rules: grant.rules },
     patients: compartment === undefined ? patientsOf(grant) : [compartment],
+    pageLink: (target) => cursors.close(target, inquiry.interaction),
   })
 }
 
 /** Search over several types: they must be named, and each must be held. */
-function decideSystemSearch({ inquiry, holdings, definitions, config }: Request): Permit {
+function decideSystemSearch({ inquiry, holdings, definitions, config, cursors }: Request): Permit {
   const { interaction } = inquiry
   const types = interaction.parameters
     .filter(({ name }) => name === '_type')
@@ -227,6 +238,7 @@ function decideSystemSearch({ inquiry, holdings, definitions, config }: Request)
       trim,
     },
     rules: [...new Set(grants.flatMap(({ rules }) => rules))],
+    pageLink: (target) => cursors.close(target, interaction),
   })
 }
 

@@ -38,8 +38,7 @@ export async function forward(
   const request: UpstreamRequest = {
     // HEAD is GET here: what cannot be inspected cannot be judged (REST-4).
     method: interaction.method === 'HEAD' ? 'GET' : interaction.method,
-    path,
-    query,
+    ...{ path, query, ...permit.target },
     headers,
     signal: exchange.arrival.signal,
     ...(body === undefined ? {} : { body }),

@@ -6,6 +6,7 @@ import { KIND } from '../../json/tape.ts'
 import type { Tape } from '../../json/tape.ts'
 import {
   after,
+  elements,
   endOf,
   isContainer,
   kindOf,
@@ -24,15 +25,14 @@ import { Refusal } from '../../refusal.ts'
 /**
  * The edits that leave of a Bundle what may be seen. Entries without a resource (a deletion in a
  * history) cannot be judged and go; `total` goes, because it counts what other pages withhold
- * (REST-11); links go but for a self link that says what was asked (paging is sealed in a later
- * version); members nobody knows go.
+ * (REST-11); links become ours; members nobody knows go.
  */
 export function releaseBundle(tape: Tape, permit: Permit, context: Context, tally: Tally): Edit[] {
   const { at } = context.words
   const edits: Edit[] = []
   const link = member(tape, 0, at.link)
   if (link >= 0) {
-    const text = selfLinks(permit, context)
+    const text = formatLinks(permit, readPages(tape, link, context), context)
     edits.push({ start: startOf(tape, link), end: endOf(tape, link), text })
   }
   const entry = member(tape, 0, at.entry)
@@ -128,12 +128,54 @@ function keepOnly(
   })
 }
 
-/** Bundle.link: what was asked, at our address; what narrowing added does not show. */
-export function selfLinks(permit: Permit, { publicUrl }: Context): string {
+/** Links of a Bundle by which a client goes on; a search says `previous`, some servers `prev`. */
+const PAGES = new Set(['next', 'prev', 'previous', 'first', 'last'])
+
+/** The pages that upstream offers, each as an address below its base: those alone are followed. */
+export function readPages(
+  tape: Tape,
+  link: number,
+  { words: { at }, bases }: Context,
+): readonly (readonly [relation: string, target: string])[] {
+  const pages: [string, string][] = []
+  for (const element of elements(tape, link)) {
+    const relation = textOf(tape, member(tape, element, at.relation)) ?? ''
+    const url = textOf(tape, member(tape, element, at.url)) ?? ''
+    const target = below(url, bases)
+    if (PAGES.has(relation) && target !== undefined) pages.push([relation, target])
+  }
+  return pages
+}
+
+/** The part of an address that follows one of our bases; undefined for any other address. */
+function below(url: string, bases: readonly string[]): string | undefined {
+  const base = bases.find((one) => url.startsWith(one) && /^[/?]/.test(url.slice(one.length)))
+  if (base === undefined) return undefined
+  const target = url.slice(base.length)
+  const path = target.replace(/\?.*$/, '')
+  const isPlain = /^[\x21-\x7e]*$/.test(target) && !/[\\#]/.test(target)
+  // What a server could read as another path than the one below its base is not followed.
+  return isPlain && !/%|\/\.{0,2}(?:\/|$)/.test(path === '/' ? '' : path) ? target : undefined
+}
+
+/**
+ * Bundle.link: what was asked, at our address (what narrowing added does not show), and the further
+ * pages, sealed for who asked (REST-9).
+ */
+export function formatLinks(
+  permit: Permit,
+  pages: ReturnType<typeof readPages>,
+  { publicUrl }: Context,
+): string {
   const { path, query, form } = formatInteraction(permit.requested)
   const asked = form === undefined ? query : form
   const url = publicUrl + path.replace(/\/_search$/, '') + (asked === '' ? '' : `?${asked}`)
-  return `[{"relation":"self","url":${JSON.stringify(url)}}]`
+  const links = [{ relation: 'self', url }]
+  for (const [relation, target] of pages) {
+    if (permit.pageLink === undefined) break
+    links.push({ relation, url: `${publicUrl}?_cursor=${permit.pageLink(target)}` })
+  }
+  return JSON.stringify(links)
 }
 
 /** What a Bundle that is not what it should be comes to. */

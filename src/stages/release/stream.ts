@@ -5,7 +5,7 @@ import { EntrySplitter } from '../../json/entries.ts'
 import type { Piece } from '../../json/entries.ts'
 import { isContainer, nameOf, textOf } from '../../json/tape.ts'
 import type { Permit } from '../../permit.ts'
-import { releaseEntry, selfLinks, unreadable } from './bundle.ts'
+import { formatLinks, readPages, releaseEntry, unreadable } from './bundle.ts'
 import type { Context } from './context.ts'
 
 /** One resource in a large Bundle, or a large single resource, at most. */
@@ -85,6 +85,8 @@ export async function* releaseStream(
   yield bundle.finish()
 }
 
+type Pages = ReturnType<typeof readPages>
+
 /** Writes a Bundle again from its pieces: known members, our own link, the entries that may leave. */
 class BundleWriter {
   readonly #permit: Permit
@@ -95,6 +97,8 @@ class BundleWriter {
   #out: Buffer[] = []
   #length = 0
   #begun = false
+  #pages: Pages | undefined
+  #isLinked = false
   #entries = 0
 
   constructor(permit: Permit, context: Context, tally: Tally) {
@@ -114,6 +118,7 @@ class BundleWriter {
       if (this.#head().includes(name) && isContainer(tape, 2)) throw unreadable('no simple value')
       if (name === at.resourceType && textOf(tape, 2) !== 'Bundle') throw unreadable('no Bundle')
       this.#members.set(name, piece.bytes)
+      if (name === at.link) this.#pages = readPages(tape, 2, this.#context)
       // After the entries only what is kept matters, and it goes behind the array.
       if (this.#begun && this.#head().includes(name)) this.#tail.push(piece.bytes)
       return
@@ -140,9 +145,16 @@ class BundleWriter {
     const head = this.#head()
       .map((name) => this.#members.get(name))
       .filter((bytes) => bytes !== undefined)
-    this.#push(Buffer.from('{'))
-    for (const member of head) this.#push(member, Buffer.from(','))
-    this.#push(Buffer.from(`"link":${selfLinks(this.#permit, this.#context)}`))
+    head.forEach((member, n) => {
+      this.#push(Buffer.from(n === 0 ? '{' : ','), member)
+    })
+    // Links that follow the entries are written when all is known.
+    if (this.#pages !== undefined) this.#pushLinks(this.#pages)
+  }
+
+  #pushLinks(pages: Pages): void {
+    this.#push(Buffer.from(`,"link":${formatLinks(this.#permit, pages, this.#context)}`))
+    this.#isLinked = true
   }
 
   #push(...pieces: Buffer[]): void {
@@ -164,6 +176,7 @@ class BundleWriter {
   finish(): Buffer {
     if (!this.#begun) this.#begin()
     if (this.#entries > 0) this.#push(Buffer.from(']'))
+    if (!this.#isLinked) this.#pushLinks(this.#pages ?? [])
     for (const member of this.#tail) this.#push(Buffer.from(','), member)
     this.#push(Buffer.from('}'))
     return this.ready(0) ?? Buffer.alloc(0)

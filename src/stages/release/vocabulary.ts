@@ -87,6 +87,7 @@ const LIST = [
   'lotNumber',
   'distinctIdentifier',
   'tag',
+  'relation',
 ] as const
 
 export type Word = (typeof LIST)[number]

@@ -1,0 +1,76 @@
+import type { Principal } from '../../exchange.ts'
+import type { Interaction } from '../../fhir/interaction.ts'
+import type { Seal } from '../../http/seal.ts'
+import { Permit } from '../../permit.ts'
+import { Refusal } from '../../refusal.ts'
+import { isLinked } from './chain.ts'
+import type { Request } from './request.ts'
+
+/** What a page link holds: where upstream goes on, of which question, and until when. */
+type Cursor = {
+  /** Path and query below the upstream base, as upstream wrote them. */
+  readonly target: string
+  readonly asked: Interaction
+  /** Seconds since the epoch. */
+  readonly until: number
+}
+
+/** Makes the page links of one principal, and takes them back (REST-9). */
+export type Cursors = {
+  readonly close: (target: string, asked: Interaction) => string
+  readonly open: (sealed: string) => Cursor | undefined
+}
+
+/**
+ * Page links are sealed for whoever was shown them: issuer, subject, client and the policies in
+ * force are part of the seal, so that another principal, or the same under other policies, holds
+ * nothing. No state: every replica with the same key reads them.
+ */
+export function createCursors(
+  seal: Seal,
+  principal: Principal,
+  policyHash: string,
+  now: number,
+  lifetimeSeconds: number,
+): Cursors {
+  const { key, issuer, clientId = '', patient = '' } = principal
+  const context = JSON.stringify(['page', key, issuer, clientId, patient, policyHash])
+  return {
+    close: (target, asked) =>
+      seal.close(
+        JSON.stringify({ target, asked, until: Math.floor(now / 1000) + lifetimeSeconds }),
+        context,
+      ),
+    open(sealed) {
+      const text = seal.open(sealed, context)
+      if (text === undefined) return undefined
+      const cursor = JSON.parse(text) as Cursor
+      return cursor.until > now / 1000 ? cursor : undefined
+    },
+  }
+}
+
+/**
+ * A further page: the question it belongs to is decided again, with the scopes and policies of now,
+ * and what comes back is judged like the first page. Only the address is upstream's own.
+ */
+export async function decidePaging(request: Request): Promise<Permit> {
+  const { interaction } = request.inquiry
+  const sealed = interaction.parameters.find(({ name }) => name === '_cursor')?.values
+  if (sealed?.length !== 1 || interaction.parameters.length !== 1) {
+    throw new Refusal('interaction-refused', { detail: 'a page link that is not ours' })
+  }
+  const cursor = request.cursors.open(sealed[0] ?? '')
+  if (cursor === undefined) throw new Refusal('page-gone')
+  const { asked, target } = cursor
+  // Chains were answered for the first page; upstream's own address holds what they came to.
+  const plain = asked.parameters.filter((parameter) => !isLinked(parameter))
+  const permit = await request.again({ ...asked, parameters: plain })
+  const [path = '', query = ''] = splitOnce(target)
+  return Permit.issue({ ...permit.fields, requested: asked, target: { path, query } })
+}
+
+function splitOnce(target: string): [string, string] {
+  const mark = target.indexOf('?')
+  return mark < 0 ? [target, ''] : [target.slice(0, mark), target.slice(mark + 1)]
+}
