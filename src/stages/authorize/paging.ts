@@ -33,7 +33,7 @@ export function createCursors(
   now: number,
   lifetimeSeconds: number,
 ): Cursors {
-  const { key, issuer, clientId = '', patient = '' } = principal
+  const { key, issuer, clientId, patient } = principal
   const context = JSON.stringify(['page', key, issuer, clientId, patient, policyHash])
   return {
     close: (target, asked) =>
@@ -66,7 +66,7 @@ export async function decidePaging(request: Request): Promise<Permit> {
   // Chains were answered for the first page; upstream's own address holds what they came to.
   const plain = asked.parameters.filter((parameter) => !isLinked(parameter))
   const permit = await request.again({ ...asked, parameters: plain })
-  const [path = '', query = ''] = splitOnce(target)
+  const [path, query] = splitOnce(target)
   return Permit.issue({ ...permit.fields, requested: asked, target: { path, query } })
 }
 
