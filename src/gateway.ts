@@ -6,6 +6,7 @@ import type { Answer, Arrival, Inquiry, Observer, Principal } from './exchange.t
 import type { Definitions } from './fhir/definitions.ts'
 import { parseInteraction, withForm } from './fhir/interaction.ts'
 import type { Interaction } from './fhir/interaction.ts'
+import { findOperation } from './fhir/operations.ts'
 import {
   checkAcceptable,
   checkFormContent,
@@ -146,7 +147,9 @@ export function createGateway(parts: GatewayParts): Gateway {
       }
     }
     // What is refused whole by authorize is not read before.
-    if (!BODIES.has(interaction.code)) return { arrival, interaction, body: undefined }
+    const takesResource =
+      BODIES.has(interaction.code) || findOperation(interaction)?.takesResource === true
+    if (!takesResource) return { arrival, interaction, body: undefined }
     if (interaction.method === 'PATCH') checkPatchContent(arrival.headers)
     else checkJsonContent(arrival.headers)
     if (arrival.body === undefined) throw new Refusal('body-malformed', { detail: 'no body' })

@@ -1,4 +1,5 @@
 import type { Interaction, Parameter } from './fhir/interaction.ts'
+import type { OperationShape } from './fhir/operations.ts'
 import type { SmartLetter } from './oauth/smart-scope.ts'
 
 /** HL7 v3-Confidentiality, low to high. */
@@ -116,6 +117,8 @@ export type PermitFields = {
   readonly target?: { readonly path: string; readonly query: string } | undefined
   /** Makes a page link of ours out of an address below the upstream base. */
   readonly pageLink?: ((target: string) => string) | undefined
+  /** operation: what comes back. */
+  readonly shape?: OperationShape | undefined
   /** Media type of `body` when it is not a FHIR resource. */
   readonly contentType?: string | undefined
 }
@@ -134,6 +137,7 @@ export class Permit {
   readonly terms: Terms
   readonly rules: readonly string[]
   readonly patients: readonly string[]
+  readonly shape: OperationShape | undefined
   readonly contentType: string | undefined
   readonly target: { readonly path: string; readonly query: string } | undefined
   readonly pageLink: ((target: string) => string) | undefined
@@ -150,6 +154,7 @@ export class Permit {
     this.terms = fields.terms
     this.rules = fields.rules
     this.patients = fields.patients ?? []
+    this.shape = fields.shape
     this.contentType = fields.contentType
     this.target = fields.target
     this.pageLink = fields.pageLink

@@ -18,6 +18,8 @@ export type PolicyRequest = {
   readonly level: SmartLevel
   readonly id: string | undefined
   readonly method: string
+  /** Name of the operation without '$', when the interaction is one. */
+  readonly operation?: string
   /** Milliseconds since the epoch. */
   readonly time: number
 }
@@ -43,14 +45,24 @@ const NOTHING: Clearance = { confidentiality: 'U', sensitivities: new Set() }
 export function buildPolicySet(rules: readonly CompiledRule[]): PolicySet {
   const index = new Map<string, readonly CompiledRule[]>()
   const answers = new LastingAnswers()
-  const find = ({ interaction, type, level }: PolicyRequest): readonly CompiledRule[] => {
-    const key = `${interaction} ${type} ${level}`
+  const find = ({
+    interaction,
+    type,
+    level,
+    operation,
+  }: PolicyRequest): readonly CompiledRule[] => {
+    const key = `${interaction} ${type} ${level} ${operation ?? ''}`
     const known = index.get(key)
     if (known !== undefined) return known
     const found = rules.filter(
       (rule) =>
         (rule.interactions as readonly string[]).includes(interaction) &&
         rule.levels.includes(level) &&
+        (operation === undefined ||
+          interaction !== 'operation' ||
+          rule.operations.includes(`$${operation}`) ||
+          // A rule that denies operations and names none denies them all.
+          (rule.effect === 'deny' && rule.operations.length === 0)) &&
         (rule.types.includes(type) || (rule.types.includes('*') && !rule.except.includes(type))),
     )
     index.set(key, found)

@@ -10,6 +10,7 @@ const interactions = z.enum([
   'create',
   'update',
   'delete',
+  'operation',
 ])
 const type = z.string().regex(/^(?:\*|[A-Z][A-Za-z]{1,63})$/, 'a resource type or "*"')
 const levels = z.enum(['patient', 'user', 'system'])
@@ -21,6 +22,10 @@ export const ruleSchema = z.strictObject({
   when: z.string().min(1).max(2000).optional().describe('CEL condition; absent = always'),
   interactions: z.array(interactions).min(1),
   types: z.array(type).min(1),
+  operations: z
+    .array(z.string().regex(/^\$[a-z][A-Za-z-]{1,63}$/, 'an operation such as $everything'))
+    .default([])
+    .describe('which operations; needed with the interaction "operation"'),
   except: z.array(type).default([]).describe('types that "*" does not mean here'),
   levels: z.array(levels).min(1),
   obligations: z

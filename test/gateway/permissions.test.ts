@@ -75,7 +75,46 @@ const rows: [who: string, method: string, target: string, verdict: string, upstr
   ['patient', 'GET', '?_lastUpdated=gt2020', '403 interaction-refused', '-'],
   ['patient', 'GET', '?_getpages=abc', '403 interaction-refused', '-'],
   ['patient', 'POST', '', '415 media-type-unsupported', '-'],
-  ['patient', 'GET', '/Patient/p1/$everything', '403 operation-refused', '-'],
+  ['patient', 'GET', '/Patient/p1/$everything', '200', '/Patient/p1/$everything'],
+  ['patient', 'GET', '/Patient/p2/$everything', '404 not-found', '-'],
+  [
+    'patient',
+    'GET',
+    '/Patient/p1/$everything?_count=5000',
+    '200',
+    '/Patient/p1/$everything?_count=1000',
+  ],
+  ['patient', 'GET', '/Patient/p1/$everything?_mdm=true', '400 parameter-unknown', '-'],
+  ['patient', 'GET', '/Patient/$everything', '403 operation-refused', '-'],
+  ['patient', 'GET', '/Patient/p1/$summary', '200', '/Patient/p1/$summary'],
+  ['patient', 'POST', '/Patient/p1/$everything', '403 operation-refused', '-'],
+  ['patient', 'GET', '/Observation/$lastn', '200', '/Observation/$lastn?patient=Patient%2Fp1'],
+  [
+    'patient',
+    'GET',
+    '/Observation/$lastn?patient=p1&max=2',
+    '200',
+    '/Observation/$lastn?max=2&patient=Patient%2Fp1',
+  ],
+  ['patient', 'GET', '/Observation/$lastn?patient=p2', '403 compartment-denied', '-'],
+  ['patient', 'GET', '/Observation/$lastn?subject=Patient/p2', '403 compartment-denied', '-'],
+  [
+    'patient',
+    'GET',
+    '/DocumentReference/$docref',
+    '200',
+    '/DocumentReference/$docref?patient=Patient%2Fp1',
+  ],
+  ['patient', 'GET', '/ValueSet/$expand?url=a', '403 policy-denied', '-'],
+  ['patient', 'GET', '/Patient/$export', '403 operation-refused', '-'],
+  ['patient', 'GET', '/$export', '403 operation-refused', '-'],
+  ['patient', 'POST', '/Patient/$merge', '403 operation-refused', '-'],
+  ['patient', 'POST', '/Patient/p1/$meta-delete', '403 operation-refused', '-'],
+  ['reader', 'GET', '/Patient/p1/$everything', '403 scope-insufficient', '-'],
+  ['researcher', 'GET', '/Patient/p1/$everything', '403 policy-denied', '-'],
+  ['clinician', 'GET', '/Observation/$lastn?patient=p2', '200', '/Observation/$lastn?patient=p2'],
+  ['clinician', 'GET', '/CodeSystem/$lookup?code=a', '200', '/CodeSystem/$lookup?code=a'],
+  ['clinician', 'POST', '/Observation/$validate', '415 media-type-unsupported', '-'],
   ['patient', 'POST', '/$graphql', '403 operation-refused', '-'],
   ['patient', 'PATCH', '/Patient/p1', '415 media-type-unsupported', '-'],
   ['patient', 'PUT', '/Patient?identifier=a', '415 media-type-unsupported', '-'],
@@ -177,11 +216,12 @@ t.test(
     const gateway = await startGateway({
       handler: (request, response, raw) => {
         const [, , type, id] = request.target.split(/[/?]/)
-        const isSearch =
-          request.target.includes('?') || request.target.endsWith('_history') || id === undefined
-        const text = isSearch
-          ? '{"resourceType":"Bundle","type":"searchset"}'
-          : `{"resourceType":"${type ?? ''}","id":"${id}","subject":{"reference":"Patient/p1"}}`
+        const isSearch = /[?$]|_history$/.test(request.target) || id === undefined
+        const text = request.target.includes('$lookup')
+          ? '{"resourceType":"Parameters","parameter":[]}'
+          : isSearch
+            ? '{"resourceType":"Bundle","type":"searchset"}'
+            : `{"resourceType":"${type ?? ''}","id":"${id}","subject":{"reference":"Patient/p1"}}`
         json(text)(request, response, raw)
       },
     })

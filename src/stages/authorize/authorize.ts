@@ -13,6 +13,7 @@ import { isLinked, resolveChains } from './chain.ts'
 import { decideConditional } from './conditional.ts'
 import { Holdings } from './holdings.ts'
 import type { Asked } from './holdings.ts'
+import { decideOperation } from './operation.ts'
 import { createCursors, decidePaging } from './paging.ts'
 import { capCount, checkIncludes, checkParameters, narrow, takeShape } from './question.ts'
 import { only } from './request.ts'
@@ -64,6 +65,7 @@ const DECIDE: Readonly<Partial<Record<InteractionCode, Decide>>> = {
   update: decideWrite,
   patch: decideWrite,
   delete: decideWrite,
+  operation: decideOperation,
   paging: decidePaging,
   'conditional-create': decideConditional,
   'conditional-update': decideConditional,
@@ -87,7 +89,7 @@ export function createAuthorize(
     const { code, type, id, method, operation } = interaction
     const decide = DECIDE[code]
     if (decide === undefined || (type !== undefined && !isKnown(type))) {
-      throw new Refusal(code === 'operation' ? 'operation-refused' : 'interaction-refused')
+      throw new Refusal('interaction-refused')
     }
     const about = { id, method, ...(operation === undefined ? {} : { operation }) }
     const holdings = new Holdings(principal, about, {

@@ -1,4 +1,5 @@
 import { splitTransaction } from './transaction.ts'
+import { releaseOutcome, releaseParameters } from './shapes.ts'
 import { createTrim } from './trim.ts'
 import type { Config } from '../../config/schema.ts'
 import type { Answer, FitAnswer, Tally } from '../../exchange.ts'
@@ -81,13 +82,16 @@ export function createRelease(config: Config, definitions: Definitions): Release
       if (type !== 'Bundle') throw unreadable('no Bundle where one belongs')
       return splice(bytes, releaseBundle(tape, permit, context, tally))
     }
+    if (permit.shape === 'parameters') return releaseParameters(tape, context, tally)
+    if (permit.shape === 'outcome') return releaseOutcome(bytes)
     const isWrite = WRITES.has(code)
     // An OperationOutcome about a write is upstream's own words: not passed on, not an error.
     if (isWrite && type === 'OperationOutcome') return undefined
     const released = releaseResource(tape, 0, permit.terms, context, tally)
     const { verdict, edits } = released ?? {}
     const { id } = identify(tape, 0, words)
-    const isOther = permit.interaction.id !== undefined && id !== permit.interaction.id
+    const asked = permit.shape === undefined ? permit.interaction.id : undefined
+    const isOther = asked !== undefined && id !== asked
     if (verdict === undefined || edits === undefined || isOther) {
       if (isWrite) return undefined
       throw new Refusal('not-found', { detail: 'withheld' })
@@ -156,8 +160,8 @@ export function createRelease(config: Config, definitions: Definitions): Release
 const NONE: ReadonlySet<string> = new Set()
 const WRITES: ReadonlySet<string> = new Set(['create', 'update', 'patch', 'delete'])
 
-function isBundle({ interaction: { code } }: Permit): boolean {
-  return code.startsWith('search-') || code.startsWith('history-')
+function isBundle({ interaction: { code }, shape }: Permit): boolean {
+  return code.startsWith('search-') || code.startsWith('history-') || shape === 'bundle'
 }
 
 async function drain(body: AsyncIterable<Buffer>): Promise<void> {

@@ -1,0 +1,79 @@
+import { findOperation } from '../../fhir/operations.ts'
+import type { Operation } from '../../fhir/operations.ts'
+import type { Interaction, Parameter } from '../../fhir/interaction.ts'
+import { patientsOf, Permit } from '../../permit.ts'
+import type { Grant, Terms } from '../../permit.ts'
+import { Refusal } from '../../refusal.ts'
+import { only } from './request.ts'
+import type { Request } from './request.ts'
+import { capCount } from './question.ts'
+
+/** Result parameters that every interaction may carry; they are the gateway's own to answer. */
+const GENERAL = new Set(['_format', '_pretty'])
+
+/**
+ * An operation: offered by its row, permitted by scope and policy for its type, held to the patient
+ * of the grant, and released in the shape that its row says.
+ */
+export function decideOperation(request: Request): Permit {
+  const { inquiry, holdings, cursors, config } = request
+  const { interaction, body } = inquiry
+  const row = findOperation(interaction)
+  if (row === undefined) throw new Refusal('operation-refused')
+  const { type = '' } = interaction
+  const grant = holdings.demand(type, { letter: row.letter, word: 'operation' })
+  for (const { name } of interaction.parameters) {
+    if (!row.parameters.includes(name) && !GENERAL.has(name)) {
+      throw new Refusal('parameter-unknown', { detail: 'not a parameter of this operation' })
+    }
+  }
+  if (row.takesResource === true) judgeResource(request, type, grant)
+  const patients = patientsOf(grant)
+  if (row.level === 'instance' && type === 'Patient' && patients !== undefined) {
+    // Another patient, and one that there is not, look alike (C1).
+    if (!patients.includes(interaction.id ?? '')) throw new Refusal('not-found')
+  }
+  return Permit.issue({
+    interaction: hold(interaction, row, patients, config.limits.count),
+    ...{ requested: interaction, body, rules: grant.rules, shape: row.shape },
+    terms: row.shape === 'bundle' ? everyType(request, type, grant) : only(type, grant),
+    patients: interaction.type === 'Patient' ? [interaction.id ?? ''] : patients,
+    pageLink: (target) => cursors.close(target, interaction),
+  })
+}
+
+function everyType({ holdings }: Request, type: string, grant: Grant): Terms {
+  return {
+    grantFor: (other) => (other === type ? grant : holdings.find(other)),
+    mayReadBack: true,
+  }
+}
+
+/** The operation as upstream gets it: held to the patients of the grant, pages capped. */
+function hold(
+  interaction: Interaction,
+  { patient }: Operation,
+  patients: readonly string[] | undefined,
+  count: number,
+): Interaction {
+  const parameters = capCount(interaction.parameters, count)
+  if (patient === undefined || patients === undefined) return { ...interaction, parameters }
+  const own = patients.map((id) => `Patient/${id}`)
+  const asked = parameters.filter(({ name }) => name === patient || name === 'subject')
+  const isOwn = ({ values }: Parameter): boolean =>
+    values.every((value) => own.includes(value) || own.includes(`Patient/${value}`))
+  if (own.length !== 1 || !asked.every(isOwn)) {
+    throw new Refusal('compartment-denied', { parameter: patient })
+  }
+  const others = parameters.filter((parameter) => !asked.includes(parameter))
+  return { ...interaction, parameters: [...others, { name: patient, values: own }] }
+}
+
+function judgeResource({ inquiry, inspect }: Request, type: string, grant: Grant): void {
+  const { body } = inquiry
+  if (body === undefined || body.length === 0) throw new Refusal('body-malformed')
+  const found = inspect(only(type, grant), body)
+  if (found.type !== type) throw new Refusal('body-mismatch')
+  if (found.withheld === 'compartment') throw new Refusal('compartment-denied')
+  if (found.withheld !== undefined) throw new Refusal('policy-denied', { detail: found.withheld })
+}
