@@ -1,0 +1,383 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { basename, join } from 'node:path'
+import fc from 'fast-check'
+import t from 'tap'
+import { shippedPolicies } from '../../src/config/shipped.ts'
+import type { Principal } from '../../src/exchange.ts'
+import { loadPolicies, PolicyError } from '../../src/policy/load.ts'
+import type { Decision, PolicyRequest, PolicySet } from '../../src/policy/evaluate.ts'
+
+const principalOf = (change: Partial<Principal> = {}): Principal => ({
+  issuer: 'https://issuer.example',
+  subject: 's1',
+  clientId: 'app',
+  kind: 'user',
+  key: 'k',
+  scopes: [],
+  patient: undefined,
+  fhirUser: undefined,
+  roles: [],
+  purposes: [],
+  organization: undefined,
+  tokenId: undefined,
+  issuedAt: 0,
+  expiresAt: 2_000_000_000,
+  ...change,
+})
+const CLINICIAN = principalOf({ fhirUser: { type: 'Practitioner', id: 'd1' } })
+const ask = (change: Partial<PolicyRequest> = {}): PolicyRequest => ({
+  interaction: 'read',
+  type: 'Observation',
+  level: 'user',
+  id: 'o1',
+  method: 'GET',
+  // Sunday 2026-11-22, 13:05 UTC.
+  time: Date.UTC(2026, 10, 22, 13, 5),
+  ...change,
+})
+
+/** Loads files as a folder of their own. */
+function load(files: Record<string, string>): PolicySet {
+  const folder = mkdtempSync(join(tmpdir(), 'fhirewall-policy-'))
+  try {
+    for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text)
+    return loadPolicies(folder)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}
+const problemsOf = (files: Record<string, string>): string[] => {
+  try {
+    load(files)
+    return []
+  } catch (error) {
+    if (!(error instanceof PolicyError)) throw error
+    return error.problems.map(
+      ({ file, line, column, message }) => `${basename(file)}:${line}:${column} ${message}`,
+    )
+  }
+}
+const rule = (lines: string, id = 'one', effect = 'permit'): string =>
+  `policy: p-${id}\ndescription: d\nrules:\n  - id: ${id}\n    effect: ${effect}\n    interactions: [read]\n    types: [Observation]\n    levels: [user]\n${lines
+    .split('\n')
+    .map((line) => `    ${line}\n`)
+    .join('')}`
+const when = (condition: string, effect = 'permit'): PolicySet =>
+  load({ 'a.yaml': rule(`when: ${JSON.stringify(condition)}`, 'one', effect) })
+
+// ---------------------------------------------------------------------------------------------
+// What a file may not be: every problem at once, where it stands.
+const GOOD = rule('')
+// prettier-ignore
+const BAD: [what: string, files: Record<string, string>, problems: RegExp[]][] = [
+  ['nothing at all', {}, [/no policy in this folder/]],
+  ['an empty file', { 'a.yaml': '' }, [/^a\.yaml:1:1 /]],
+  ['a list', { 'a.yaml': '- a' }, [/^a\.yaml:1:1 /]],
+  ['broken YAML', { 'a.yaml': 'policy: [' }, [/^a\.yaml:1:\d+ /]],
+  ['a tab', { 'a.yaml': 'policy: p\nrules:\n\t- id: a' }, [/^a\.yaml:3:1 /]],
+  ['a key twice', { 'a.yaml': GOOD.replace('policy: p-one', 'policy: p-one\npolicy: p-two') }, [/^a\.yaml:2:1 .*unique/i]],
+  ['an unknown key', { 'a.yaml': rule('whenn: "true"') }, [/^a\.yaml:9:5 .*whenn/]],
+  ['no rules', { 'a.yaml': 'policy: p\ndescription: d\nrules: []' }, [/^a\.yaml:3:1 rules/]],
+  ['no id', { 'a.yaml': GOOD.replace('id: one', 'id: One!') }, [/^a\.yaml:4:5 .*lower-case/]],
+  ['an effect that is none', { 'a.yaml': rule('', 'one', 'allow') }, [/^a\.yaml:5:5 .*effect/]],
+  ['an interaction that is none', { 'a.yaml': GOOD.replace('[read]', '[reed]') }, [/^a\.yaml:6:20 /]],
+  ['no interaction', { 'a.yaml': GOOD.replace('[read]', '[]') }, [/^a\.yaml:6:5 /]],
+  ['a type that is none', { 'a.yaml': GOOD.replace('[Observation]', '[observation]') }, [/^a\.yaml:7:13 .*resource type/]],
+  ['a level that is none', { 'a.yaml': GOOD.replace('[user]', '[admin]') }, [/^a\.yaml:8:14 /]],
+  ['an operation without $', { 'a.yaml': rule('operations: [everything]') }, [/^a\.yaml:9:18 .*\$everything/]],
+  ['a clearance that is none', { 'a.yaml': rule('obligations: { clearance: { confidentiality: X } }') }, [/^a\.yaml:9:\d+ .*confidentiality/]],
+  ['a masking that is none', { 'a.yaml': rule('obligations: { masking: none }') }, [/^a\.yaml:9:\d+ .*masking/]],
+  ['a condition that does not parse', { 'a.yaml': rule('when: "1 +"') }, [/^a\.yaml:9:5 when: /]],
+  ['a condition that is no bool', { 'a.yaml': rule('when: principal.kind') }, [/^a\.yaml:9:5 when: .*bool/]],
+  ['a fact that is none', { 'a.yaml': rule('when: principal.email == "a"') }, [/^a\.yaml:9:5 when: .*email/]],
+  ['a variable that is none', { 'a.yaml': rule('when: token.sub == "a"') }, [/^a\.yaml:9:5 when: .*token/]],
+  ['types that do not fit', { 'a.yaml': rule('when: principal.roles == "a"') }, [/^a\.yaml:9:5 when: /]],
+  ['matches()', { 'a.yaml': rule(`when: principal.kind.matches("(a+)+$")`) }, [/^a\.yaml:9:5 when: matches\(\) is not offered/]],
+  ['map()', { 'a.yaml': rule('when: principal.roles.map(r, r).size() > 0') }, [/^a\.yaml:9:5 when: map\(\) is not offered/]],
+  ['one comprehension in another', { 'a.yaml': rule('when: principal.roles.exists(r, principal.purposes.exists(p, p == r))') }, [/^a\.yaml:9:5 when: one comprehension/]],
+  ['the same policy twice', { 'a.yaml': GOOD, 'b.yaml': GOOD }, [/^b\.yaml:1:1 policy "p-one" is there twice/]],
+  ['the same rule twice', { 'a.yaml': GOOD + GOOD.slice(GOOD.indexOf('  - id')) }, [/^a\.yaml:\d+:5 rule "one" is there twice/]],
+  ['several problems, in several files', { 'a.yaml': rule('whenn: x').replace('[read]', '[reed]'), 'b.yaml': rule('when: "1 +"', 'two') },
+    [/^a\.yaml:6:20 /, /^a\.yaml:9:5 /, /^b\.yaml:9:5 when/]],
+]
+
+t.test('a bad file: all its problems, with file, line and column', async (t) => {
+  for (const [what, files, expected] of BAD) {
+    const found = problemsOf(files)
+    t.equal(found.length, expected.length, `${what}: ${found.join(' | ')}`)
+    for (const problem of expected) {
+      t.ok(
+        found.some((one) => problem.test(one)),
+        `${what}: ${String(problem)} in ${found.join(' | ')}`,
+      )
+    }
+  }
+  t.throws(() => loadPolicies('/nowhere/at/all'), { name: 'PolicyError' })
+  t.strictSame(problemsOf({ 'a.yaml': GOOD, 'notes.txt': '{', 'a.test.yaml': '{' }), [])
+})
+
+// ---------------------------------------------------------------------------------------------
+// Conditions: who, asked what, when → whether a rule that permits permits.
+const nurse = principalOf({
+  roles: ['nurse', 'ward-3'],
+  purposes: ['TREAT'],
+  organization: 'org-1',
+})
+// prettier-ignore
+const CONDITIONS: [condition: string, principal: Principal, request: Partial<PolicyRequest>, holds: boolean][] = [
+  ['true',                                                   nurse, {}, true],
+  [`'nurse' in principal.roles`,                             nurse, {}, true],
+  [`'doctor' in principal.roles`,                            nurse, {}, false],
+  [`principal.roles.exists(r, r.startsWith('ward-'))`,       nurse, {}, true],
+  [`principal.roles.all(r, r == 'nurse')`,                   nurse, {}, false],
+  [`principal.organization == 'org-1'`,                      nurse, {}, true],
+  // A fact the token does not hold is no fact: the rule permits nothing.
+  [`principal.organization != 'org-1'`,                      CLINICIAN, {}, false],
+  [`principal.patient == ''`,                                nurse, {}, false],
+  [`principal.patient != 'p1'`,                              nurse, {}, false],
+  [`principal.fhirUserType == 'Practitioner'`,               CLINICIAN, {}, true],
+  [`principal.fhirUserType == 'Practitioner'`,               nurse, {}, false],
+  [`has(principal.organization)`,                            CLINICIAN, {}, false],
+  [`principal.kind == 'system'`,                             nurse, {}, false],
+  [`request.type == 'Observation' && request.id == 'o1'`,    nurse, {}, true],
+  [`request.id == 'o2'`,                                     nurse, { id: undefined }, false],
+  [`request.method == 'GET'`,                                nurse, { method: 'HEAD' }, false],
+  [`now.hour >= 8.0 && now.hour < 18.0`,                     nurse, {}, true],
+  [`now.hour >= 8.0 && now.hour < 18.0`,                     nurse, { time: Date.UTC(2026, 0, 1, 3) }, false],
+  [`now.weekday == 0.0`,                                     nurse, {}, true],
+  // Names every object has are no claims.
+  [`'constructor' in principal.roles`,                       nurse, {}, false],
+  [`'__proto__' in principal.purposes`,                      nurse, {}, false],
+  [`'TREAT' in principal.purposes || principal.organization == 'x'`, nurse, {}, true],
+]
+
+t.test('conditions; a fact that is missing permits nothing, and denies', async (t) => {
+  for (const [condition, principal, request, holds] of CONDITIONS) {
+    t.equal(when(condition).evaluate(principal, ask(request)).permitted, holds, condition)
+  }
+  const both = load({
+    'a.yaml': rule(''),
+    'b.yaml': rule(`when: principal.organization == 'closed'`, 'two', 'deny'),
+  })
+  t.equal(both.evaluate(nurse, ask()).permitted, true)
+  t.equal(both.evaluate(principalOf({ organization: 'closed' }), ask()).permitted, false)
+  t.equal(both.evaluate(CLINICIAN, ask()).permitted, false, 'nobody knows: denied')
+})
+
+t.test('a lasting answer is of one principal alone, and what passes is asked again', async (t) => {
+  const set = when(`'nurse' in principal.roles && now.hour < 18.0`)
+  const night = { time: Date.UTC(2026, 0, 1, 22) }
+  for (let again = 0; again < 3; again++) {
+    t.equal(set.evaluate(nurse, ask()).permitted, true)
+    t.equal(set.evaluate(nurse, ask(night)).permitted, false)
+    t.equal(set.evaluate(CLINICIAN, ask()).permitted, false)
+    t.equal(set.evaluate(principalOf({ roles: ['nurse'] }), ask()).permitted, true)
+  }
+  const lasting = when(`'nurse' in principal.roles`)
+  t.equal(lasting.evaluate(nurse, ask()).permitted, true)
+  t.equal(
+    lasting.evaluate({ ...nurse, roles: [] }, ask()).permitted,
+    false,
+    'a new token, a new answer',
+  )
+})
+
+t.test('claims as long and odd as a token can hold them', async (t) => {
+  const roles = Array.from({ length: 20_000 }, (_, n) => `role-${n}`)
+  const set = when(`principal.roles.exists(r, r == 'role-19999')`)
+  t.equal(set.evaluate(principalOf({ roles }), ask()).permitted, true)
+  for (const role of ['__proto__', 'constructor', '', '\u0000', '"', "'", 'é'.repeat(10_000)]) {
+    t.equal(set.evaluate(principalOf({ roles: [role] }), ask()).permitted, false)
+  }
+})
+
+// ---------------------------------------------------------------------------------------------
+// How rules combine.
+type Part = {
+  effect: 'permit' | 'deny'
+  interactions: string[]
+  types: string[]
+  condition: string
+  compartment: boolean
+  confidentiality: string
+  sensitivities: string[]
+  masking: string
+}
+const part: fc.Arbitrary<Part> = fc.record({
+  effect: fc.constantFrom('permit' as const, 'permit' as const, 'permit' as const, 'deny' as const),
+  interactions: fc.subarray(['read', 'search-type', 'update'], { minLength: 1 }),
+  types: fc.subarray(['Observation', 'Patient', '*'], { minLength: 1 }),
+  condition: fc.constantFrom(
+    'true',
+    'false',
+    `'a' in principal.roles`,
+    `principal.organization == 'o'`,
+  ),
+  compartment: fc.boolean(),
+  confidentiality: fc.constantFrom('U', 'N', 'R', 'V'),
+  sensitivities: fc.subarray(['HIV', 'ETH', 'PSY']),
+  masking: fc.constantFrom('baseline', 'de-identified'),
+})
+const fileOf = (one: Part, n: number): string =>
+  JSON.stringify({
+    policy: `p${n}`,
+    description: 'd',
+    rules: [
+      {
+        id: 'r',
+        effect: one.effect,
+        when: one.condition,
+        interactions: one.interactions,
+        types: one.types,
+        levels: ['user'],
+        obligations: {
+          ...(one.compartment ? { compartment: 'patient' } : {}),
+          clearance: { confidentiality: one.confidentiality, sensitivities: one.sensitivities },
+          masking: one.masking,
+        },
+      },
+    ],
+  })
+const setOf = (parts: readonly Part[]): PolicySet | undefined =>
+  parts.length === 0
+    ? undefined
+    : load(Object.fromEntries(parts.map((one, n) => [`f${n}.yaml`, fileOf(one, n)])))
+const who = fc.constantFrom(
+  principalOf(),
+  principalOf({ roles: ['a'] }),
+  principalOf({ organization: 'o' }),
+)
+const question = fc.record({
+  interaction: fc.constantFrom('read', 'search-type', 'update', 'delete'),
+  type: fc.constantFrom('Observation', 'Patient', 'Condition'),
+})
+const ORDER = ['U', 'L', 'M', 'N', 'R', 'V']
+
+/** Whether `a` lets nothing through that `b` does not. */
+function isWithin(a: Decision, b: Decision): boolean {
+  if (!a.permitted) return true
+  return (
+    b.permitted &&
+    (a.compartment || !b.compartment) &&
+    ORDER.indexOf(a.clearance.confidentiality) <= ORDER.indexOf(b.clearance.confidentiality) &&
+    [...a.clearance.sensitivities].every((code) => b.clearance.sensitivities.has(code)) &&
+    (a.masking === 'de-identified' || b.masking === 'baseline')
+  )
+}
+const plain = ({ clearance, ...rest }: Decision) => ({
+  ...rest,
+  rules: [],
+  confidentiality: clearance.confidentiality,
+  sensitivities: [...clearance.sensitivities].sort(),
+})
+
+t.test('properties: default deny, deny wins, the strictest holds, order is nothing', async (t) => {
+  fc.assert(
+    fc.property(
+      fc.array(part, { minLength: 1, maxLength: 5 }),
+      part,
+      who,
+      question,
+      (parts, more, principal, q) => {
+        const request = ask(q)
+        const before = setOf(parts)!.evaluate(principal, request)
+        const after = setOf([...parts, more])!.evaluate(principal, request)
+        const reversed = setOf([...parts].reverse())!.evaluate(principal, request)
+        if (JSON.stringify(plain(before)) !== JSON.stringify(plain(reversed))) return false
+        // Adding a deny never adds; adding a permit never lifts an obligation that is there already.
+        if (more.effect === 'deny' && !isWithin(after, before)) return false
+        if (
+          more.effect === 'permit' &&
+          before.permitted &&
+          !(after.permitted && isWithin(after, before))
+        )
+          return false
+        // Nobody is permitted but by a rule that permits and matches; one that denies and matches denies.
+        const matches = (one: Part): boolean | undefined =>
+          !one.interactions.includes(q.interaction) ||
+          !(one.types.includes(q.type) || one.types.includes('*'))
+            ? false
+            : one.condition === 'true'
+              ? true
+              : one.condition === 'false'
+                ? false
+                : one.condition.startsWith(`'a'`)
+                  ? principal.roles.includes('a')
+                  : principal.organization === undefined
+                    ? undefined
+                    : principal.organization === 'o'
+        const isPermitted = parts.some((one) => one.effect === 'permit' && matches(one) === true)
+        const isDenied = parts.some((one) => one.effect === 'deny' && matches(one) !== false)
+        return before.permitted === (isPermitted && !isDenied)
+      },
+    ),
+    { numRuns: 150 },
+  )
+  t.pass('properties hold')
+})
+
+t.test('operations: each by name; a rule that denies and names none denies all', async (t) => {
+  const operation = (effect: string, names: string): string =>
+    rule(names, effect, effect)
+      .replace('[read]', '[operation]')
+      .replace('[Observation]', '[Patient]')
+  const request = (name: string) =>
+    ask({ interaction: 'operation', type: 'Patient', operation: name })
+  const some = load({ 'a.yaml': operation('permit', 'operations: [$everything]') })
+  t.equal(some.evaluate(nurse, request('everything')).permitted, true)
+  t.equal(some.evaluate(nurse, request('summary')).permitted, false)
+  const none = load({ 'a.yaml': operation('permit', 'operations: []') })
+  t.equal(none.evaluate(nurse, request('everything')).permitted, false)
+  const denied = load({
+    'a.yaml': operation('permit', 'operations: [$everything]'),
+    'b.yaml': operation('deny', 'operations: []'),
+  })
+  t.equal(denied.evaluate(nurse, request('everything')).permitted, false)
+})
+
+t.test('the shipped policies: who gets what', async (t) => {
+  const shipped = loadPolicies(shippedPolicies())
+  const patient = principalOf({ patient: 'p1', fhirUser: { type: 'Patient', id: 'p1' } })
+  const researcher = principalOf({
+    fhirUser: { type: 'Practitioner', id: 'd2' },
+    roles: ['researcher'],
+  })
+  const backend = principalOf({ kind: 'system', subject: undefined })
+  const cleared = { ...CLINICIAN, roles: ['restricted-records'], purposes: ['TREAT'] }
+  // prettier-ignore
+  const rows: [who: Principal, level: PolicyRequest['level'], interaction: string, type: string, expected: string][] = [
+    [patient,    'patient', 'read',        'Observation',  'compartment N baseline'],
+    [patient,    'patient', 'update',      'Observation',  'compartment N baseline'],
+    [patient,    'patient', 'read',        'Practitioner', 'all N baseline'],
+    [patient,    'patient', 'search-type', 'Practitioner', '-'],
+    [patient,    'patient', 'read',        'Group',        '-'],
+    [patient,    'patient', 'read',        'AuditEvent',   '-'],
+    [patient,    'user',    'read',        'Observation',  'compartment N baseline'],
+    [CLINICIAN,  'user',    'read',        'Observation',  'all N baseline'],
+    [CLINICIAN,  'user',    'delete',      'Observation',  'all N baseline'],
+    [CLINICIAN,  'system',  'read',        'Observation',  '-'],
+    [cleared,    'user',    'read',        'Observation',  'all R baseline'],
+    [researcher, 'user',    'read',        'Observation',  'all N de-identified'],
+    [researcher, 'user',    'update',      'Observation',  '-'],
+    [researcher, 'user',    'read',        'RelatedPerson', '-'],
+    [backend,    'system',  'create',      'Observation',  'all N baseline'],
+    [backend,    'user',    'read',        'Observation',  '-'],
+    [backend,    'system',  'read',        'Binary',       '-'],
+    [nurse,      'user',    'read',        'Observation',  '-'],
+  ]
+  for (const [one, level, interaction, type, expected] of rows) {
+    const { permitted, compartment, clearance, masking } = shipped.evaluate(
+      one,
+      ask({ level, interaction, type }),
+    )
+    const found = permitted
+      ? `${compartment ? 'compartment' : 'all'} ${clearance.confidentiality} ${masking}`
+      : '-'
+    t.equal(
+      found,
+      expected,
+      `${one.fhirUser?.type ?? one.kind} ${one.roles.join()} ${level} ${interaction} ${type}`,
+    )
+  }
+})
