@@ -264,7 +264,7 @@ t.test('every key has a variable of its own and a meaning', async (t) => {
   )
   t.strictSame(
     settings.filter(({ secret }) => secret).map(({ path }) => path.join('.')),
-    ['upstream.authorization', 'redis.url'],
+    ['upstream.authorization', 'paging.keys', 'redis.url'],
   )
 })
 

@@ -4,7 +4,7 @@ import type { Definitions } from '../../fhir/definitions.ts'
 import type { Interaction } from '../../fhir/interaction.ts'
 import type { Grant, Inspect, Permit, Terms } from '../../permit.ts'
 import type { Upstream } from '../../ports.ts'
-import type { Cursors } from './paging.ts'
+import type { Cursors } from './cursors.ts'
 import type { Holdings } from './holdings.ts'
 
 /** One request under decision, and everything that may be asked while it is decided. */
