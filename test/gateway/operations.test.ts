@@ -74,7 +74,8 @@ t.test('what an operation answers is judged by its shape', async (t) => {
     lookup,
     'byte for byte',
   )
-  const expanded = '{"resourceType":"ValueSet","status":"active","expansion":{"timestamp":"2026-01-01"}}'
+  const expanded =
+    '{"resourceType":"ValueSet","status":"active","expansion":{"timestamp":"2026-01-01"}}'
   t.equal((await ask(clinician, '/ValueSet/$expand?url=a', json(expanded))).text, expanded)
 
   const observation =
