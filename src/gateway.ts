@@ -115,19 +115,32 @@ export function createGateway(parts: GatewayParts): Gateway {
     return interaction
   }
 
-  async function authenticate(arrival: Arrival): Promise<Principal> {
+  function authenticate(arrival: Arrival): Principal | Promise<Principal> {
     try {
-      return await stages.authenticate(arrival)
+      const found = stages.authenticate(arrival)
+      return found instanceof Promise
+        ? found.catch((error: unknown) => failed(arrival, error))
+        : found
     } catch (error) {
-      const refusal = toRefusal(error)
-      // RATE-4: whoever fails to authenticate pays from a stricter bucket.
-      if (refusal.row.status === 401) await stages.limit.failed(arrival)
-      throw refusal
+      return failed(arrival, error)
     }
   }
 
+  /** RATE-4: whoever fails to authenticate pays from a stricter bucket. */
+  async function failed(arrival: Arrival, error: unknown): Promise<never> {
+    const refusal = toRefusal(error)
+    if (refusal.row.status === 401) await stages.limit.failed(arrival)
+    throw refusal
+  }
+
   /** Reads the body, now that it is known who sends it, under our own limits. */
-  async function read(arrival: Arrival, interaction: Interaction): Promise<Inquiry> {
+  function read(arrival: Arrival, interaction: Interaction): Inquiry | Promise<Inquiry> {
+    return interaction.method === 'GET' && arrival.body === undefined
+      ? { arrival, interaction, body: undefined }
+      : readContent(arrival, interaction)
+  }
+
+  async function readContent(arrival: Arrival, interaction: Interaction): Promise<Inquiry> {
     const takesBody =
       interaction.method === 'POST' ||
       interaction.method === 'PUT' ||

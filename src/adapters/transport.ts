@@ -16,7 +16,10 @@ const ORDER = Symbol('the upstream request as it was permitted')
 /** What the pool hands back through reply-from; `destroy` is what it calls when the client has gone. */
 type Carried = { readonly answer: UpstreamAnswer; readonly destroy: () => void }
 
-type PoolRequest = { readonly headers: { readonly [ORDER]?: UpstreamRequest } }
+/** A request on its way through reply-from, and who waits for it. */
+type Order = { readonly request: UpstreamRequest; readonly reject: (error: unknown) => void }
+
+type PoolRequest = { readonly headers: { readonly [ORDER]?: Order } }
 type PoolResult = {
   readonly statusCode: number
   readonly headers: Record<string, string>
@@ -44,12 +47,16 @@ export async function registerTransport(
         done(new Error('no permitted request to send'))
         return
       }
-      pool.request(order).then(
+      const { request: asked, reject } = order
+      pool.request(asked).then(
         (answer) => {
           done(null, { statusCode: 200, headers: {}, body: carry(answer) })
+          // reply-from calls nobody back once the client has gone.
+          if (asked.signal.aborted) reject(new Error('the client has gone'))
         },
         (error: unknown) => {
           done(error)
+          if (asked.signal.aborted) reject(error)
         },
       )
     },
@@ -81,17 +88,9 @@ function carry(answer: UpstreamAnswer): Carried {
 }
 
 function upstreamOf(reply: FastifyReply): Upstream {
-  return async (order) =>
+  return async (request) =>
     new Promise((resolve, reject) => {
-      // reply-from calls nobody back once the client has gone: the signal must end the wait.
-      const gone = (): void => {
-        reject(new Error('the client has gone'))
-      }
-      order.signal.addEventListener('abort', gone, { once: true })
-      if (order.signal.aborted) gone()
-      const settled = (): void => {
-        order.signal.removeEventListener('abort', gone)
-      }
+      const order: Order = { request, reject }
       const options = {
         // A body of the client's is never read here; the order has the one that was judged.
         body: null,
@@ -102,11 +101,9 @@ function upstreamOf(reply: FastifyReply): Upstream {
         rewriteRequestHeaders: () => ({ [ORDER]: order }),
         rewriteHeaders: () => ({}),
         onResponse: (_request: unknown, _reply: unknown, result: unknown) => {
-          settled()
           resolve((result as { stream: Carried }).stream.answer)
         },
         onError: (_reply: unknown, { error }: { error: Error }) => {
-          settled()
           reject(error.cause instanceof Error ? error.cause : error)
         },
       }

@@ -30,15 +30,15 @@ export function createCursors(
   lifetimeSeconds: number,
 ): Cursors {
   const { key, issuer, clientId, patient } = principal
-  const context = JSON.stringify(['page', key, issuer, clientId, patient, policyHash])
+  const context = (): string => JSON.stringify(['page', key, issuer, clientId, patient, policyHash])
   return {
     close: (target, asked) =>
       seal.close(
         JSON.stringify({ target, asked, until: Math.floor(now / 1000) + lifetimeSeconds }),
-        context,
+        context(),
       ),
     open(sealed) {
-      const text = seal.open(sealed, context)
+      const text = seal.open(sealed, context())
       if (text === undefined) return undefined
       const cursor = JSON.parse(text) as Cursor
       return cursor.until > now / 1000 ? cursor : undefined
