@@ -4,8 +4,9 @@ import type { Definitions } from '../../fhir/definitions.ts'
 import type { Interaction, InteractionCode } from '../../fhir/interaction.ts'
 import type { Seal } from '../../http/seal.ts'
 import { JSON_PATCH, parseMediaType } from '../../http/content.ts'
+import type { SmartScope } from '../../oauth/smart-scope.ts'
 import { patientsOf, Permit } from '../../permit.ts'
-import type { Grant, Inspect, MaskingProfile, Terms } from '../../permit.ts'
+import type { Criteria, Grant, Inspect, MaskingProfile, Terms } from '../../permit.ts'
 import type { PolicySet } from '../../policy/evaluate.ts'
 import type { Clock, Upstream } from '../../ports.ts'
 import { Refusal } from '../../refusal.ts'
@@ -16,6 +17,7 @@ import type { Asked } from './holdings.ts'
 import { decideOperation } from './operation.ts'
 import { createCursors } from './cursors.ts'
 import { decidePaging } from './paging.ts'
+import { compileScope } from './granular.ts'
 import { capCount, checkIncludes, checkParameters, narrow, takeShape } from './question.ts'
 import { only } from './request.ts'
 import type { Request } from './request.ts'
@@ -81,6 +83,16 @@ export function createAuthorize(
 ): (principal: Principal, inquiry: Inquiry, upstream: Upstream) => Permit | Promise<Permit> {
   const bases = [config.upstream.url, config.public.url].map((url) => url.replace(/\/$/, ''))
 
+  /** SCOPE-7: the filters of a granular scope are search criteria, once for each scope and type. */
+  const compiled = new WeakMap<SmartScope, Map<string, Criteria | undefined>>()
+  function compile(scope: SmartScope, type: string): Criteria | undefined {
+    let known = compiled.get(scope)
+    if (known === undefined) compiled.set(scope, (known = new Map()))
+    if (!known.has(type))
+      known.set(type, compileScope(scope, type, definitions, config.limits, bases))
+    return known.get(type)
+  }
+
   function authorize(
     principal: Principal,
     inquiry: Inquiry,
@@ -96,7 +108,7 @@ export function createAuthorize(
     const holdings = new Holdings(principal, about, {
       policies: policies(),
       definitions,
-      compile: () => undefined,
+      compile,
       now: clock.now(),
     })
     const cursors = createCursors(seal, principal, '', clock.now(), config.paging.lifetimeSeconds)
