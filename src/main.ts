@@ -4,6 +4,7 @@ import { createFileAuditSink } from './adapters/file-audit-sink.ts'
 import { createIssuerKeys } from './adapters/issuer-keys.ts'
 import { createExchangeLog, createLogger } from './adapters/logger.ts'
 import { createMemoryStore } from './adapters/memory-store.ts'
+import { watchPolicies } from './adapters/policy-files.ts'
 import { createPrometheus } from './adapters/prometheus.ts'
 import { registerRateLimiter } from './adapters/rate-limiter.ts'
 import { createUpstreamPool } from './adapters/upstream-pool.ts'
@@ -17,7 +18,6 @@ import type { InteractionCode } from './fhir/interaction.ts'
 import { createGateway } from './gateway.ts'
 import { readBody } from './http/content.ts'
 import { createSeal } from './http/seal.ts'
-import { loadPolicies } from './policy/load.ts'
 import type { Clock, Log } from './ports.ts'
 import { createAdminServer, createServerFor, drain } from './server.ts'
 import { createAudit } from './stages/audit/audit.ts'
@@ -72,7 +72,7 @@ const ALLOWED: readonly InteractionCode[] = [
 export async function start(config: Config, options: StartOptions = {}): Promise<RunningGateway> {
   const log = options.log ?? createLogger(config.log.level)
   const clock = options.clock ?? { now: () => Date.now(), monotonic: () => performance.now() }
-  const policies = loadPolicies(config.policies ?? options.policies ?? shippedPolicies())
+  const policies = watchPolicies(config.policies ?? options.policies ?? shippedPolicies(), log)
   const definitions = loadDefinitions(config.fhir.version ?? 'R4')
   const sink = await createFileAuditSink(
     isAbsolute(config.audit.file) ? config.audit.file : resolve(config.audit.file),
@@ -87,11 +87,12 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     version: shippedVersion(),
     isReady: () => Object.values(checks).every((check) => check()),
     exchangesUnderWay: () => gateway.underWay(),
+    policyHash: () => policies.current().hash,
   })
   const keys = createIssuerKeys(config, log, clock.now, prometheus.keysRefreshed)
   const store = createMemoryStore({ trackedKeys: config.limits.trackedKeys, clock })
   const upstream = watchUpstream(config, pool, log)
-  const audit = createAudit(config, { sink })
+  const audit = createAudit(config, { sink, policyHash: () => policies.current().hash })
   const { release, inspect, splitTransaction } = createRelease(config, definitions)
   const seal = createSeal(sealingKeys(config))
   let stopping = false
@@ -129,7 +130,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
           limit: createLimit(config, { take }),
           authenticate: createAuthenticate(config, { keys, clock }),
           authorize: createAuthorize(config, {
-            policies: () => policies,
+            policies: policies.current,
             definitions,
             inspect,
             clock,
@@ -173,6 +174,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
       if (stopping) return
       stopping = true
       upstream.stop()
+      policies.close()
       // A fifth of the time is left for the last audit records to reach the disk.
       await drain(fastify, config.shutdownSeconds * 800)
       await Promise.allSettled([admin.close(), keys.close(), store.close(), pool.close()])

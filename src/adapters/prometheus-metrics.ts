@@ -61,15 +61,17 @@ export function createGauge(
   name: string,
   help: string,
   read: () => number,
-  labels: Readonly<Record<string, string>> = {},
+  labels: () => Readonly<Record<string, string>> = () => ({}),
 ): void {
   new Gauge({
     name,
     help,
-    labelNames: Object.keys(labels),
+    labelNames: ['version', 'hash'],
     registers: [registry],
     collect() {
-      this.set(labels, read())
+      // Labels may have changed: only what holds now is told.
+      this.reset()
+      this.set(labels(), read())
     },
   })
 }

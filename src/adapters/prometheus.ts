@@ -21,6 +21,8 @@ export type Watched = {
   readonly version: string
   readonly isReady: () => boolean
   readonly exchangesUnderWay: () => number
+  /** Which policies are in force (GOV-2). */
+  readonly policyHash: () => string
 }
 
 /**
@@ -87,9 +89,22 @@ export function createPrometheus(watched: Watched): Prometheus {
     'Exchanges that have begun and not ended.',
     watched.exchangesUnderWay,
   )
-  createGauge(registry, 'fhirewall_build_info', 'Always 1; the version is the label.', () => 1, {
-    version: watched.version,
-  })
+  createGauge(
+    registry,
+    'fhirewall_policy_info',
+    'Always 1; the begin of the hash of the policies in force is the label.',
+    () => 1,
+    () => ({ hash: watched.policyHash().slice(0, 16) }),
+  )
+  createGauge(
+    registry,
+    'fhirewall_build_info',
+    'Always 1; the version is the label.',
+    () => 1,
+    () => ({
+      version: watched.version,
+    }),
+  )
 
   // From the start at 0, so that the first increase shows in a rate.
   for (const reason of Object.keys(REFUSALS)) refusals.add(0, reason)

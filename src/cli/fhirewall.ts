@@ -28,6 +28,10 @@ const COMMANDS: Readonly<Record<string, { about: string; load: () => Promise<Com
     about: 'check configuration and policies, without starting',
     load: async () => (await import('./check.ts')).check,
   },
+  explain: {
+    about: 'why a request is permitted or refused, rule by rule',
+    load: async () => (await import('./explain.ts')).explain,
+  },
   config: {
     about: 'print the effective configuration, without secrets',
     load: async () => (await import('./config.ts')).config,

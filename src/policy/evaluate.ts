@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import type { SmartLevel } from '../oauth/smart-scope.ts'
 import type { Clearance, Confidentiality, MaskingProfile } from '../permit.ts'
 import type { Principal } from '../exchange.ts'
@@ -6,7 +7,7 @@ import type { Condition, ConditionFacts } from './condition.ts'
 import type { Rule } from './schema.ts'
 
 /** A rule ready to be asked; `name` is `policy/rule`. */
-export type CompiledRule = Omit<Rule, 'when'> & {
+export type CompiledRule = Rule & {
   readonly name: string
   readonly condition: Condition | undefined
 }
@@ -33,9 +34,28 @@ export type Decision = {
   readonly masking: MaskingProfile
 }
 
+/** What one rule says to a question, and why. */
+export type RuleTrace = {
+  readonly rule: string
+  readonly effect: 'permit' | 'deny'
+  readonly verdict:
+    | 'matches'
+    | 'condition is false'
+    | 'condition is undecided'
+    | 'not about this interaction'
+    | 'not about this operation'
+    | 'not about this type'
+    | 'not at this level'
+}
+
 /** All policies together. Pure: the same question by the same principal, the same decision. */
 export type PolicySet = {
   readonly evaluate: (principal: Principal, request: PolicyRequest) => Decision
+  /** What every rule says, in the order of files; for people, not for speed. */
+  readonly trace: (principal: Principal, request: PolicyRequest) => readonly RuleTrace[]
+  /** SHA-256 of what the rules say, in hexadecimal: which policies decided (GOV-2). */
+  readonly hash: string
+  readonly rules: number
 }
 
 const ORDER: readonly Confidentiality[] = ['U', 'L', 'M', 'N', 'R', 'V']
@@ -45,33 +65,51 @@ const NOTHING: Clearance = { confidentiality: 'U', sensitivities: new Set() }
 export function buildPolicySet(rules: readonly CompiledRule[]): PolicySet {
   const index = new Map<string, readonly CompiledRule[]>()
   const answers = new LastingAnswers()
-  const find = ({
-    interaction,
-    type,
-    level,
-    operation,
-  }: PolicyRequest): readonly CompiledRule[] => {
+  const find = (request: PolicyRequest): readonly CompiledRule[] => {
+    const { interaction, type, level, operation } = request
     const key = `${interaction} ${type} ${level} ${operation ?? ''}`
     const known = index.get(key)
     if (known !== undefined) return known
-    const found = rules.filter(
-      (rule) =>
-        (rule.interactions as readonly string[]).includes(interaction) &&
-        rule.levels.includes(level) &&
-        (operation === undefined ||
-          interaction !== 'operation' ||
-          rule.operations.includes(`$${operation}`) ||
-          // A rule that denies operations and names none denies them all.
-          (rule.effect === 'deny' && rule.operations.length === 0)) &&
-        (rule.types.includes(type) || (rule.types.includes('*') && !rule.except.includes(type))),
-    )
+    const found = rules.filter((rule) => strayOf(rule, request) === undefined)
     index.set(key, found)
     return found
   }
   return {
     evaluate: (principal, request) =>
       combine(find(request), new Asker(principal, request, answers)),
+    trace: (principal, request) => {
+      const asker = new Asker(principal, request, answers)
+      return rules.map((rule) => {
+        const { name, effect } = rule
+        const verdict = strayOf(rule, request) ?? asker.tell(rule)
+        return { rule: name, effect, verdict }
+      })
+    },
+    hash: createHash('sha256')
+      .update(JSON.stringify(rules.map(({ condition: _, ...rule }) => rule)))
+      .digest('hex'),
+    rules: rules.length,
   }
+}
+
+/** Why a rule is not about a question, or undefined: it is. */
+function strayOf(
+  rule: CompiledRule,
+  { interaction, type, level, operation }: PolicyRequest,
+): RuleTrace['verdict'] | undefined {
+  if (!(rule.interactions as readonly string[]).includes(interaction)) {
+    return 'not about this interaction'
+  }
+  if (operation !== undefined && interaction === 'operation') {
+    // A rule that denies operations and names none denies them all.
+    const isAll = rule.effect === 'deny' && rule.operations.length === 0
+    if (!isAll && !rule.operations.includes(`$${operation}`)) return 'not about this operation'
+  }
+  const isNamed = rule.types.includes(type)
+  if (!isNamed && !(rule.types.includes('*') && !rule.except.includes(type))) {
+    return 'not about this type'
+  }
+  return rule.levels.includes(level) ? undefined : 'not at this level'
 }
 
 /** Default deny; deny wins; the obligations of all permits that match combine to the strictest. */
@@ -150,6 +188,13 @@ class Asker {
   holds({ condition, effect }: CompiledRule): boolean {
     if (condition === undefined) return true
     return this.#ask(condition) ?? effect === 'deny'
+  }
+
+  /** The same in words. */
+  tell({ condition }: CompiledRule): RuleTrace['verdict'] {
+    const answer = condition === undefined ? true : this.#ask(condition)
+    if (answer === undefined) return 'condition is undecided'
+    return answer ? 'matches' : 'condition is false'
   }
 
   #ask(condition: Condition): boolean | undefined {

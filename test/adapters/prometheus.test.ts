@@ -54,7 +54,12 @@ const released = () =>
 const limited = () =>
   ended({ reason: 'rate-exceeded', detail: 'address', status: 429, outcome: 'refused' })
 
-const watched = { version: '1.2.3', isReady: () => true, exchangesUnderWay: () => 7 }
+const watched = {
+  version: '1.2.3',
+  isReady: () => true,
+  exchangesUnderWay: () => 7,
+  policyHash: () => 'a'.repeat(64),
+}
 
 t.test('metrics: counted once each, and no ids in labels', async (t) => {
   const { observer, registry, keysRefreshed } = createPrometheus(watched)

@@ -21,7 +21,15 @@ export type Audit = {
 }
 
 /** The audit of every access attempt, allowed or not, as AuditEvents (AUD-1 to AUD-7). */
-export function createAudit(config: Config, ports: { readonly sink: AuditSink }): Audit {
+export function createAudit(
+  config: Config,
+  ports: {
+    readonly sink: AuditSink
+    /** Which policies are in force (GOV-2). */
+    readonly policyHash?: () => string
+  },
+): Audit {
+  const { policyHash = () => '' } = ports
   const { site, observer, patientsPerSearch } = config.audit
   const format = createAuditEventFormat({
     site,
@@ -31,11 +39,11 @@ export function createAudit(config: Config, ports: { readonly sink: AuditSink })
   })
   return {
     isReady: () => ports.sink.isReady(),
-    record: (exchange) => ports.sink.append(format(accessOf(exchange))),
+    record: (exchange) => ports.sink.append(format(accessOf(exchange, policyHash()))),
   }
 }
 
-function accessOf(exchange: Exchange): AuditedAccess {
+function accessOf(exchange: Exchange, policyHash: string): AuditedAccess {
   const { facts, arrival } = exchange
   const interaction = facts.permit?.requested ?? facts.interaction
   const failure = failureOf(exchange)
@@ -62,7 +70,7 @@ function accessOf(exchange: Exchange): AuditedAccess {
           },
     resource: facts.tally?.resource,
     patients: patientsOf(exchange, interaction),
-    details: detailsOf(exchange),
+    details: detailsOf(exchange, policyHash),
   }
 }
 
@@ -111,7 +119,7 @@ function patientsOf({ facts }: Exchange, interaction: Interaction | undefined): 
   return [...(facts.permit?.patients ?? [])]
 }
 
-function detailsOf({ facts }: Exchange): (readonly [string, string])[] {
+function detailsOf({ facts }: Exchange, policyHash: string): (readonly [string, string])[] {
   const details: (readonly [string, string])[] = []
   if (facts.outcome !== undefined) details.push(['outcome', facts.outcome])
   if (facts.status !== undefined) details.push(['status', String(facts.status)])
@@ -125,5 +133,6 @@ function detailsOf({ facts }: Exchange): (readonly [string, string])[] {
     for (const [rule, count] of masked) details.push([`masked-${rule}`, String(count)])
   }
   for (const rule of facts.permit?.rules ?? []) details.push(['rule', rule])
+  if (policyHash !== '') details.push(['policies', policyHash])
   return details
 }

@@ -184,7 +184,8 @@ function checkMembers(text: string): void {
   }
 }
 
-function principalOf(claims: Claims, issuer: IssuerConfig, publicUrl: string): Principal {
+/** The principal that claims speak of, by the claim paths of their issuer. Throws Refusal. */
+export function principalOf(claims: Claims, issuer: IssuerConfig, publicUrl: string): Principal {
   const subject = parseText(claims['sub'])
   // Only an absent `sub` says that there is no end-user; one that cannot be read says nothing.
   if (subject === undefined && claims['sub'] !== undefined) throw invalid('sub cannot be read')

@@ -14,6 +14,7 @@ import { isLinked, resolveChains } from './chain.ts'
 import { decideConditional } from './conditional.ts'
 import { Holdings } from './holdings.ts'
 import type { Asked } from './holdings.ts'
+import { findOperation } from '../../fhir/operations.ts'
 import { decideOperation } from './operation.ts'
 import { createCursors } from './cursors.ts'
 import { decidePaging } from './paging.ts'
@@ -53,6 +54,15 @@ const ASKED = {
   delete: { letter: 'd', word: 'delete' },
 } as const satisfies Partial<Record<InteractionCode, Asked>>
 const READ: Asked = ASKED.read
+
+/** What a plain interaction or an operation needs of its type; undefined for all others. */
+export function askedOf(interaction: Interaction): Asked | undefined {
+  const row = findOperation(interaction)
+  if (row !== undefined) return { letter: row.letter, word: 'operation' }
+  return Object.hasOwn(ASKED, interaction.code)
+    ? ASKED[interaction.code as keyof typeof ASKED]
+    : undefined
+}
 
 /** How each interaction is decided; what is not here is refused. */
 const DECIDE: Readonly<Partial<Record<InteractionCode, Decide>>> = {
@@ -104,14 +114,21 @@ export function createAuthorize(
     if (decide === undefined || (type !== undefined && !isKnown(type))) {
       throw new Refusal('interaction-refused')
     }
+    const inForce = policies()
     const about = { id, method, ...(operation === undefined ? {} : { operation }) }
     const holdings = new Holdings(principal, about, {
-      policies: policies(),
+      policies: inForce,
       definitions,
       compile,
       now: clock.now(),
     })
-    const cursors = createCursors(seal, principal, '', clock.now(), config.paging.lifetimeSeconds)
+    const cursors = createCursors(
+      seal,
+      principal,
+      inForce.hash,
+      clock.now(),
+      config.paging.lifetimeSeconds,
+    )
     return decide({
       ...{ principal, inquiry, holdings, upstream, config, definitions, inspect, bases, cursors },
       // The requested interaction stays the one that was asked: what it became is the gateway's doing.

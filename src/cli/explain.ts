@@ -1,0 +1,160 @@
+import { readFileSync } from 'node:fs'
+import type { Config } from '../config/schema.ts'
+import { shippedPolicies } from '../config/shipped.ts'
+import type { Principal } from '../exchange.ts'
+import { loadDefinitions } from '../fhir/definitions.ts'
+import { parseInteraction } from '../fhir/interaction.ts'
+import type { Interaction } from '../fhir/interaction.ts'
+import { loadPolicies } from '../policy/load.ts'
+import { patientsOf } from '../permit.ts'
+import type { PolicySet } from '../policy/evaluate.ts'
+import { toRefusal } from '../refusal.ts'
+import { principalOf } from '../stages/authenticate/authenticate.ts'
+import { askedOf } from '../stages/authorize/authorize.ts'
+import { compileScope } from '../stages/authorize/granular.ts'
+import { heldScopes, Holdings } from '../stages/authorize/holdings.ts'
+import { EXIT, HELP, loadOrExplain, parseOptions, say, UsageError } from './command.ts'
+
+const HELP_TEXT = `fhirewall explain: why a request is permitted or refused, rule by rule
+
+Usage: fhirewall explain --request 'GET /Patient/1' (--token FILE | --claims FILE)
+
+  --request TEXT  method and address below the FHIR base
+  --token FILE    access token; "-" reads it from standard input. Its signature is
+                  not verified here, and it is never printed
+  --claims FILE   the claims of a token, as JSON
+  --config FILE   YAML configuration; FHIREWALL_… variables go before it
+  -h, --help      this text
+
+Exit code 0: permitted as far as scopes and policies go; 1: refused.`
+
+/** `fhirewall explain`. */
+export async function explain(args: string[]): Promise<number> {
+  const options = parseOptions(args, {
+    ...HELP,
+    request: { type: 'string' },
+    token: { type: 'string' },
+    claims: { type: 'string' },
+    config: { type: 'string' },
+  })
+  if (options.help) {
+    say(HELP_TEXT)
+    return EXIT.ok
+  }
+  if (options.request === undefined) throw new UsageError('--request is missing')
+  if ((options.token === undefined) === (options.claims === undefined)) {
+    throw new UsageError('either --token or --claims is needed')
+  }
+  const loaded = loadOrExplain(options.config)
+  if (loaded === undefined) return EXIT.failed
+  const { config } = loaded
+  const claims = readClaims(options.token, options.claims)
+  const policies = loadPolicies(config.policies ?? shippedPolicies())
+  try {
+    const principal = toPrincipal(claims, config)
+    return explainTo(principal, options.request, policies, config)
+  } catch (error) {
+    const { reason, detail, row } = toRefusal(error)
+    say(`\nrefused: ${reason} (${row.status})${detail === undefined ? '' : `, ${detail}`}`)
+    return EXIT.failed
+  }
+}
+
+function readClaims(token: string | undefined, file: string | undefined): Record<string, unknown> {
+  const read = (path: string): string => readFileSync(path === '-' ? 0 : path, 'utf8').trim()
+  let text: string
+  try {
+    text =
+      token === undefined
+        ? read(file ?? '')
+        : Buffer.from(read(token).split('.')[1] ?? '', 'base64url').toString('utf8')
+    const claims: unknown = JSON.parse(text)
+    if (typeof claims === 'object' && claims !== null && !Array.isArray(claims)) {
+      return claims as Record<string, unknown>
+    }
+  } catch {
+    // Said below, without what could not be read.
+  }
+  throw new UsageError('no claims can be read there: a JWT, or a JSON object, is needed')
+}
+
+function toPrincipal(claims: Record<string, unknown>, config: Config): Principal {
+  const issuer = config.issuers.find(({ url }) => url === claims['iss']) ?? config.issuers[0]
+  if (issuer === undefined) throw new UsageError('no issuer is configured')
+  return principalOf(claims, issuer, config.public.url)
+}
+
+function explainTo(
+  principal: Principal,
+  request: string,
+  policies: PolicySet,
+  config: Config,
+): number {
+  const [method = '', target = ''] = request.trim().split(/\s+/)
+  const definitions = loadDefinitions(config.fhir.version ?? 'R4')
+  const interaction = parseInteraction({ method, target, headers: {} }, definitions, config.limits)
+  sayPrincipal(principal)
+  const asked = askedOf(interaction)
+  const { type, id, operation } = interaction
+  say(`\nasked      ${describe(interaction)}`)
+  if (asked === undefined || type === undefined || type === '*') {
+    say('           decided type by type, or entry by entry: ask for one of them')
+    return EXIT.failed
+  }
+  say(`needs      the letter "${asked.letter}" on ${type}, and a policy for "${asked.word}"`)
+  const about = {
+    id,
+    method: interaction.method,
+    ...(operation === undefined ? {} : { operation }),
+  }
+  const now = Date.now()
+  for (const level of ['patient', 'user', 'system'] as const) {
+    const held = heldScopes(principal, type, asked.letter).filter((scope) => scope.level === level)
+    say(
+      `\n${level}/     ${held.length === 0 ? 'no scope that can be used' : `${held.length} scope(s)`}`,
+    )
+    if (held.length === 0) continue
+    const question = { interaction: asked.word, type, level, ...about, time: now }
+    for (const { rule, effect, verdict } of policies.trace(principal, question)) {
+      say(
+        `  ${verdict === 'matches' ? '→' : ' '} ${effect.padEnd(6)} ${rule.padEnd(44)} ${verdict}`,
+      )
+    }
+  }
+  const holdings = new Holdings(principal, about, {
+    ...{ policies, definitions, now },
+    compile: (scope, of) => compileScope(scope, of, definitions, config.limits, []),
+  })
+  const grant = holdings.demand(type, asked)
+  const patients = patientsOf(grant)
+  say(`\npermitted  by ${grant.rules.join(', ')}`)
+  say(
+    `           ${patients === undefined ? 'no limit to patients' : `only patient ${patients.join(', ')}`}`,
+  )
+  for (const { patient, criteria, clearance, masking } of grant.reach) {
+    const of = patient === undefined ? 'any patient' : `patient ${patient}`
+    const which = criteria === undefined ? '' : ', by criteria of the scope'
+    const sensitive = [...clearance.sensitivities].join(' ') || 'none'
+    say(
+      `           ${of}${which}: up to ${clearance.confidentiality}, sensitivities ${sensitive}, masking ${masking}`,
+    )
+  }
+  say(`policies   ${policies.hash.slice(0, 16)}, ${policies.rules} rules`)
+  return EXIT.ok
+}
+
+function sayPrincipal({ kind, subject, clientId, patient, fhirUser, roles, purposes }: Principal) {
+  say('The claims are taken as they stand: nothing here verifies them.\n')
+  say(`who        ${kind} ${subject ?? '(no subject)'}, client ${clientId ?? '(none)'}`)
+  say(`patient    ${patient ?? '(no context)'}`)
+  say(
+    `fhirUser   ${fhirUser === undefined ? '(none on this server)' : `${fhirUser.type}/${fhirUser.id}`}`,
+  )
+  say(`roles      ${roles.join(' ') || '(none)'}`)
+  say(`purposes   ${purposes.join(' ') || '(none)'}`)
+}
+
+function describe({ code, type, id, operation }: Interaction): string {
+  const place = [type, id, operation === undefined ? undefined : `$${operation}`]
+  return `${code} ${place.filter((part) => part !== undefined).join('/')}`
+}

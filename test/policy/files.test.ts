@@ -1,0 +1,100 @@
+import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t from 'tap'
+import { watchPolicies } from '../../src/adapters/policy-files.ts'
+import { startGateway } from '../support/gateway.ts'
+import { json } from '../support/upstream.ts'
+
+const policy = (types: string): string =>
+  `policy: p\ndescription: d\nrules:\n  - id: r\n    effect: permit\n    interactions: [read]\n    types: [${types}]\n    levels: [user]\n`
+
+function setUp(text = policy('Patient')) {
+  const folder = mkdtempSync(join(tmpdir(), 'fhirewall-policies-'))
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  const file = join(folder, 'a.yaml')
+  writeFileSync(file, text)
+  const lines: string[] = []
+  const write = (level: string) => (fields: object, message: string) => {
+    lines.push(`${level} ${JSON.stringify(fields)} ${message}`)
+  }
+  const log = {
+    debug: write('debug'),
+    info: write('info'),
+    warn: write('warn'),
+    error: write('error'),
+  }
+  return { folder, file, lines, log }
+}
+
+t.test('a good set takes the place of the old one; a bad one never does', async (t) => {
+  const { folder, file, lines, log } = setUp()
+  const files = watchPolicies(folder, log)
+  t.teardown(() => files.close())
+  const first = files.current()
+  files.look()
+  t.equal(files.current(), first, 'nothing changed')
+  writeFileSync(file, policy('Patient, Observation'))
+  files.look()
+  t.not(files.current().hash, first.hash)
+  t.match(lines.at(-1), /new policies are in force/)
+  const second = files.current()
+  for (const bad of ['policy: [', policy('patient'), '']) {
+    writeFileSync(file, bad)
+    lines.length = 0
+    files.look()
+    t.equal(files.current(), second, JSON.stringify(bad))
+    t.match(lines.join('\n'), /error .*a\.yaml.*"line":\d+/)
+    t.match(lines.at(-1), /of before stay in force/)
+  }
+  rmSync(file)
+  files.look()
+  t.equal(files.current(), second, 'an empty folder permits no more and no less than before')
+  writeFileSync(file, policy('Patient'))
+  files.look()
+  t.equal(files.current().hash, first.hash, 'the same rules, the same hash')
+})
+
+t.test('a ConfigMap is swapped by symbolic links', async (t) => {
+  const { folder, log } = setUp()
+  const volume = join(folder, 'volume')
+  mkdirSync(join(volume, '..one'), { recursive: true })
+  mkdirSync(join(volume, '..two'))
+  writeFileSync(join(volume, '..one/a.yaml'), policy('Patient'))
+  writeFileSync(join(volume, '..two/a.yaml'), policy('Condition'))
+  symlinkSync('..one', join(volume, '..data'))
+  symlinkSync('..data/a.yaml', join(volume, 'a.yaml'))
+  const files = watchPolicies(volume, log)
+  t.teardown(() => files.close())
+  const before = files.current().hash
+  symlinkSync('..two', join(volume, '..tmp'))
+  renameSync(join(volume, '..tmp'), join(volume, '..data'))
+  files.look()
+  t.not(files.current().hash, before)
+})
+
+t.test('the gateway decides by the policies of now, and says by which (GOV-2)', async (t) => {
+  const { folder, file } = setUp()
+  const gateway = await startGateway({
+    handler: json('{"resourceType":"Condition","id":"c1"}'),
+    config: { policies: folder },
+  })
+  t.teardown(() => gateway.close())
+  const token = await gateway.token({ scope: 'user/*.rs', fhirUser: 'Practitioner/d1' })
+  const read = async () =>
+    (await fetch(`${gateway.url}/Condition/c1`, { headers: { authorization: `Bearer ${token}` } }))
+      .status
+  t.equal(await read(), 403)
+  writeFileSync(file, policy('Condition'))
+  let status = 403
+  for (let n = 0; n < 400 && status === 403; n++) {
+    await new Promise((done) => setTimeout(done, 20))
+    status = await read()
+  }
+  t.equal(status, 200)
+  const hash = /fhirewall_policy_info\{hash="([0-9a-f]{16})"\} 1/.exec(await gateway.metrics())?.[1]
+  t.ok(hash)
+  const records = await gateway.audit()
+  t.match(JSON.stringify(records.at(-1)), hash, 'the audit names the policies')
+  t.notMatch(JSON.stringify(records[0]), hash)
+})
