@@ -32,6 +32,10 @@ const COMMANDS: Readonly<Record<string, { about: string; load: () => Promise<Com
     about: 'why a request is permitted or refused, rule by rule',
     load: async () => (await import('./explain.ts')).explain,
   },
+  test: {
+    about: 'check policies against cases',
+    load: async () => (await import('./test.ts')).test,
+  },
   config: {
     about: 'print the effective configuration, without secrets',
     load: async () => (await import('./config.ts')).config,

@@ -4,6 +4,8 @@ import { isMap, isNode, LineCounter, parseDocument } from 'yaml'
 import { compileCondition } from './condition.ts'
 import { buildPolicySet } from './evaluate.ts'
 import type { CompiledRule, PolicySet } from './evaluate.ts'
+import { checkExample, describeExample } from './examples.ts'
+import type { Example } from './examples.ts'
 import { policySchema } from './schema.ts'
 
 export type PolicyProblem = {
@@ -29,14 +31,24 @@ export function loadPolicies(folder: string): PolicySet {
   const problems: PolicyProblem[] = []
   const rules: CompiledRule[] = []
   const names = new Set<string>()
-  for (const file of listFiles(folder, problems)) loadFile(file, rules, names, problems)
+  const examples: Placed[] = []
+  for (const file of listFiles(folder, problems)) loadFile(file, rules, examples, names, problems)
   // "No policy" must never mean anything but an error the operator sees.
   if (rules.length === 0 && problems.length === 0) {
     problems.push({ file: folder, line: 1, column: 1, message: 'no policy in this folder' })
   }
   if (problems.length > 0) throw new PolicyError(problems)
-  return buildPolicySet(rules)
+  const set = buildPolicySet(rules)
+  for (const { example, report } of examples) {
+    const problem = checkExample(set, example, Date.now())
+    if (problem !== undefined) report(`example: ${describeExample(example)}: ${problem}`)
+  }
+  if (problems.length > 0) throw new PolicyError(problems)
+  return set
 }
+
+/** An example, and where a problem with it is told. */
+type Placed = { readonly example: Example; readonly report: (message: string) => void }
 
 function listFiles(folder: string, problems: PolicyProblem[]): string[] {
   try {
@@ -53,6 +65,7 @@ function listFiles(folder: string, problems: PolicyProblem[]): string[] {
 function loadFile(
   file: string,
   rules: CompiledRule[],
+  examples: Placed[],
   names: Set<string>,
   problems: PolicyProblem[],
 ): void {
@@ -96,6 +109,14 @@ function loadFile(
   const { policy, rules: ruleList } = parsed.data
   if (names.has(policy)) report(offsetOf(['policy']), `policy "${policy}" is there twice`)
   names.add(policy)
+  parsed.data.examples.forEach((example, at) => {
+    examples.push({
+      example,
+      report: (message) => {
+        report(offsetOf(['examples', at]), message)
+      },
+    })
+  })
   const ids = new Set<string>()
   ruleList.forEach((rule, at) => {
     if (ids.has(rule.id)) report(offsetOf(['rules', at, 'id']), `rule "${rule.id}" is there twice`)

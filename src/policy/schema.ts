@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { exampleSchema } from './examples.ts'
 
 const id = z.string().regex(/^[a-z][a-z0-9-]{0,63}$/, 'lower-case letters, digits and hyphens')
 const interactions = z.enum([
@@ -47,6 +48,10 @@ export const policySchema = z.strictObject({
   policy: id,
   description: z.string().min(1),
   rules: z.array(ruleSchema).min(1),
+  examples: z
+    .array(exampleSchema)
+    .default([])
+    .describe('what all policies together must say; checked whenever they are loaded'),
 })
 
 export type Rule = z.output<typeof ruleSchema>

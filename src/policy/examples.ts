@@ -1,0 +1,98 @@
+import { z } from 'zod'
+import type { Principal } from '../exchange.ts'
+import type { PolicyRequest, PolicySet } from './evaluate.ts'
+
+/** Examples: what policies are meant to say, checked whenever they are loaded. */
+
+const text = z.string().min(1)
+const question = z.strictObject({
+  as: z
+    .strictObject({
+      kind: z.enum(['user', 'system']).default('user'),
+      issuer: text.default('https://issuer.example'),
+      clientId: text.optional(),
+      patient: text.optional(),
+      fhirUser: z
+        .string()
+        .regex(/^[A-Z][A-Za-z]+\/[A-Za-z0-9.-]{1,64}$/, 'such as Practitioner/d1')
+        .optional(),
+      roles: z.array(text).default([]),
+      purposes: z.array(text).default([]),
+      organization: text.optional(),
+    })
+    .prefault({}),
+  level: z.enum(['patient', 'user', 'system']),
+  interaction: text,
+  type: text,
+  id: text.optional(),
+  method: text.default('GET'),
+  operation: z.string().startsWith('$').optional(),
+  at: z.iso.datetime({ offset: true }).optional().describe('when; default: now'),
+})
+
+/** One example: exactly one of allow and deny. */
+export const exampleSchema = z
+  .strictObject({
+    allow: question.optional(),
+    deny: question.optional(),
+    masking: text.optional().describe('with allow: the masking that must hold'),
+    because: text.optional().describe('for people'),
+  })
+  .refine(({ allow, deny }) => (allow === undefined) !== (deny === undefined), {
+    message: 'exactly one of "allow" and "deny"',
+  })
+
+/** A file of cases beside policies, `*.test.yaml`. */
+export const caseFileSchema = z.strictObject({ cases: z.array(exampleSchema).min(1) })
+
+export type Example = z.output<typeof exampleSchema>
+
+/** What an example asks, in a line. */
+export function describeExample({ allow, deny, because }: Example): string {
+  const asked = allow ?? deny
+  if (asked === undefined) return ''
+  const { as, level, interaction, type, operation } = asked
+  const who = as.fhirUser ?? as.patient ?? as.clientId ?? as.kind
+  const what = `${who} ${level}/ ${interaction} ${type}${operation === undefined ? '' : `/${operation}`}`
+  return because === undefined ? what : `${what} (${because})`
+}
+
+/** Why an example does not hold, or undefined: it does. */
+export function checkExample(set: PolicySet, example: Example, now: number): string | undefined {
+  const { allow, deny, masking } = example
+  const asked = allow ?? deny
+  if (asked === undefined) return 'asks nothing'
+  const decision = set.evaluate(principalOf(asked.as), requestOf(asked, now))
+  const by = decision.rules.length === 0 ? 'by no rule' : `by ${decision.rules.join(', ')}`
+  if (allow !== undefined && !decision.permitted) return `should be allowed, and is denied ${by}`
+  if (deny !== undefined && decision.permitted) return `should be denied, and is allowed ${by}`
+  if (masking !== undefined && decision.masking !== masking) {
+    return `should be masked "${masking}", and is masked "${decision.masking}" ${by}`
+  }
+  return undefined
+}
+
+function principalOf(as: z.output<typeof question>['as']): Principal {
+  const [type = '', id = ''] = (as.fhirUser ?? '').split('/')
+  return {
+    ...{
+      issuer: as.issuer,
+      subject: 'example',
+      clientId: as.clientId,
+      kind: as.kind,
+      key: 'example',
+    },
+    ...{ scopes: [], patient: as.patient, roles: as.roles, purposes: as.purposes },
+    fhirUser: as.fhirUser === undefined ? undefined : { type, id },
+    ...{ organization: as.organization, tokenId: undefined, issuedAt: 0, expiresAt: 0 },
+  }
+}
+
+function requestOf(asked: z.output<typeof question>, now: number): PolicyRequest {
+  const { level, interaction, type, id, method, operation, at } = asked
+  return {
+    ...{ level, interaction, type, id, method },
+    ...(operation === undefined ? {} : { operation: operation.slice(1) }),
+    time: at === undefined ? now : Date.parse(at),
+  }
+}
