@@ -57,6 +57,11 @@ export async function createServerFor(
         },
         handler,
       )
+      // RFC 9110 §10.1.1 lets an unknown expectation be ignored. Node's own 417 would be no refusal of
+      // the table, and in no record.
+      server.on('checkExpectation', (request, response) => {
+        server.emit('request', request, response)
+      })
       server.on('connect', (request: IncomingMessage, socket: Socket) => {
         const tunnel = { ...bareArrival(socket), method: request.method ?? '' }
         const refusal = new Refusal('method-not-allowed', {

@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto'
 import { writeSync } from 'node:fs'
 import type { FileHandle } from 'node:fs/promises'
-import { open, readFile, rename, writeFile } from 'node:fs/promises'
+import { open, readFile, rename, stat, writeFile } from 'node:fs/promises'
 import { setImmediate as immediate } from 'node:timers/promises'
 import type { AuditSink } from '../ports.ts'
 import type { AuditLock } from './audit-lock.ts'
@@ -96,6 +96,8 @@ class FileAuditSink implements AuditSink {
   /** A write failed half way: bytes behind `#size` must go before the next one. */
   #torn = false
   #dirty = true
+  /** The file was moved away or replaced: what is written now, nobody would find. */
+  #displaced = false
   /** Until then (performance.now) the disk is not trusted to answer at once. */
   #slowUntil = 0
   #closed = false
@@ -173,6 +175,7 @@ class FileAuditSink implements AuditSink {
 
   async #write(records: readonly string[]): Promise<void> {
     if (this.#lock.isLost()) throw new Error('another process has taken over the audit file')
+    if (this.#displaced) throw new Error('the audit file was moved away or replaced')
     if (this.#torn) {
       await this.#handle.truncate(this.#size)
       this.#torn = false
@@ -229,7 +232,14 @@ class FileAuditSink implements AuditSink {
         this.#ready = false
         return
       }
-      if (!this.#dirty) return
+      if (this.#displaced !== !(await isSameFile(this.#file, this.#handle))) {
+        this.#displaced = !this.#displaced
+        // Ready again without waiting for a request: behind a balancer none comes until then.
+        this.#ready = !this.#displaced
+        const now = this.#displaced ? 'is gone from its place' : 'is back in its place'
+        this.#warn({ file: this.#file }, `audit: the file ${now}`)
+      }
+      if (this.#displaced || !this.#dirty) return
       this.#dirty = false
       const head = this.#head
       await this.#handle.datasync()
@@ -240,6 +250,12 @@ class FileAuditSink implements AuditSink {
       this.#warn({ file: this.#file, error }, 'audit: records could not be flushed to disk')
     }
   }
+}
+
+/** Whether the path still leads to the file that is open. */
+async function isSameFile(file: string, handle: FileHandle): Promise<boolean> {
+  const [here, held] = await Promise.all([stat(file).catch(() => undefined), handle.stat()])
+  return here?.ino === held.ino && here.dev === held.dev
 }
 
 /** Puts the chain at the end of a record, as its only extension. */

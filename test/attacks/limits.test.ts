@@ -1,9 +1,11 @@
-import { chmodSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { chmodSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import t from 'tap'
+import { verifyAuditFile } from '../../src/adapters/file-audit-sink.ts'
 import { startGateway } from '../support/gateway.ts'
 import { json } from '../support/upstream.ts'
 
@@ -27,6 +29,7 @@ t.test('over the limit: 429, when to come back, and upstream sees nothing (RATE-
   t.equal(refused.status, 429)
   t.match(refused.headers.get('retry-after'), /^[1-9]\d*$/)
   t.equal(refused.headers.get('cache-control'), 'no-store')
+  for (const [name] of refused.headers) t.notMatch(name, /^x-ratelimit/, 'no header of the plugin')
   t.match(await refused.text(), /"code":"throttled"/)
   t.equal(gateway.upstream.received.length, 5)
   t.equal((await read('berta')).status, 200, 'another principal has its own')
@@ -207,4 +210,144 @@ t.test('what cannot be recorded is not answered: audit down is 503 (ERR-5, AUD-1
   const ready = await fetch(`${gateway.adminUrl}/readyz`)
   t.equal(ready.status, 503)
   t.match(await ready.text(), /"audit":false/)
+})
+
+t.test('a head or target larger than allowed: 431 and 414, connection closed', async (t) => {
+  const gateway = await startGateway({
+    config: { limits: { headerBytes: 4096, targetBytes: 512 } },
+  })
+  t.teardown(() => gateway.close())
+  const token = await gateway.token(CLAIMS)
+  const head = `Host: x\r\nAuthorization: Bearer ${token}\r\n`
+  for (const [status, bytes] of [
+    [431, `GET /fhir/Patient/p1 HTTP/1.1\r\n${head}X-A: ${'a'.repeat(5000)}\r\n\r\n`],
+    [431, `GET /fhir/Patient/p1 HTTP/1.1\r\n${head}${'X-Aaaaaaaa: a\r\n'.repeat(700)}\r\n`],
+    [414, `GET /fhir/Patient?name=${'a'.repeat(1000)} HTTP/1.1\r\n${head}\r\n`],
+  ] as const) {
+    const answer = await gateway.raw(bytes)
+    t.match(answer, new RegExp(`^HTTP/1\\.1 ${status} `))
+    t.match(answer, /\r\nconnection: close\r\n/i)
+    t.match(answer, 'OperationOutcome')
+  }
+  t.strictSame(gateway.upstream.received, [])
+  t.equal((await gateway.audit()).length, 3)
+})
+
+/** A gateway whose audit file lies in a folder the test may work on. */
+async function withAuditFile() {
+  const folder = mkdtempSync(join(tmpdir(), 'fhirewall-audit-'))
+  const file = join(folder, 'audit.jsonl')
+  const gateway = await startGateway({
+    handler: (request, response, raw) =>
+      json(
+        PATIENT.replace('}', ',"name":[{"text":"CANARY"}]}'),
+        request.method === 'POST' ? 201 : 200,
+      )(request, response, raw),
+    config: { audit: { file } },
+  })
+  const token = await gateway.token({ scope: 'patient/*.cruds', patient: 'p1' })
+  const ask = async (method: string, target: string, body?: string) => {
+    gateway.upstream.received.length = 0
+    const answer = await fetch(gateway.url + target, {
+      method,
+      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/fhir+json' },
+      ...(body === undefined ? {} : { body }),
+    })
+    return {
+      status: answer.status,
+      text: await answer.text(),
+      upstream: gateway.upstream.received.length,
+    }
+  }
+  const close = async () => {
+    await gateway.close()
+    rmSync(folder, { recursive: true, force: true })
+  }
+  return {
+    ...{ gateway, file, close },
+    read: () => ask('GET', '/Patient/p1'),
+    write: () =>
+      ask(
+        'POST',
+        '/Observation',
+        '{"resourceType":"Observation","subject":{"reference":"Patient/p1"}}',
+      ),
+  }
+}
+
+const canLimit = (() => {
+  try {
+    execFileSync('prlimit', ['--version'], { stdio: 'ignore' })
+    return true
+  } catch {
+    return false
+  }
+})()
+
+t.test(
+  'an audit file that takes no more: withheld, then refused, then whole again (AUD-10)',
+  { skip: canLimit ? false : 'needs prlimit to fill the disk' },
+  async (t) => {
+    const { gateway, file, close, read, write } = await withAuditFile()
+    t.teardown(close)
+    // The kernel itself refuses: the next record ends half way (EFBIG), as on a full disk.
+    const fill = (bytes: number | 'unlimited') =>
+      execFileSync('prlimit', ['--pid', String(process.pid), `--fsize=${bytes}:unlimited`])
+    // Unheard, this signal ends the process instead; a full disk sends none.
+    const heard = () => undefined
+    process.on('SIGXFSZ', heard)
+    t.teardown(() => process.off('SIGXFSZ', heard))
+    t.equal((await read()).status, 200)
+    fill(statSync(file).size + 100)
+    try {
+      const withheld = await read()
+      t.equal(withheld.status, 503)
+      t.match(withheld.text, /"code":"audit-unavailable"/)
+      t.notMatch(withheld.text, /CANARY|EFBIG/)
+      for (const again of [await read(), await write()]) {
+        t.equal(again.status, 503)
+        t.equal(again.upstream, 0, 'from now on upstream is not even asked')
+        t.notMatch(again.text, 'CANARY')
+      }
+      t.equal((await fetch(`${gateway.adminUrl}/readyz`)).status, 503)
+    } finally {
+      fill('unlimited')
+    }
+    let status = 503
+    for (let n = 0; n < 5 && status !== 200; n++) status = (await read()).status
+    t.equal(status, 200, 'there is room again')
+    const { firstBad } = await verifyAuditFile(file)
+    t.equal(firstBad, undefined, 'no half line is left in the chain')
+  },
+)
+
+t.test('an audit file moved away or replaced records nothing: 503 (AUD-9, AUD-10)', async (t) => {
+  const { gateway, file, close, read } = await withAuditFile()
+  t.teardown(close)
+  t.equal((await read()).status, 200)
+  const until = async (wanted: number) => {
+    let last = await read()
+    for (let n = 0; n < 200 && last.status !== wanted; n++) {
+      await new Promise((done) => setTimeout(done, 25))
+      last = await read()
+    }
+    return last
+  }
+  renameSync(file, `${file}.away`)
+  const gone = await until(503)
+  t.equal(gone.status, 503, 'moved away')
+  t.notMatch(gone.text, 'CANARY')
+  t.equal(gone.upstream, 0)
+  t.equal((await fetch(`${gateway.adminUrl}/readyz`)).status, 503)
+  writeFileSync(file, '')
+  t.equal((await read()).status, 503, 'an empty one in its place is not it')
+  renameSync(`${file}.away`, file)
+  const readiness = async () => (await fetch(`${gateway.adminUrl}/readyz`)).status
+  for (let n = 0; n < 200 && (await readiness()) !== 200; n++) {
+    await new Promise((done) => setTimeout(done, 25))
+  }
+  t.equal(await readiness(), 200, 'it is back, and no request was needed to see it')
+  t.equal((await read()).status, 200)
+  const { firstBad } = await verifyAuditFile(file)
+  t.equal(firstBad, undefined)
 })

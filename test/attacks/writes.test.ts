@@ -64,6 +64,25 @@ const REFUSED: Row[] = [
   ['If-None-Exist on update', 'PUT', '/Observation/o1', OWN, { 'if-none-exist': 'code=a' }, '400 header-malformed'],
   ['If-Match of before', 'PUT', '/Observation/o1', OWN, { 'if-match': 'W/"2"' }, '412 precondition-failed'],
   ['marks of ours (row 23)', 'PUT', '/Observation/o1', OWN.replace('"subject"', '"_status":{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason","valueCode":"masked"}]},"subject"'), {}, '422 body-rule-broken'],
+  ['_format of another kind', 'POST', '/Observation?_format=xml', OWN, {}, '406 not-acceptable'],
+  ['_format twice', 'POST', '/Observation?_format=json&_format=html/json', OWN, {}, '400 parameter-malformed'],
+  ['_format as a list', 'POST', '/Observation?_format=json,xml', OWN, {}, '406 not-acceptable'],
+  ['_format after encoding', 'PUT', '/Observation/o1?%5fformat=ttl', OWN, {}, '406 not-acceptable'],
+  ['an Accept of HTML', 'POST', '/Observation', OWN, { accept: 'text/html' }, '406 not-acceptable'],
+  ['_method in the query (row 28)', 'POST', '/Observation?_method=DELETE', OWN, {}, '400 parameter-unknown'],
+  ['criteria on a create', 'POST', '/Observation?subject=Patient/p1', OWN, {}, '400 parameter-unknown'],
+  ['If-None-Exist with a cursor', 'POST', '/Observation', OWN, { 'if-none-exist': '_getpages=a' }, '400 parameter-unknown'],
+  ['If-None-Exist with an address', 'POST', '/Observation', OWN, { 'if-none-exist': 'https://evil.example/Observation?code=a' }, '400 header-malformed'],
+  ['If-None-Exist of nothing', 'POST', '/Observation', OWN, { 'if-none-exist': '' }, '400 header-malformed'],
+  ['a charset behind a charset', 'POST', '/Observation', Buffer.from(OWN, 'utf16le'), { 'content-type': `${FHIR}; charset=utf-8; charset=utf-16` }, '400 body-malformed'],
+  ['UTF-16 said to be UTF-8', 'POST', '/Observation', Buffer.from(OWN, 'utf16le'), { 'content-type': `${FHIR}; charset=utf-8` }, '400 body-malformed'],
+  ['a multipart form', 'POST', '/Observation', OWN, { 'content-type': 'multipart/form-data; boundary=a' }, '415 media-type-unsupported'],
+  ['a patch on a create', 'POST', '/Observation', '[]', { 'content-type': 'application/json-patch+json' }, '415 media-type-unsupported'],
+  ['a contained Patient as the subject’s twin', 'POST', '/Observation', '{"resourceType":"Observation","contained":[{"resourceType":"Patient","id":"p1"}],"subject":{"reference":"#p1"}}', {}, '403 compartment-denied'],
+  ['a subject in a contained resource only', 'POST', '/Observation', `{"resourceType":"Observation","contained":[{"resourceType":"Observation","id":"a",${subject('p1')}}]}`, {}, '403 compartment-denied'],
+  ['a subject of a prototype', 'POST', '/Observation', `{"resourceType":"Observation","__proto__":{${subject('p1')}}}`, {}, '403 compartment-denied'],
+  ['another’s version as subject', 'POST', '/Observation', `{"resourceType":"Observation","subject":{"reference":"Patient/p2/_history/1"}}`, {}, '403 compartment-denied'],
+  ['a subject twice, own and in a list', 'POST', '/Observation', `{"resourceType":"Observation","subject":[{"reference":"Patient/p1"},{"reference":"Patient/p2"}]}`, {}, '403 compartment-denied'],
   ['a Subscription (row 39)', 'POST', '/Subscription', '{"resourceType":"Subscription"}', {}, '403 policy-denied'],
   ['an AuditEvent', 'POST', '/AuditEvent', '{"resourceType":"AuditEvent"}', {}, '403 policy-denied'],
   ['a Binary', 'POST', '/Binary', '{"resourceType":"Binary"}', {}, '403 policy-denied'],
@@ -145,4 +164,42 @@ t.test('who may write but not read sees no echo (SCOPE-4, row 7)', async (t) => 
   })
   t.equal(answer.status, 201)
   t.equal(await answer.text(), '')
+})
+
+t.test('what upstream makes of a write is judged like any answer (rows 7, 14)', async (t) => {
+  const gateway = await startGateway()
+  t.teardown(() => gateway.close())
+  const token = await gateway.token({ scope: 'patient/*.cruds', patient: 'p1' })
+  const other = OWN.replace('p1', 'p2').replace('}', '},"valueString":"CANARY"')
+  const bundle = `{"resourceType":"Bundle","type":"searchset","entry":[{"resource":${other}}]}`
+  for (const [what, status, body] of [
+    ['another’s resource', 201, other],
+    ['another’s resource, found', 200, other],
+    ['a Bundle of another’s', 201, bundle],
+    [
+      'an outcome with words',
+      201,
+      '{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"exception","diagnostics":"CANARY"}]}',
+    ],
+    ['another’s resource as a conflict', 409, other],
+    ['another’s resource as a refusal', 422, other],
+    ['no JSON', 201, 'CANARY'],
+  ] as const) {
+    gateway.upstream.answerWith(
+      json(body, status, { location: 'http://internal.host/CANARY/_history/1' }),
+    )
+    for (const prefer of ['return=representation', 'return=OperationOutcome', 'return=minimal']) {
+      const answer = await fetch(`${gateway.url}/Observation`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${token}`, 'content-type': FHIR, prefer },
+        body: OWN,
+      })
+      const text = await answer.text()
+      t.notMatch(
+        text + JSON.stringify([...answer.headers]),
+        /CANARY|internal\.host|"Patient\/p2"/,
+        `${what}, ${prefer}: ${answer.status}`,
+      )
+    }
+  }
 })
