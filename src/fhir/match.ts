@@ -108,14 +108,17 @@ function compileTest(
 
 /** Splits at unescaped '|', and takes the escapes away. */
 function splitToken(value: string): string[] {
-  const parts: string[] = ['']
+  const parts: string[] = []
+  let part = ''
   for (let at = 0; at < value.length; at++) {
-    const char = value[at] ?? ''
-    if (char === '\\') parts[parts.length - 1] += value[++at] ?? ''
-    else if (char === '|') parts.push('')
-    else parts[parts.length - 1] += char
+    const char = value.charAt(at)
+    if (char === '\\') part += value.charAt(++at)
+    else if (char === '|') {
+      parts.push(part)
+      part = ''
+    } else part += char
   }
-  return parts
+  return [...parts, part]
 }
 
 const unescape = (value: string): string => value.replace(/\\([\\,$|])/g, '$1')

@@ -86,7 +86,7 @@ export function buildPolicySet(rules: readonly CompiledRule[]): PolicySet {
       })
     },
     hash: createHash('sha256')
-      .update(JSON.stringify(rules.map(({ condition: _, ...rule }) => rule)))
+      .update(JSON.stringify(rules.map((rule) => ({ ...rule, condition: rule.when }))))
       .digest('hex'),
     rules: rules.length,
   }

@@ -53,10 +53,14 @@ const careless: Handler = (request, response, raw) => {
     )
   }
   const known = definitions.types.has(type) ? type : 'Observation'
-  if (method === 'DELETE') return void response.writeHead(204).end()
+  if (method === 'DELETE') {
+    response.writeHead(204).end()
+    return
+  }
   if (method === 'PATCH') return answer(recordOf(known, String(id).endsWith('p2') ? 'p2' : 'p1'))
   if (method !== 'GET' && path !== '' && !path.endsWith('_search')) {
-    return void json(body, method === 'POST' ? 201 : 200)(request, response, raw)
+    json(body, method === 'POST' ? 201 : 200)(request, response, raw)
+    return
   }
   if (method === 'POST' && path === '') {
     const { entry } = JSON.parse(body.toString()) as { entry: unknown[] }

@@ -97,7 +97,10 @@ export function createAuthorize(
   const compiled = new WeakMap<SmartScope, Map<string, Criteria | undefined>>()
   function compile(scope: SmartScope, type: string): Criteria | undefined {
     let known = compiled.get(scope)
-    if (known === undefined) compiled.set(scope, (known = new Map()))
+    if (known === undefined) {
+      known = new Map<string, Criteria | undefined>()
+      compiled.set(scope, known)
+    }
     if (!known.has(type))
       known.set(type, compileScope(scope, type, definitions, config.limits, bases))
     return known.get(type)
