@@ -14,6 +14,7 @@ import {
   checkPatchContent,
   readBody,
 } from './http/content.ts'
+import { corsHeaders } from './http/cors.ts'
 import { checkHeaders, parseRequestId, SAFE_HEADERS } from './http/headers.ts'
 import type { Clock, Upstream } from './ports.ts'
 import { Refusal, toRefusal } from './refusal.ts'
@@ -49,6 +50,7 @@ export type Gateway = {
 export function createGateway(parts: GatewayParts): Gateway {
   const { config, definitions, stages, clock } = parts
   const { limits } = config
+  const origins = new Set(config.cors.origins)
   let underWay = 0
 
   const answerBundle = createAnswerBundle({
@@ -194,13 +196,22 @@ export function createGateway(parts: GatewayParts): Gateway {
     return stages.renderRefusal(refusal, exchange.id)
   }
 
+  function headersOf(exchange: Exchange, { headers }: Answer): Record<string, string> {
+    return {
+      ...SAFE_HEADERS,
+      ...corsHeaders(exchange.arrival.headers, origins),
+      ...headers,
+      'x-request-id': exchange.id,
+    }
+  }
+
   /**
    * Nothing leaves unrecorded: a whole answer is handed over only after its audit record was, a
    * streamed one is recorded with its last byte, or at the moment it broke off.
    */
   async function conclude(exchange: Exchange, answer: Answer): Promise<Answer> {
     exchange.record('status', answer.status)
-    const headers = { ...SAFE_HEADERS, ...answer.headers, 'x-request-id': exchange.id }
+    const headers = headersOf(exchange, answer)
     if (answer.body === undefined || Buffer.isBuffer(answer.body)) {
       return (await finish(exchange)) ?? { status: answer.status, headers, body: answer.body }
     }
@@ -215,7 +226,7 @@ export function createGateway(parts: GatewayParts): Gateway {
       return (
         unrecorded ?? {
           ...refused,
-          headers: { ...SAFE_HEADERS, ...refused.headers, 'x-request-id': exchange.id },
+          headers: headersOf(exchange, refused),
         }
       )
     }
@@ -262,7 +273,7 @@ export function createGateway(parts: GatewayParts): Gateway {
       const rendered = stages.renderRefusal(refusal, exchange.id)
       unrecorded = {
         ...rendered,
-        headers: { ...SAFE_HEADERS, ...rendered.headers, 'x-request-id': exchange.id },
+        headers: headersOf(exchange, rendered),
       }
     }
     for (const observer of parts.observers) observer.exchangeEnded(exchange)

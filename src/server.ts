@@ -11,6 +11,7 @@ import type { UpstreamPool } from './adapters/upstream-pool.ts'
 import type { Config } from './config/schema.ts'
 import type { Answer, Arrival } from './exchange.ts'
 import type { Gateway } from './gateway.ts'
+import { answerPreflight, isPreflight } from './http/cors.ts'
 import type { IssuerKeys } from './ports.ts'
 import { Refusal } from './refusal.ts'
 import { registerHealth } from './routes/health.ts'
@@ -91,11 +92,19 @@ export async function createServerFor(
   state.gateway = await parts.createGateway(fastify)
 
   const trusted = trustedProxies(config.trustedProxies)
+  const origins = new Set(config.cors.origins)
   const answer = async (
     request: FastifyRequest,
     reply: FastifyReply,
     upstream: Parameters<Gateway['answer']>[1],
   ): Promise<FastifyReply> => {
+    if (isPreflight(request.method, request.headers)) {
+      // No credentials and no data: nothing to decide, and nothing that an audit could tell.
+      const target = (request.raw as Received)[TARGET] ?? ''
+      const isPublic = exact.has(target) || target === `${basePath}/metadata`
+      const headers = answerPreflight(request.headers, origins, isPublic)
+      return send(reply, { status: 204, headers, body: undefined })
+    }
     const arrival = arrivalOf(request.raw, reply.raw, basePath, trusted)
     if (arrival === undefined) {
       const outside = { ...bareArrival(request.raw.socket), method: request.method }

@@ -121,6 +121,14 @@ export const configSchema = z.strictObject({
         .describe('FHIR version of upstream (default: read from its /metadata)'),
     })
     .prefault({}),
+  cors: z
+    .strictObject({
+      origins: z
+        .array(z.string().regex(/^https?:\/\/[^/\s*]+$/, 'an origin such as https://app.example'))
+        .default([])
+        .describe('origins whose browser apps may use the FHIR API; metadata is open to any'),
+    })
+    .prefault({}),
   paging: z
     .strictObject({
       keys: z

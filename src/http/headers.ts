@@ -79,5 +79,5 @@ export const SAFE_HEADERS: Readonly<Record<string, string>> = {
   'x-content-type-options': 'nosniff',
   'referrer-policy': 'no-referrer',
   'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
-  vary: 'Authorization, Accept, Prefer',
+  vary: 'Authorization, Accept, Prefer, Origin',
 }

@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import type { Config } from '../config/schema.ts'
+import { buildProtectedResource, protectedResourceUrl } from '../oauth/protected-resource.ts'
 import { buildSmartConfiguration } from '../oauth/smart-configuration.ts'
 import type { IssuerKeys } from '../ports.ts'
 
@@ -28,5 +29,24 @@ export function registerWellKnown(
     }
     return reply.send(buildSmartConfiguration({ metadata }))
   })
-  return [path]
+  // RFC 9728: beside the host for whoever knows the standard, below the base for whoever looks there.
+  const text = buildProtectedResource({
+    resource: config.public.url,
+    issuers: config.issuers.map(({ url }) => url),
+  })
+  const base = new URL(config.public.url).pathname.replace(/\/$/, '')
+  const places = [
+    new URL(protectedResourceUrl(config.public.url)).pathname,
+    `${base}/.well-known/oauth-protected-resource`,
+  ]
+  for (const place of new Set(places)) {
+    fastify.get(place, async (_request, reply) =>
+      reply
+        .header('content-type', 'application/json')
+        .header('access-control-allow-origin', '*')
+        .header('x-content-type-options', 'nosniff')
+        .send(text),
+    )
+  }
+  return [path, ...new Set(places)]
 }

@@ -60,7 +60,11 @@ t.test(
     for (const [method, target] of INTERACTIONS) {
       const answer = await fetch(gateway.url + target, { method })
       t.equal(answer.status, 401, `${method} ${target}`)
-      t.match(answer.headers.get('www-authenticate'), /^Bearer realm="[^"]+"$/, 'a bare challenge')
+      t.match(
+        answer.headers.get('www-authenticate'),
+        /^Bearer realm="[^"]+", resource_metadata="[^"]+"$/,
+        'a bare challenge',
+      )
       await answer.arrayBuffer()
     }
     // row 5: exemptions are exact; nothing in a query makes a request public

@@ -1,0 +1,98 @@
+import t from 'tap'
+import { startGateway } from '../support/gateway.ts'
+import { json } from '../support/upstream.ts'
+
+// What stands open, and to whom (DISC-1 to 5, AUTHN-15).
+const APP = 'https://app.example'
+const FOREIGN = 'https://evil.example'
+const METADATA = '/metadata'
+const SMART = '/.well-known/smart-configuration'
+const RESOURCE = '/.well-known/oauth-protected-resource'
+
+async function setUp() {
+  const gateway = await startGateway({
+    handler: json('{"resourceType":"Patient","id":"p1"}'),
+    config: { cors: { origins: [APP] } },
+  })
+  const host = gateway.url.replace(/\/fhir$/, '')
+  return { gateway, host }
+}
+
+t.test('preflight: by origin and place; upstream is never asked (DISC-5)', async (t) => {
+  const { gateway } = await setUp()
+  t.teardown(() => gateway.close())
+  // prettier-ignore
+  const rows: [origin: string, target: string, allowed: string | null, withToken: boolean][] = [
+    [APP,     '/Patient/p1', APP,  true],
+    [APP,     METADATA,      APP,  true],
+    [FOREIGN, '/Patient/p1', null, false],
+    ['null',  '/Patient/p1', null, false],
+    [`${APP}.evil.example`, '/Patient/p1', null, false],
+    ['https://APP.example', '/Patient/p1', null, false],
+    ['http://app.example',  '/Patient/p1', null, false],
+    [FOREIGN, METADATA,      '*',  false],
+    [FOREIGN, SMART,         '*',  false],
+    [FOREIGN, RESOURCE,      '*',  false],
+    [FOREIGN, '/Patient?x=/metadata', null, false],
+  ]
+  for (const [origin, target, allowed, withToken] of rows) {
+    const answer = await fetch(gateway.url + target, {
+      method: 'OPTIONS',
+      headers: {
+        origin,
+        'access-control-request-method': 'GET',
+        'access-control-request-headers': 'authorization',
+      },
+    })
+    const line = `${origin} ${target}`
+    t.equal(answer.status, 204, line)
+    t.equal(answer.headers.get('access-control-allow-origin'), allowed, line)
+    const names = answer.headers.get('access-control-allow-headers') ?? ''
+    t.equal(/authorization/i.test(names), withToken, `${line}: token`)
+    t.notOk(answer.headers.has('access-control-allow-credentials'), line)
+    t.match(answer.headers.get('vary'), /Origin/, line)
+  }
+  const plain = await fetch(`${gateway.url}/Patient/p1`, { method: 'OPTIONS' })
+  t.ok(plain.status >= 400, 'OPTIONS that is no preflight is no interaction')
+  t.strictSame(gateway.upstream.received, [])
+})
+
+t.test('a registered origin reads answers and refusals; another neither', async (t) => {
+  const { gateway } = await setUp()
+  t.teardown(() => gateway.close())
+  const token = await gateway.token({ scope: 'patient/*.rs', patient: 'p1' })
+  for (const [origin, allowed] of [
+    [APP, APP],
+    [FOREIGN, null],
+  ] as const) {
+    for (const headers of [{ authorization: `Bearer ${token}` }, {}]) {
+      const answer = await fetch(`${gateway.url}/Patient/p1`, { headers: { origin, ...headers } })
+      t.equal(answer.headers.get('access-control-allow-origin'), allowed, origin)
+      const exposed = answer.headers.get('access-control-expose-headers') ?? ''
+      t.equal(exposed.includes('ETag'), allowed !== null)
+      t.match(answer.headers.get('vary'), /Origin/)
+      t.notOk(answer.headers.has('access-control-allow-credentials'))
+      await answer.text()
+    }
+  }
+})
+
+t.test('protected resource metadata, where a challenge says it is (RFC 9728)', async (t) => {
+  const { gateway, host } = await setUp()
+  t.teardown(() => gateway.close())
+  for (const url of [`${host}${RESOURCE}/fhir`, `${gateway.url}${RESOURCE}`]) {
+    const answer = await fetch(url, { headers: { origin: FOREIGN, accept: 'text/html' } })
+    t.equal(answer.status, 200, url)
+    t.match(answer.headers.get('content-type'), /^application\/json/)
+    t.equal(answer.headers.get('access-control-allow-origin'), '*')
+    t.match(await answer.json(), {
+      resource: 'http://127.0.0.1:9/fhir',
+      authorization_servers: [gateway.issuer.url],
+      bearer_methods_supported: ['header'],
+    })
+  }
+  const refused = await fetch(`${gateway.url}/Patient/p1`)
+  const challenge = refused.headers.get('www-authenticate') ?? ''
+  t.match(challenge, `resource_metadata="http://127.0.0.1:9${RESOURCE}/fhir"`)
+  t.match(challenge, /^Bearer realm="[^"]+", resource_metadata="[^"]+"$/, 'and no error code')
+})
