@@ -1,51 +1,8 @@
-import { z } from 'zod'
 import type { Principal } from '../exchange.ts'
 import type { PolicyRequest, PolicySet } from './evaluate.ts'
+import type { Example, Question } from './example-schema.ts'
 
 /** Examples: what policies are meant to say, checked whenever they are loaded. */
-
-const text = z.string().min(1)
-const question = z.strictObject({
-  as: z
-    .strictObject({
-      kind: z.enum(['user', 'system']).default('user'),
-      issuer: text.default('https://issuer.example'),
-      clientId: text.optional(),
-      patient: text.optional(),
-      fhirUser: z
-        .string()
-        .regex(/^[A-Z][A-Za-z]+\/[A-Za-z0-9.-]{1,64}$/, 'such as Practitioner/d1')
-        .optional(),
-      roles: z.array(text).default([]),
-      purposes: z.array(text).default([]),
-      organization: text.optional(),
-    })
-    .prefault({}),
-  level: z.enum(['patient', 'user', 'system']),
-  interaction: text,
-  type: text,
-  id: text.optional(),
-  method: text.default('GET'),
-  operation: z.string().startsWith('$').optional(),
-  at: z.iso.datetime({ offset: true }).optional().describe('when; default: now'),
-})
-
-/** One example: exactly one of allow and deny. */
-export const exampleSchema = z
-  .strictObject({
-    allow: question.optional(),
-    deny: question.optional(),
-    masking: text.optional().describe('with allow: the masking that must hold'),
-    because: text.optional().describe('for people'),
-  })
-  .refine(({ allow, deny }) => (allow === undefined) !== (deny === undefined), {
-    message: 'exactly one of "allow" and "deny"',
-  })
-
-/** A file of cases beside policies, `*.test.yaml`. */
-export const caseFileSchema = z.strictObject({ cases: z.array(exampleSchema).min(1) })
-
-export type Example = z.output<typeof exampleSchema>
 
 /** What an example asks, in a line. */
 export function describeExample({ allow, deny, because }: Example): string {
@@ -72,7 +29,7 @@ export function checkExample(set: PolicySet, example: Example, now: number): str
   return undefined
 }
 
-function principalOf(as: z.output<typeof question>['as']): Principal {
+function principalOf(as: Question['as']): Principal {
   const [type = '', id = ''] = (as.fhirUser ?? '').split('/')
   return {
     ...{
@@ -88,7 +45,7 @@ function principalOf(as: z.output<typeof question>['as']): Principal {
   }
 }
 
-function requestOf(asked: z.output<typeof question>, now: number): PolicyRequest {
+function requestOf(asked: Question, now: number): PolicyRequest {
   const { level, interaction, type, id, method, operation, at } = asked
   return {
     ...{ level, interaction, type, id, method },

@@ -5,7 +5,7 @@ import { compileCondition } from './condition.ts'
 import { buildPolicySet } from './evaluate.ts'
 import type { CompiledRule, PolicySet } from './evaluate.ts'
 import { checkExample, describeExample } from './examples.ts'
-import type { Example } from './examples.ts'
+import type { Example } from './example-schema.ts'
 import { policySchema } from './schema.ts'
 
 export type PolicyProblem = {

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { exampleSchema } from './examples.ts'
+import { exampleSchema } from './example-schema.ts'
 
 const id = z.string().regex(/^[a-z][a-z0-9-]{0,63}$/, 'lower-case letters, digits and hyphens')
 const interactions = z.enum([

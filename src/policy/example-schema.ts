@@ -1,0 +1,45 @@
+import { z } from 'zod'
+
+const text = z.string().min(1)
+export const questionSchema = z.strictObject({
+  as: z
+    .strictObject({
+      kind: z.enum(['user', 'system']).default('user'),
+      issuer: text.default('https://issuer.example'),
+      clientId: text.optional(),
+      patient: text.optional(),
+      fhirUser: z
+        .string()
+        .regex(/^[A-Z][A-Za-z]+\/[A-Za-z0-9.-]{1,64}$/, 'such as Practitioner/d1')
+        .optional(),
+      roles: z.array(text).default([]),
+      purposes: z.array(text).default([]),
+      organization: text.optional(),
+    })
+    .prefault({}),
+  level: z.enum(['patient', 'user', 'system']),
+  interaction: text,
+  type: text,
+  id: text.optional(),
+  method: text.default('GET'),
+  operation: z.string().startsWith('$').optional(),
+  at: z.iso.datetime({ offset: true }).optional().describe('when; default: now'),
+})
+
+/** One example: exactly one of allow and deny. */
+export const exampleSchema = z
+  .strictObject({
+    allow: questionSchema.optional(),
+    deny: questionSchema.optional(),
+    masking: text.optional().describe('with allow: the masking that must hold'),
+    because: text.optional().describe('for people'),
+  })
+  .refine(({ allow, deny }) => (allow === undefined) !== (deny === undefined), {
+    message: 'exactly one of "allow" and "deny"',
+  })
+
+/** A file of cases beside policies, `*.test.yaml`. */
+export const caseFileSchema = z.strictObject({ cases: z.array(exampleSchema).min(1) })
+
+export type Example = z.output<typeof exampleSchema>
+export type Question = z.output<typeof questionSchema>
