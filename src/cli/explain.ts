@@ -117,7 +117,7 @@ function explainTo(
     const question = { interaction: asked.word, type, level, ...about, time: now }
     for (const { rule, effect, verdict } of policies.trace(principal, question)) {
       say(
-        `  ${verdict === 'matches' ? '→' : ' '} ${effect.padEnd(6)} ${rule.padEnd(44)} ${verdict}`,
+        `  ${verdict === 'matches' ? '→' : ' '} ${effect.padEnd(6)} ${rule.padEnd(40)} ${verdict}`,
       )
     }
   }

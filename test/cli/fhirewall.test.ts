@@ -30,7 +30,7 @@ function fhirewall(args: string[], env: Record<string, string> = {}) {
 t.test('help, version and wrong usage', async (t) => {
   const help = fhirewall(['--help'])
   t.equal(help.status, 0)
-  for (const name of ['start', 'demo', 'check', 'config', 'audit']) {
+  for (const name of ['start', 'demo', 'check', 'explain', 'test', 'config', 'audit']) {
     t.match(help.stdout, new RegExp(`^ {2}${name} `, 'm'))
   }
   const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as object
@@ -43,7 +43,7 @@ t.test('help, version and wrong usage', async (t) => {
   const option = fhirewall(['config', '--confg', 'x'])
   t.equal(option.status, 2)
   t.match(option.stderr, "'--confg'")
-  for (const command of ['start', 'check']) {
+  for (const command of ['start', 'check', 'explain', 'test']) {
     const { status, stdout } = fhirewall([command, '--help'])
     t.equal(status, 0)
     t.match(stdout, `Usage: fhirewall ${command}`)
@@ -140,4 +140,56 @@ t.test('started again by an older Node, it ends when that parent is killed outri
   })
   child.disconnect()
   t.equal(await ended, 1)
+})
+
+t.test('explain: why, rule by rule, in 80 columns, and never the token', async (t) => {
+  const claims = {
+    ...{ iss: 'https://login.example.org', sub: 'anna', client_id: 'app' },
+    ...{ scope: 'patient/*.rs', patient: 'p1', exp: 4_000_000_000 },
+  }
+  const file = join(folder, 'claims.json')
+  writeFileSync(file, JSON.stringify(claims))
+  const part = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url')
+  const token = `${part({ alg: 'none' })}.${part(claims)}.SIGNATURE-CANARY`
+  const tokenFile = join(folder, 'token')
+  writeFileSync(tokenFile, token)
+  const explain = (...args: string[]) => fhirewall(['explain', ...args], minimal)
+
+  const yes = explain('--claims', file, '--request', 'GET /Observation?code=a')
+  t.equal(yes.status, 0, yes.stderr)
+  t.match(yes.stdout, 'nothing here verifies them')
+  t.match(yes.stdout, /→ permit patient-own-record\/own-record +matches/)
+  t.match(yes.stdout, /only patient p1/)
+  for (const line of yes.stdout.split('\n')) t.ok(line.length <= 80, line)
+
+  const no = explain('--token', tokenFile, '--request', 'DELETE /Observation/o1')
+  t.equal(no.status, 1)
+  t.match(no.stdout, /refused: scope-insufficient \(403\)/)
+  t.notMatch(no.stdout + no.stderr, /CANARY|eyJ/)
+  t.match(explain('--claims', file, '--request', 'GET /Nonsense/1').stdout, /refused: interaction/)
+  t.equal(explain('--claims', file).status, 2)
+  t.equal(explain('--request', 'GET /Patient/p1').status, 2)
+  writeFileSync(file, 'CANARY')
+  const broken = explain('--claims', file, '--request', 'GET /Patient/p1')
+  t.equal(broken.status, 2)
+  t.notMatch(broken.stderr, /CANARY/)
+})
+
+t.test('test: the cases beside the policies', async (t) => {
+  const policies = mkdtempSync(join(tmpdir(), 'fhirewall-cli-'))
+  const rule =
+    'policy: p\ndescription: d\nrules:\n  - id: r\n    effect: permit\n    interactions: [read]\n    types: [Patient]\n    levels: [user]\n'
+  writeFileSync(join(policies, 'a.yaml'), rule)
+  const run = (cases: string) => {
+    writeFileSync(join(policies, 'a.test.yaml'), cases)
+    return fhirewall(['test', '--policies', policies])
+  }
+  const good = run('cases:\n  - allow: { level: user, interaction: read, type: Patient }\n')
+  t.equal(good.status, 0, good.stderr)
+  t.match(good.stdout, /1 hold, 0 do not/)
+  const bad = run('cases:\n  - deny: { level: user, interaction: read, type: Patient }\n')
+  t.equal(bad.status, 1)
+  t.match(bad.stderr, /should be denied, and is allowed by p\/r/)
+  t.equal(run('cases: []\n').status, 1)
+  t.equal(fhirewall(['test']).status, 0, 'the shipped policies hold')
 })
