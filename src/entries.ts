@@ -173,7 +173,7 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
     upstream: Upstream,
   ): Promise<Answer> {
     const entries = bundle.entries.map((request) => open(whole, principal, request))
-    const answers: Buffer[] = []
+    const answers: Answer[] = []
     try {
       const permits: Permit[] = []
       // In the order they stand; the first that may not be is the answer to all.
@@ -183,16 +183,14 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
       const came = await stages.forward(permit, upstream, whole)
       whole.record('upstreamStatus', came.status)
       const fit = stages.sanitize(permit, came)
-      const answered = stages.splitTransaction(
-        fit.body === undefined ? Buffer.alloc(0) : await wholeOf(fit.body, limits.bodyBytes),
-        entries.length,
-      )
-      for (const [n, part] of answered.entries()) {
+      const said =
+        fit.body === undefined ? Buffer.alloc(0) : await wholeOf(fit.body, limits.bodyBytes)
+      const parted = stages.splitTransaction(said, entries.length)
+      for (const [n, part] of parted.entries()) {
         const own = permits[n]
         const entry = entries[n]
         if (own === undefined || entry === undefined) throw new Refusal('upstream-unreadable')
-        const answer = await releasePart(own, entry.exchange, part)
-        answers.push(formatEntry(answer))
+        answers.push(await releasePart(own, entry.exchange, part))
       }
     } catch (error) {
       for (const { exchange } of entries) {
@@ -201,20 +199,31 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
       }
       throw error
     }
-    for (const { exchange } of entries) {
-      const unrecorded = await parts.finish(exchange, { status: 200, headers: {}, body: undefined })
-      if (unrecorded !== undefined) throw new Refusal('audit-unavailable')
+    for (const [n, answer] of answers.entries()) {
+      const exchange = entries[n]?.exchange
+      if (exchange !== undefined && (await parts.finish(exchange, answer)) !== undefined) {
+        throw new Refusal('audit-unavailable')
+      }
     }
-    return bundleOf('transaction-response', answers)
+    return bundleOf('transaction-response', answers.map(formatEntry))
   }
 
   async function releasePart(permit: Permit, exchange: Exchange, part: FitAnswer): Promise<Answer> {
-    const released = await stages.release(permit, part)
-    exchange.record('tally', released.tally)
-    return gather(released.answer, limits.bodyBytes)
+    try {
+      const released = await stages.release(permit, part)
+      exchange.record('tally', released.tally)
+      return await gather(released.answer, limits.bodyBytes)
+    } catch (error) {
+      // What is done is done: the others are told, and this one says what a request of its own would.
+      return parts.refusedWith(exchange, error)
+    }
   }
 
   return async (whole, principal, body, upstream) => {
+    // It would speak of every entry at once, and nobody has judged it.
+    if (whole.arrival.headers['x-provenance'] !== undefined) {
+      throw new Refusal('interaction-refused', { detail: 'X-Provenance' })
+    }
     const bundle = read(body)
     return bundle.type === 'batch'
       ? answerBatch(whole, principal, bundle, upstream)

@@ -149,3 +149,25 @@ t.test('a link lasts as long as it is said to, and over a change of replica', as
   t.equal(late.status, 404)
   t.match(late.text, /page-gone/)
 })
+
+t.test('a page of a search by POST is read, and its form is not sent again', async (t) => {
+  const { gateway, get, linksOf, answer, next } = await setUp()
+  t.teardown(() => gateway.close())
+  answer([{ relation: 'next', url: next }])
+  const token = await gateway.token({
+    ...{ scope: 'patient/*.rs', patient: 'p1', sub: 'anna', client_id: 'app' },
+  })
+  const posted = await fetch(`${gateway.url}/Observation/_search`, {
+    method: 'POST',
+    headers: {
+      authorization: `Bearer ${token}`,
+      'content-type': 'application/x-www-form-urlencoded',
+    },
+    body: 'code=a',
+  })
+  const link = linksOf({ text: await posted.text() }).get('next') ?? ''
+  t.equal((await get(link)).status, 200)
+  const [page] = gateway.upstream.received
+  t.equal(`${page?.method} ${page?.target}`, 'GET /base?_getpages=abc&_getpagesoffset=10&_count=10')
+  t.equal(page?.body.length, 0)
+})

@@ -237,6 +237,26 @@ t.test('a transaction: all or nothing, before upstream sees any of it', async (t
   )
   t.equal(allowed.status, 200, 'a conditional reference without limits is upstream’s to resolve')
 
+  // Upstream did it, and answers one entry with what may not be seen: the others are told all the same.
+  gateway.upstream.answerWith((request, response, raw) =>
+    request.method === 'GET'
+      ? upstream(request, response, raw)
+      : json(
+          `{"resourceType":"Bundle","type":"transaction-response","entry":[{"response":{"status":"201"}},{"resource":${HELD['/base/Observation/o2']!},"response":{"status":"200"}}]}`,
+        )(request, response, raw),
+  )
+  const partly = await send(
+    patient,
+    bundleOf('transaction', [own, { method: 'GET', url: 'Observation/o1' }]),
+  )
+  t.equal(partly.status, 200)
+  t.notMatch(partly.text, /CANARY/)
+  t.match((JSON.parse(partly.text) as Answered).entry, [
+    { response: { status: '201' } },
+    { response: { status: '404' } },
+  ])
+  gateway.upstream.answerWith(upstream)
+
   for (const [what, text, status] of [
     ['another kind of Bundle', bundleOf('document', [own]), 400],
     ['no Bundle', '{"resourceType":"Patient"}', 400],

@@ -373,7 +373,11 @@ t.test('chains are searches of their own, within the view (SCOPE-10, row 14)', a
   const reverse = await ask(PATIENT, 'GET', '/Patient?_has:Observation:patient:code=a')
   t.strictSame(reverse.asked, [IN_VIEW, 'GET /Patient?_id=p1&_id=p1'])
   const many = `/Observation?${Array.from({ length: 9 }, () => 'subject:Patient.name=a').join('&')}`
-  t.equal((await ask(PATIENT, 'GET', many)).status, 400, 'no more than eight')
+  const refused = await ask(PATIENT, 'GET', many)
+  t.equal(refused.status, 400, 'no more than eight')
+  const deep = `/Observation?${'has-member:Observation.'.repeat(9)}code=a`
+  const nestedDeep = await ask(CLINICIAN, 'GET', deep)
+  t.ok(nestedDeep.status === 400 && nestedDeep.asked.length <= 8, 'however deep they nest')
 })
 
 t.test('shaped answers are judged whole and cut afterwards (REST-22)', async (t) => {
@@ -399,4 +403,14 @@ t.test('shaped answers are judged whole and cut afterwards (REST-22)', async (t)
   const text = await ask(PATIENT, 'GET', '/Observation/o1?_summary=text')
   t.notMatch(text.text, /"status"/)
   t.equal((await ask(PATIENT, 'GET', '/Observation?_elements=a.b.c')).status, 400)
+})
+
+t.test('what was cut down is never written back (C11)', async (t) => {
+  const { gateway, ask } = await setUp()
+  t.teardown(() => gateway.close())
+  const { text } = await ask(PATIENT, 'GET', '/Observation/o1?_elements=subject,code')
+  const back = await ask(PATIENT, 'PUT', '/Observation/o1', JSON.parse(text))
+  t.equal(back.status, 422, back.text)
+  t.match(back.text, /body-rule-broken/)
+  t.notOk(back.asked.some((line) => line.startsWith('PUT')))
 })

@@ -33,6 +33,9 @@ export type AuthorizeParts = {
   readonly seal: Seal
 }
 
+/** Searches made on the way to one decision: chains, nested ones included, and conditions. */
+const MOST_SEARCHES = 8
+
 type Decide = (request: Request) => Permit | Promise<Permit>
 
 /**
@@ -110,6 +113,7 @@ export function createAuthorize(
     principal: Principal,
     inquiry: Inquiry,
     upstream: Upstream,
+    budget: { left: number },
   ): Permit | Promise<Permit> {
     const { interaction } = inquiry
     const { code, type, id, method, operation } = interaction
@@ -133,10 +137,21 @@ export function createAuthorize(
       config.paging.lifetimeSeconds,
     )
     return decide({
-      ...{ principal, inquiry, holdings, upstream, config, definitions, inspect, bases, cursors },
+      ...{
+        principal,
+        inquiry,
+        holdings,
+        upstream,
+        config,
+        definitions,
+        inspect,
+        bases,
+        cursors,
+        budget,
+      },
       // The requested interaction stays the one that was asked: what it became is the gateway's doing.
       again: async (next, body) =>
-        authorize(principal, { ...inquiry, interaction: next, body }, upstream),
+        authorize(principal, { ...inquiry, interaction: next, body }, upstream, budget),
     })
   }
 
@@ -146,7 +161,7 @@ export function createAuthorize(
 
   return (principal, inquiry, upstream) => {
     checkHeaders(inquiry)
-    const permit = authorize(principal, inquiry, upstream)
+    const permit = authorize(principal, inquiry, upstream, { left: MOST_SEARCHES })
     const { interaction } = inquiry
     // A further page is one of the question it belongs to.
     if (interaction.code === 'paging') return permit

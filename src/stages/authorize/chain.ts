@@ -7,8 +7,6 @@ import { searchInView } from './view.ts'
 
 /** A chain without a type may point anywhere; beyond this many types it has to say which. */
 const MOST_TYPES = 3
-/** Searches made for one request, nested chains included. */
-const MOST_SEARCHES = 8
 const NOT_HELD: ReadonlySet<string> = new Set(['scope-insufficient', 'policy-denied'])
 /** An id that no resource has: nothing matches. */
 const NOTHING: Parameter = { name: '_id', values: ['fhirewall.matches.nothing'] }
@@ -22,10 +20,6 @@ export async function resolveChains(
   request: Request,
   interaction: Interaction,
 ): Promise<Interaction> {
-  const linked = interaction.parameters.filter(isLinked)
-  if (linked.length > MOST_SEARCHES) {
-    throw new Refusal('parameter-forbidden', { detail: 'too many chains' })
-  }
   const type = interaction.type ?? '*'
   const parameters: Parameter[] = []
   for (const parameter of interaction.parameters) {

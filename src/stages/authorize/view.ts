@@ -21,6 +21,9 @@ export async function searchInView(
   parameters: readonly Parameter[],
 ): Promise<readonly Seen[]> {
   const { inquiry, inspect, upstream, config } = request
+  if (request.budget.left-- <= 0) {
+    throw new Refusal('parameter-forbidden', { detail: 'too many searches on the way' })
+  }
   const count: Parameter = { name: '_count', values: [String(MOST_SEEN + 1)] }
   const permit = await request.again({
     code: 'search-type',

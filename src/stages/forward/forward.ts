@@ -19,7 +19,11 @@ export async function forward(
 ): Promise<UpstreamAnswer> {
   if (!Permit.isGenuine(permit)) throw new Error('forward needs a permit that was issued')
   const { interaction } = permit
-  const { path, query, form, ifNoneExist } = formatInteraction(withoutOurs(interaction))
+  const formatted = formatInteraction(withoutOurs(interaction))
+  // A further page is read at upstream's own address, however the search was sent.
+  const { path, query } = permit.target ?? formatted
+  const form = permit.target === undefined ? formatted.form : undefined
+  const isRead = interaction.method === 'HEAD' || permit.target !== undefined
   const headers: Record<string, string> = {
     accept: 'application/fhir+json',
     'x-request-id': exchange.id,
@@ -27,7 +31,6 @@ export async function forward(
   const prefer = formatPrefer(interaction, exchange)
   if (prefer !== undefined) headers['prefer'] = prefer
   if (permit.ifMatch !== undefined) headers['if-match'] = permit.ifMatch
-  if (ifNoneExist !== undefined) headers['if-none-exist'] = ifNoneExist
   const body = form === undefined ? permit.body : Buffer.from(form)
   if (body !== undefined) {
     headers['content-type'] =
@@ -37,8 +40,9 @@ export async function forward(
   }
   const request: UpstreamRequest = {
     // HEAD is GET here: what cannot be inspected cannot be judged (REST-4).
-    method: interaction.method === 'HEAD' ? 'GET' : interaction.method,
-    ...{ path, query, ...permit.target },
+    method: isRead ? 'GET' : interaction.method,
+    path,
+    query,
     headers,
     signal: exchange.arrival.signal,
     ...(body === undefined ? {} : { body }),

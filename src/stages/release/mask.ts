@@ -323,6 +323,8 @@ export function isMarked(tape: Tape, object: number, words: Vocabulary): boolean
     if (endOf(tape, entry) - startOf(tape, entry) < 8) continue
     const text = textOf(tape, entry) ?? ''
     if (nameOf(tape, entry) === words.at.valueCode && text === 'masked') return true
+    // What was cut down on its way out is not the whole, and must not take the place of it (C11).
+    if (nameOf(tape, entry) === words.at.code && text === 'SUBSETTED') return true
     if (MARK.test(text) || text.includes(WITHHELD)) return true
   }
   return false
