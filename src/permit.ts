@@ -47,6 +47,8 @@ export type Grant = {
   readonly reach: readonly Reach[]
   /** Names of the policy rules that permitted. */
   readonly rules: readonly string[]
+  /** Whether it is there only because glass was broken. */
+  readonly isEmergency?: boolean
 }
 
 /** The patients that everything within a grant belongs to; undefined = there is no such limit. */
@@ -111,6 +113,8 @@ export type PermitFields = {
   readonly terms: Terms
   /** Ids of the policy rules that permitted, for audit and trace. */
   readonly rules: readonly string[]
+  /** Why glass was broken, in the words of who did it (BTG-3). */
+  readonly breakGlass?: { readonly reason: string } | undefined
   /** Bare ids of the patients it is about, as far as is known before upstream is asked. */
   readonly patients?: readonly string[] | undefined
   /** Upstream's own address of a further page, in place of the interaction's. */
@@ -136,6 +140,7 @@ export class Permit {
   readonly ifMatch: string | undefined
   readonly terms: Terms
   readonly rules: readonly string[]
+  readonly breakGlass: { readonly reason: string } | undefined
   readonly patients: readonly string[]
   readonly shape: OperationShape | undefined
   readonly contentType: string | undefined
@@ -153,6 +158,7 @@ export class Permit {
     this.ifMatch = fields.ifMatch
     this.terms = fields.terms
     this.rules = fields.rules
+    this.breakGlass = fields.breakGlass
     this.patients = fields.patients ?? []
     this.shape = fields.shape
     this.contentType = fields.contentType

@@ -60,6 +60,11 @@ export function createPrometheus(watched: Watched): Prometheus {
     help: 'Resources judged in answers, by verdict.',
     labels: ['verdict'],
   })
+  const emergencies = createCounter(registry, {
+    name: 'fhirewall_break_glass_total',
+    help: 'Accesses that were permitted only because glass was broken.',
+    labels: ['interaction'],
+  })
   const masked = createCounter(registry, {
     name: 'fhirewall_masked_values_total',
     help: 'Values masked in answers, by rule.',
@@ -124,6 +129,7 @@ export function createPrometheus(watched: Watched): Prometheus {
       stages.observe(seconds, isStage(stage) ? stage : 'other')
     }
     if (reason !== undefined) refusals.add(1, reason)
+    if (exchange.facts.permit?.breakGlass !== undefined) emergencies.add(1, code)
     if (reason === 'rate-exceeded' && detail !== undefined && BUCKETS.has(detail)) {
       limited.add(1, detail)
     }

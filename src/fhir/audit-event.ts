@@ -64,6 +64,8 @@ export type AuditedAccess = {
   readonly resource: string | undefined
   /** Bare ids of the patients concerned. */
   readonly patients: readonly string[]
+  /** Whether glass was broken: recorded once more, as a security alert (BTG-3). */
+  readonly isEmergency?: boolean
   /** What was counted and decided, as name and value: `released`, `rule` … */
   readonly details: readonly (readonly [name: string, value: string])[]
 }
@@ -91,6 +93,8 @@ const DCM = 'http://dicom.nema.org/resources/ontology/DCM'
 const SOURCE = coding(DCM, '110153', 'Source Role ID')
 const DESTINATION = coding(DCM, '110152', 'Destination Role ID')
 const APPLICATION = coding(DCM, '110150', 'Application')
+const SECURITY_ALERT = coding(DCM, '110113', 'Security Alert')
+const EMERGENCY_OVERRIDE = coding(DCM, '110127', 'Emergency Override Started')
 const CUSTODIAN = coding(
   'http://terminology.hl7.org/CodeSystem/provenance-participant-type',
   'custodian',
@@ -167,14 +171,19 @@ export function createAuditEventFormat(source: AuditSource): FormatAuditEvents {
     const data = dataEntity(access, shape, base)
     const succeeded = access.outcome === '0'
 
-    const write = (patient: string | undefined, omitted: number): string => {
-      const profiles = succeeded ? profilesOf(access, shape, data.complete, patient) : ''
+    const write = (patient: string | undefined, omitted: number, isAlert = false): string => {
+      const profiles =
+        succeeded && !isAlert ? profilesOf(access, shape, data.complete, patient) : ''
       return (
         `{"resourceType":"AuditEvent"${profiles},` +
-        '"type":{"system":"http://terminology.hl7.org/CodeSystem/audit-event-type","code":"rest","display":"RESTful Operation"},' +
-        (subtype === undefined
-          ? ''
-          : `"subtype":[{"system":"http://hl7.org/fhir/restful-interaction","code":"${subtype}","display":"${subtype}"}],`) +
+        (isAlert
+          ? `"type":${SECURITY_ALERT},`
+          : '"type":{"system":"http://terminology.hl7.org/CodeSystem/audit-event-type","code":"rest","display":"RESTful Operation"},') +
+        (isAlert
+          ? `"subtype":[${EMERGENCY_OVERRIDE}],`
+          : subtype === undefined
+            ? ''
+            : `"subtype":[{"system":"http://hl7.org/fhir/restful-interaction","code":"${subtype}","display":"${subtype}"}],`) +
         `"action":"${shape.action}","recorded":"${new Date(access.recorded).toISOString()}",` +
         `"outcome":"${access.outcome}",` +
         (access.reason === undefined ? '' : `"outcomeDesc":${text(access.reason)},`) +
@@ -186,12 +195,13 @@ export function createAuditEventFormat(source: AuditSource): FormatAuditEvents {
     }
 
     const { patients } = access
-    if (patients.length === 0) return [write(undefined, 0)]
+    const alerts = access.isEmergency === true ? [write(patients[0], 0, true)] : []
+    if (patients.length === 0) return [write(undefined, 0), ...alerts]
     const omitted = Math.max(0, patients.length - patientsPerSearch)
     const events = patients.slice(0, patientsPerSearch).map((patient) => write(patient, 0))
     // Over the cap: say so, once, rather than let the rest vanish.
     if (omitted > 0) events.push(write(undefined, omitted))
-    return events
+    return [...events, ...alerts]
   }
 }
 

@@ -23,6 +23,8 @@ export type PolicyRequest = {
   readonly operation?: string
   /** Milliseconds since the epoch. */
   readonly time: number
+  /** Whether an emergency is declared, with a reason, for one patient. */
+  readonly breakGlass?: boolean
 }
 
 export type Decision = {
@@ -32,6 +34,8 @@ export type Decision = {
   readonly compartment: boolean
   readonly clearance: Clearance
   readonly masking: MaskingProfile
+  /** Set when glass had to be broken: minutes after the token was issued for which it holds. */
+  readonly breakGlass?: number
 }
 
 /** What one rule says to a question, and why. */
@@ -76,7 +80,7 @@ export function buildPolicySet(rules: readonly CompiledRule[]): PolicySet {
   }
   return {
     evaluate: (principal, request) =>
-      combine(find(request), new Asker(principal, request, answers)),
+      combine(find(request), new Asker(principal, request, answers), request.breakGlass === true),
     trace: (principal, request) => {
       const asker = new Asker(principal, request, answers)
       return rules.map((rule) => {
@@ -113,13 +117,19 @@ function strayOf(
 }
 
 /** Default deny; deny wins; the obligations of all permits that match combine to the strictest. */
-function combine(rules: readonly CompiledRule[], asker: Asker): Decision {
-  const permits: CompiledRule[] = []
+function combine(rules: readonly CompiledRule[], asker: Asker, isEmergency: boolean): Decision {
+  const plain: CompiledRule[] = []
+  const emergency: CompiledRule[] = []
   for (const rule of rules) {
+    const breaks = rule.obligations.breakGlass !== undefined
+    if (breaks && !isEmergency) continue
     if (!asker.holds(rule)) continue
     if (rule.effect === 'deny') return denied([rule.name])
-    permits.push(rule)
+    if (breaks) emergency.push(rule)
+    else plain.push(rule)
   }
+  // BTG-4: it overrides what the other rules permit, and no rule that denies.
+  const permits = emergency.length > 0 ? emergency : plain
   const [first] = permits
   if (first === undefined) return denied([])
   let { confidentiality } = first.obligations.clearance
@@ -140,8 +150,12 @@ function combine(rules: readonly CompiledRule[], asker: Asker): Decision {
     masking: permits.some(({ obligations }) => obligations.masking === 'de-identified')
       ? 'de-identified'
       : 'baseline',
+    ...(emergency.length === 0 ? {} : { breakGlass: Math.min(...minutesOf(emergency)) }),
   }
 }
+
+const minutesOf = (rules: readonly CompiledRule[]): number[] =>
+  rules.flatMap(({ obligations }) => obligations.breakGlass?.minutes ?? [])
 
 function denied(rules: readonly string[]): Decision {
   return {

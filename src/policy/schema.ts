@@ -16,8 +16,7 @@ const interactions = z.enum([
 const type = z.string().regex(/^(?:\*|[A-Z][A-Za-z]{1,63})$/, 'a resource type or "*"')
 const levels = z.enum(['patient', 'user', 'system'])
 
-/** One rule: whom and what it is about, and what a permit demands. */
-export const ruleSchema = z.strictObject({
+const plainRule = z.strictObject({
   id,
   effect: z.enum(['permit', 'deny']),
   when: z.string().min(1).max(2000).optional().describe('CEL condition; absent = always'),
@@ -39,9 +38,25 @@ export const ruleSchema = z.strictObject({
         })
         .prefault({}),
       masking: z.enum(['baseline', 'de-identified']).default('baseline'),
+      breakGlass: z
+        .strictObject({ minutes: z.int().min(1).max(1440).default(60) })
+        .optional()
+        .describe('only with a declared emergency, for so long after the token was issued'),
     })
     .prefault({}),
 })
+
+/** BTG-5: an emergency opens what may be read, and nothing else. */
+const READING: ReadonlySet<string> = new Set(
+  ['read', 'vread', 'history-instance', 'search-type'].concat('search-compartment'),
+)
+/** One rule: whom and what it is about, and what a permit demands. */
+export const ruleSchema = plainRule.refine(
+  ({ effect, interactions, obligations }) =>
+    obligations.breakGlass === undefined ||
+    (effect === 'permit' && interactions.every((interaction) => READING.has(interaction))),
+  { path: ['obligations'], message: 'breakGlass permits reading and searching, nothing else' },
+)
 
 /** One policy file. */
 export const policySchema = z.strictObject({

@@ -98,6 +98,7 @@ const BAD: [what: string, files: Record<string, string>, problems: RegExp[]][] =
   ['one comprehension in another', { 'a.yaml': rule('when: principal.roles.exists(r, principal.purposes.exists(p, p == r))') }, [/^a\.yaml:9:5 when: one comprehension/]],
   ['the same policy twice', { 'a.yaml': GOOD, 'b.yaml': GOOD }, [/^b\.yaml:1:1 policy "p-one" is there twice/]],
   ['the same rule twice', { 'a.yaml': GOOD + GOOD.slice(GOOD.indexOf('  - id')) }, [/^a\.yaml:\d+:5 rule "one" is there twice/]],
+  ['an emergency that writes', { 'a.yaml': rule('obligations: { breakGlass: { minutes: 5 } }').replace('[read]', '[read, update]') }, [/^a\.yaml:9:5 .*breakGlass permits reading/]],
   ['an example that does not hold', { 'a.yaml': `${GOOD}examples:\n  - deny: { level: user, interaction: read, type: Observation }\n` }, [/^a\.yaml:11:5 example: user user\/ read Observation: should be denied, and is allowed by p-one\/one/]],
   ['an example of nothing', { 'a.yaml': `${GOOD}examples:\n  - because: x\n` }, [/^a\.yaml:11:5 .*exactly one/]],
   ['several problems, in several files', { 'a.yaml': rule('whenn: x').replace('[read]', '[reed]'), 'b.yaml': rule('when: "1 +"', 'two') },

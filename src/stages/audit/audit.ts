@@ -70,6 +70,7 @@ function accessOf(exchange: Exchange, policyHash: string): AuditedAccess {
           },
     resource: facts.tally?.resource,
     patients: patientsOf(exchange, interaction),
+    isEmergency: facts.permit?.breakGlass !== undefined,
     details: detailsOf(exchange, policyHash),
   }
 }
@@ -133,6 +134,8 @@ function detailsOf({ facts }: Exchange, policyHash: string): (readonly [string, 
     for (const [rule, count] of masked) details.push([`masked-${rule}`, String(count)])
   }
   for (const rule of facts.permit?.rules ?? []) details.push(['rule', rule])
+  const { breakGlass } = facts.permit ?? {}
+  if (breakGlass !== undefined) details.push(['break-glass', breakGlass.reason])
   if (policyHash !== '') details.push(['policies', policyHash])
   return details
 }

@@ -12,6 +12,7 @@ import type { Clock, Upstream } from '../../ports.ts'
 import { Refusal } from '../../refusal.ts'
 import { isLinked, resolveChains } from './chain.ts'
 import { decideConditional } from './conditional.ts'
+import { readEmergency } from './emergency.ts'
 import { Holdings } from './holdings.ts'
 import type { Asked } from './holdings.ts'
 import { findOperation } from '../../fhir/operations.ts'
@@ -122,7 +123,11 @@ export function createAuthorize(
       throw new Refusal('interaction-refused')
     }
     const inForce = policies()
-    const about = { id, method, ...(operation === undefined ? {} : { operation }) }
+    const reason = readEmergency(principal, inquiry, definitions)
+    const about = {
+      ...{ id, method, breakGlass: reason !== undefined },
+      ...(operation === undefined ? {} : { operation }),
+    }
     const holdings = new Holdings(principal, about, {
       policies: inForce,
       definitions,
@@ -148,6 +153,7 @@ export function createAuthorize(
         bases,
         cursors,
         budget,
+        reason,
       },
       // The requested interaction stays the one that was asked: what it became is the gateway's doing.
       again: async (next, body) =>
@@ -176,8 +182,15 @@ function strictest({ reach }: Grant): MaskingProfile {
   return reach.some(({ masking }) => masking === 'de-identified') ? 'de-identified' : 'baseline'
 }
 
+function brokenBy(
+  { isEmergency }: Grant,
+  reason: string | undefined,
+): { reason: string } | undefined {
+  return isEmergency === true && reason !== undefined ? { reason } : undefined
+}
+
 /** read, vread and the history of one resource. */
-function decideInstance({ inquiry, holdings, definitions, cursors }: Request): Permit {
+function decideInstance({ inquiry, holdings, definitions, cursors, reason }: Request): Permit {
   const { interaction } = inquiry
   const { type = '' } = interaction
   const grant = holdings.demand(type, ASKED[interaction.code as 'read'])
@@ -189,6 +202,7 @@ function decideInstance({ inquiry, holdings, definitions, cursors }: Request): P
       terms: { ...only(type, grant), trim },
       rules: grant.rules,
       patients: patientsOf(grant),
+      breakGlass: brokenBy(grant, reason),
     },
     pageLink: (target) => cursors.close(target, interaction),
   })
@@ -236,7 +250,7 @@ function decideSearch(request: Request): Permit | Promise<Permit> {
 }
 
 function permitSearch(
-  { inquiry, holdings, definitions, config, cursors }: Request,
+  { inquiry, holdings, definitions, config, cursors, reason }: Request,
   type: string,
   grant: Grant,
   interaction: Interaction,
@@ -259,6 +273,7 @@ function permitSearch(
     ...{ requested: inquiry.interaction, body: undefined, terms, rules: grant.rules },
     patients: compartment === undefined ? patientsOf(grant) : [compartment],
     pageLink: (target) => cursors.close(target, inquiry.interaction),
+    breakGlass: brokenBy(grant, reason),
   })
 }
 

@@ -25,6 +25,8 @@ export type About = {
   readonly id: string | undefined
   readonly method: Method
   readonly operation?: string
+  /** Whether an emergency is declared: purpose BTG, a reason, and one patient (BTG-1, BTG-3). */
+  readonly breakGlass?: boolean
 }
 
 export type HoldingsParts = {
@@ -107,6 +109,7 @@ export class Holdings {
     }
     const reach: Reach[] = []
     const rules = new Set<string>()
+    let isEmergency = false
     for (const level of LEVELS) {
       if (!isUsable(this.#principal, level)) continue
       const decision = this.#ask(type, word, level)
@@ -118,20 +121,28 @@ export class Holdings {
       const found = this.#reach(type, level, decision, own)
       reach.push(...found)
       if (found.length > 0) for (const rule of decision.rules) rules.add(rule)
+      if (found.length > 0 && decision.breakGlass !== undefined) isEmergency = true
     }
     if (reach.length === 0) return new Refusal('policy-denied')
     const distinct = reach.filter(
       (one, at) => !reach.some((other, n) => n !== at && covers(other, one, n < at)),
     )
-    return { letters: new Set([letter]), reach: distinct, rules: [...rules] }
+    return { letters: new Set([letter]), reach: distinct, rules: [...rules], isEmergency }
   }
 
   #ask(type: string, word: string, level: SmartLevel): Decision {
-    const { id, method, operation } = this.#about
-    return this.#parts.policies.evaluate(this.#principal, {
-      ...{ interaction: word, type, level, id, method, time: this.#parts.now },
+    const { id, method, operation, breakGlass = false } = this.#about
+    const { policies, now } = this.#parts
+    const question = {
+      ...{ interaction: word, type, level, id, method, time: now },
       ...(operation === undefined ? {} : { operation }),
-    })
+    }
+    const decision = policies.evaluate(this.#principal, { ...question, breakGlass })
+    if (decision.breakGlass === undefined) return decision
+    // The box in time: a token issued for the emergency, and not long ago. Else all is as ever.
+    const { issuedAt } = this.#principal
+    const isOver = issuedAt === 0 || now / 1000 > issuedAt + decision.breakGlass * 60
+    return isOver ? policies.evaluate(this.#principal, question) : decision
   }
 
   /** Which resources the scopes of one level reach, once a policy has permitted it. */

@@ -19,6 +19,8 @@ export type Request = {
   readonly inspect: Inspect
   /** Both: a reference on either is to a resource of ours. */
   readonly bases: readonly string[]
+  /** Why glass is broken, when an emergency is declared. */
+  readonly reason: string | undefined
   /** Searches that may still be made on the way to this one decision, nested chains included. */
   readonly budget: { left: number }
   /** Decides another interaction for the same principal: what depends on a search is that search. */

@@ -1,0 +1,86 @@
+import t from 'tap'
+import { startGateway } from '../support/gateway.ts'
+import type { Handler } from '../support/upstream.ts'
+import { json } from '../support/upstream.ts'
+
+// Break-glass (BTG-1 to 5): declared by the token, said why, for one patient, for a while, loudly.
+const SECRET =
+  '{"resourceType":"Observation","id":"o1","meta":{"versionId":"1","security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-Confidentiality","code":"V"},{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"HIV"}]},"subject":{"reference":"Patient/p1"},"note":[{"text":"SSN 123-45-6789"}]}'
+const upstream: Handler = (request, response, raw) =>
+  json(
+    request.target.includes('?')
+      ? `{"resourceType":"Bundle","type":"searchset","entry":[{"resource":${SECRET}}]}`
+      : SECRET,
+  )(request, response, raw)
+const REASON = { 'x-break-glass-reason': 'unconscious in the emergency room' }
+const doctor = {
+  ...{ scope: 'user/*.cruds', fhirUser: 'Practitioner/d1', sub: 'd1' },
+  ...{ purpose_of_use: ['BTG'], roles: ['break-glass'] },
+}
+
+t.test('glass breaks for whom, with which words, for what (BTG-1, 3, 4, 5)', async (t) => {
+  const gateway = await startGateway({ handler: upstream })
+  t.teardown(() => gateway.close())
+  const now = Math.floor(Date.now() / 1000)
+  // prettier-ignore
+  const rows: [what: string, claims: object, headers: Record<string, string>, target: string, shown: boolean | number][] = [
+    ['as it should be',              doctor, REASON, '/Observation/o1', true],
+    ['a search for one patient',     doctor, REASON, '/Observation?patient=p1', true],
+    ['in a compartment',             doctor, REASON, '/Patient/p1/Observation', true],
+    ['a search for nobody',          doctor, REASON, '/Observation', false],
+    ['a search for two',             doctor, REASON, '/Observation?patient=p1,p2', false],
+    ['by a chain',                   doctor, REASON, '/Observation?patient:Patient._id=p1', false],
+    ['no reason',                    doctor, {}, '/Observation/o1', false],
+    ['no words',                     doctor, { 'x-break-glass-reason': 'x' }, '/Observation/o1', 400],
+    ['words with more in them',      doctor, { 'x-break-glass-reason': 'caf\u00e9 in the emergency' }, '/Observation/o1', 400],
+    ['no entitlement',               { ...doctor, roles: [] }, REASON, '/Observation/o1', false],
+    ['no purpose in the token',      { ...doctor, purpose_of_use: ['TREAT'] }, REASON, '/Observation/o1', false],
+    ['another emergency (BTG-4)',    { ...doctor, purpose_of_use: ['ETREAT'] }, REASON, '/Observation/o1', false],
+    ['the purpose in a header alone', { ...doctor, purpose_of_use: [] },
+      { ...REASON, category: 'http://terminology.hl7.org/CodeSystem/v3-ActReason#BTG' }, '/Observation/o1', false],
+    ['a token of long ago',          { ...doctor, iat: now - 3700 }, REASON, '/Observation/o1', false],
+    ['a patient',                    { ...doctor, fhirUser: 'Patient/p1' }, REASON, '/Observation/o1', false],
+    ['no scope',                     { ...doctor, scope: 'user/Condition.rs' }, REASON, '/Observation/o1', 403],
+  ]
+  for (const [what, claims, headers, target, shown] of rows) {
+    const answer = await fetch(gateway.url + target, {
+      headers: { authorization: `Bearer ${await gateway.token({ ...claims })}`, ...headers },
+    })
+    const text = await answer.text()
+    if (typeof shown === 'number') t.equal(answer.status, shown, what)
+    else t.equal(text.includes('"o1"'), shown, `${what}: ${text.slice(0, 200)}`)
+    t.notMatch(text, /123-45-6789/, `${what}: a secret stays masked (BTG-5)`)
+  }
+  const token = await gateway.token(doctor)
+  const write = await fetch(`${gateway.url}/Observation/o1`, {
+    method: 'DELETE',
+    headers: { authorization: `Bearer ${token}`, ...REASON },
+  })
+  t.equal(write.status, 404, 'nothing is written that could not be read before (BTG-5)')
+})
+
+t.test('every use is on record, twice, and counted (BTG-3)', async (t) => {
+  const gateway = await startGateway({ handler: upstream })
+  t.teardown(() => gateway.close())
+  const token = await gateway.token(doctor)
+  const read = (headers: Record<string, string>) =>
+    fetch(`${gateway.url}/Observation/o1`, {
+      headers: { authorization: `Bearer ${token}`, ...headers },
+    })
+  await (await read({})).text()
+  t.equal((await gateway.audit()).length, 1, 'an ordinary refusal')
+  await (await read(REASON)).text()
+  const [, record, alert] = (await gateway.audit()) as unknown as Record<string, unknown>[]
+  t.match(record, {
+    purposeOfEvent: [{ coding: [{ code: 'BTG' }] }],
+    type: { code: 'rest' },
+  })
+  t.match(JSON.stringify(record), REASON['x-break-glass-reason'])
+  t.match(alert, {
+    type: { system: 'http://dicom.nema.org/resources/ontology/DCM', code: '110113' },
+    subtype: [{ code: '110127' }],
+    purposeOfEvent: [{ coding: [{ code: 'BTG' }] }],
+  })
+  t.match(await gateway.metrics(), /fhirewall_break_glass_total\{interaction="read"\} 1/)
+  t.notMatch(gateway.log.join(), /emergency room/, 'the words are in the audit alone')
+})
