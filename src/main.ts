@@ -66,6 +66,7 @@ const ALLOWED: readonly InteractionCode[] = [
   'conditional-patch',
   'conditional-delete',
   'batch',
+  'operation',
 ]
 
 /** Starts a gateway; throws before it listens when policies, audit file or CA cannot be used. */

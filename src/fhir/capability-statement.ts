@@ -1,4 +1,5 @@
 import type { Definitions } from './definitions.ts'
+import { OPERATIONS } from './operations.ts'
 import type { InteractionCode } from './interaction.ts'
 
 /** What the statement is made from; `upstream` is its parsed CapabilityStatement. */
@@ -109,9 +110,24 @@ function buildResources(
       interaction: interaction.map((code) => ({ code })),
       ...conditional(resource, allowed),
       ...filled('searchParam', interaction.includes('search-type') ? searches : []),
+      ...filled('operation', allowed.has('operation') ? buildOperations(resource, type) : []),
     })
   }
   return resources
+}
+
+/** Operations that upstream has and this gateway can judge, by the definitions of FHIR itself. */
+function buildOperations(resource: Properties, type: string): readonly unknown[] {
+  const offered = new Set(
+    list(resource['operation']).map(({ name }) => String(name).replace(/^\$/, '')),
+  )
+  const names = OPERATIONS.filter(
+    ({ name, types }) => offered.has(name) && (types === '*' || types.includes(type)),
+  ).map(({ name }) => name)
+  return [...new Set(names)].map((name) => ({
+    name,
+    definition: `http://hl7.org/fhir/OperationDefinition/${name === 'validate' ? 'Resource' : type}-${name}`,
+  }))
 }
 
 /** Conditional interactions, each named only where both sides take it. */
@@ -125,7 +141,8 @@ function conditional(resource: Properties, allowed: ReadonlySet<string>): Proper
   }
   const deletes = resource['conditionalDelete']
   if (allowed.has('conditional-delete') && (deletes === 'single' || deletes === 'multiple')) {
-    found['conditionalDelete'] = deletes
+    // Of several matches none is deleted, whatever upstream would do.
+    found['conditionalDelete'] = 'single'
   }
   return found
 }

@@ -112,5 +112,27 @@ t.test('DISC-4: only what passes is stated, and nothing of upstream', async (t) 
       ],
     },
   ])
+  const more = buildCapabilityStatement({
+    ...source,
+    allowed: ['read', 'delete', 'conditional-delete', 'operation'],
+  })
+  t.match(JSON.parse(more), {
+    rest: [
+      {
+        resource: [
+          {
+            conditionalDelete: 'single',
+            operation: [
+              {
+                name: 'everything',
+                definition: 'http://hl7.org/fhir/OperationDefinition/Patient-everything',
+              },
+            ],
+          },
+        ],
+      },
+    ],
+  })
+  t.notMatch(more, /expunge/)
   t.throws(() => buildCapabilityStatement({ ...source, upstream: {} }), /no CapabilityStatement/)
 })
