@@ -1,5 +1,5 @@
-/** What FHIR itself defines for one version: types, search parameters, patient compartment. */
-import r4 from './data/r4.json' with { type: 'json' }
+/** What FHIR itself defines for one version: types, search parameters, compartments, elements. */
+import { readFileSync } from 'node:fs'
 
 /** A FHIR version this gateway can decide for. */
 export type FhirVersion = 'DSTU2' | 'STU3' | 'R4' | 'R4B' | 'R5'
@@ -32,51 +32,104 @@ export type Definitions = {
   readonly searchParameters: (type: string) => ReadonlyMap<string, SearchParameterDefinition>
   /**
    * Where a resource of this type names its primary subject (requirements §6.1: subject, patient,
-   * beneficiary only). [] = cannot be tied to a patient. Patient itself: [] (its own id counts).
+   * beneficiary and the like), also for types outside the compartment that are about a patient
+   * (Device, Task …). [] = cannot be tied to a patient. Patient itself: [] (its own id counts).
    */
   readonly patientPaths: (type: string) => readonly ElementPath[]
   /** The search parameter to AND when narrowing to one patient (§6.2); undefined = cannot be narrowed. */
   readonly patientParameter: (
     type: string,
   ) => { readonly name: string; readonly form: 'id' | 'reference' } | undefined
+  /**
+   * Where a resource of this type may name the owner of a compartment, by HL7's own definition of it:
+   * secondary roles (author, performer, payor …) included, so a resource may be in the compartments of
+   * several. [] = in none. The type itself: its own id counts too. STU3's chained members
+   * (`agent.patient`) cannot be told from the resource and are left out.
+   */
+  readonly compartmentPaths: (compartment: CompartmentName, type: string) => readonly ElementPath[]
+  /**
+   * JSON keys at the top of a resource that must be there; of a choice all are named
+   * (`medicationReference`, `medicationCodeableConcept`), and one of them must be there.
+   */
+  readonly mandatory: (type: string) => ReadonlySet<string>
+  /** JSON keys at the top of a resource that `_summary=true` keeps, `id`, `meta` … included. */
+  readonly summaryElements: (type: string) => ReadonlySet<string>
 }
+
+/** The compartments whose members are known here. */
+export type CompartmentName = 'Patient' | 'Encounter' | 'Practitioner'
 
 type Entry = {
   readonly patientPaths: readonly string[]
   readonly patientParameter?: string
+  readonly compartments: Readonly<Partial<Record<CompartmentName, readonly string[]>>>
+  readonly mandatory: readonly string[]
+  readonly summary: readonly string[]
   readonly parameters: Readonly<Record<string, readonly unknown[]>>
 }
 
 /**
  * The definitions of one FHIR version, from the generated data (CC0, scripts/generate-fhir-data.ts).
- * Throws for a version that this gateway cannot decide for.
+ * Reads one file, that of the version.
  */
 export function loadDefinitions(version: FhirVersion): Definitions {
-  if (version !== 'R4') {
-    throw new Error(`FHIR ${version} is not supported: this gateway decides for R4 only so far`)
+  const file = new URL(`./data/${version.toLowerCase()}.json`, import.meta.url)
+  const data = JSON.parse(readFileSync(file, 'utf8')) as {
+    readonly types: Readonly<Record<string, Entry>>
   }
-  const entries = new Map(Object.entries(r4.types as Readonly<Record<string, Entry>>))
-  const searchParameters = new Map<string, ReadonlyMap<string, SearchParameterDefinition>>()
-  const patientPaths = new Map<string, readonly ElementPath[]>()
-  const patientParameters = new Map<string, { name: string; form: 'id' | 'reference' }>()
-  for (const [type, entry] of entries) {
-    searchParameters.set(type, new Map(Object.entries(entry.parameters).map(define)))
-    patientPaths.set(type, entry.patientPaths.map(splitPath))
-    const name = entry.patientParameter
-    if (name !== undefined) {
-      patientParameters.set(type, { name, form: name === '_id' ? 'id' : 'reference' })
-    }
+  const entries = new Map(Object.entries(data.types))
+  const searchParameters = byType(
+    entries,
+    ({ parameters }) => new Map(Object.entries(parameters).map(define)),
+  )
+  const patientPaths = byType(entries, (entry) => entry.patientPaths.map(splitPath))
+  const patientParameters = byType(entries, ({ patientParameter: name }) =>
+    name === undefined ? undefined : ({ name, form: name === '_id' ? 'id' : 'reference' } as const),
+  )
+  const mandatory = byType(entries, (entry) => new Set(entry.mandatory))
+  const summary = byType(entries, (entry) => new Set([...ALWAYS, ...entry.summary]))
+  const compartmentPaths = (name: CompartmentName) =>
+    byType(entries, ({ compartments, parameters }): readonly ElementPath[] => {
+      const paths = (compartments[name] ?? []).flatMap(
+        (parameter) => (parameters[parameter]?.[1] ?? []) as readonly string[],
+      )
+      return [...new Set(paths)].map(splitPath)
+    })
+  const compartments = {
+    Patient: compartmentPaths('Patient'),
+    Encounter: compartmentPaths('Encounter'),
+    Practitioner: compartmentPaths('Practitioner'),
   }
   return {
     version,
     types: new Set(entries.keys()),
-    searchParameters: (type) => searchParameters.get(type) ?? NO_PARAMETERS,
-    patientPaths: (type) => patientPaths.get(type) ?? [],
-    patientParameter: (type) => patientParameters.get(type),
+    searchParameters: (type) => searchParameters(type) ?? NO_PARAMETERS,
+    patientPaths: (type) => patientPaths(type) ?? [],
+    patientParameter: patientParameters,
+    compartmentPaths: (compartment, type) => compartments[compartment](type) ?? [],
+    mandatory: (type) => mandatory(type) ?? NO_ELEMENTS,
+    summaryElements: (type) => summary(type) ?? NO_ELEMENTS,
   }
 }
 
 const NO_PARAMETERS: ReadonlyMap<string, SearchParameterDefinition> = new Map()
+const NO_ELEMENTS: ReadonlySet<string> = new Set()
+/** Of every resource, summaries included (https://hl7.org/fhir/R4/search.html#summary). */
+const ALWAYS = ['resourceType', 'id', 'meta', 'implicitRules']
+
+/** What is made of the entry of a type, made when first asked for; undefined for unknown types. */
+function byType<T>(
+  entries: ReadonlyMap<string, Entry>,
+  make: (entry: Entry) => T,
+): (type: string) => T | undefined {
+  const made = new Map<string, T>()
+  return (type) => {
+    const entry = entries.get(type)
+    if (entry === undefined) return undefined
+    if (!made.has(type)) made.set(type, make(entry))
+    return made.get(type)
+  }
+}
 
 const splitPath = (path: string): ElementPath => path.split('.')
 
