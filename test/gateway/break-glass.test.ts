@@ -29,6 +29,7 @@ t.test('glass breaks for whom, with which words, for what (BTG-1, 3, 4, 5)', asy
     ['in a compartment',             doctor, REASON, '/Patient/p1/Observation', true],
     ['a search for nobody',          doctor, REASON, '/Observation', false],
     ['a search for two',             doctor, REASON, '/Observation?patient=p1,p2', false],
+    ['with others beside',           doctor, REASON, '/Observation?patient=p1&_include=Observation:subject', false],
     ['by a chain',                   doctor, REASON, '/Observation?patient:Patient._id=p1', false],
     ['no reason',                    doctor, {}, '/Observation/o1', false],
     ['no words',                     doctor, { 'x-break-glass-reason': 'x' }, '/Observation/o1', 400],

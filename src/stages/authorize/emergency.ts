@@ -1,5 +1,6 @@
 import type { Inquiry, Principal } from '../../exchange.ts'
 import type { Definitions } from '../../fhir/definitions.ts'
+import type { Grant } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
 
 /** Why glass is broken, in a person's words; the only free text of a client that audit keeps. */
@@ -22,6 +23,8 @@ export function readEmergency(
     throw new Refusal('header-malformed', { parameter: 'X-Break-Glass-Reason' })
   }
   const { id, type = '', compartment, parameters } = interaction
+  // What comes along with a match may be about somebody else.
+  if (parameters.some(({ name }) => name.endsWith('include'))) return undefined
   const link = new Set(['patient', 'subject', definitions.patientParameter(type)?.name])
   const isAboutOne =
     id !== undefined ||
@@ -31,4 +34,12 @@ export function readEmergency(
         link.has(name) && modifier === undefined && chain === undefined && values.length === 1,
     )
   return isAboutOne ? reason.trim() : undefined
+}
+
+/** The reason to put on record, when the grant is there only because glass was broken. */
+export function brokenBy(
+  { isEmergency }: Grant,
+  reason: string | undefined,
+): { reason: string } | undefined {
+  return isEmergency === true && reason !== undefined ? { reason } : undefined
 }

@@ -43,6 +43,11 @@ export function checkParameters(
   }
 }
 
+/** A question must not ask what is masked for any of the resources it is about. */
+export function strictest({ reach }: Grant): MaskingProfile {
+  return reach.some(({ masking }) => masking === 'de-identified') ? 'de-identified' : 'baseline'
+}
+
 /** Whether the order of a result would tell what is masked in it. */
 function isHidden(name: string, masking: MaskingProfile): boolean {
   return name === 'identifier' || (masking === 'de-identified' && IDENTIFYING.test(name))

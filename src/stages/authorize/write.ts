@@ -1,15 +1,36 @@
 import { applyPatch, parsePatch } from '../../fhir/patch.ts'
 import { JSON_PATCH, parseMediaType } from '../../http/content.ts'
 import { formatInteraction } from '../../fhir/interaction.ts'
+import { Permit } from '../../permit.ts'
 import type { Grant, Inspection } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
 import { rankOf } from './holdings.ts'
+import { ASKED } from './asked.ts'
+import { checkParameters, strictest, takeShape } from './question.ts'
 import { only } from './request.ts'
 import type { Request } from './request.ts'
 import { collect } from './view.ts'
 
+/** create, update, patch and delete; what comes back is shown as a read would show it (SCOPE-4). */
+export async function decideWrite(request: Request): Promise<Permit> {
+  const { interaction, body, arrival } = request.inquiry
+  const { type = '' } = interaction
+  const grant = request.holdings.demand(type, ASKED[interaction.code as 'create'])
+  const { parameters, trim } = takeShape(interaction.parameters)
+  checkParameters(parameters, strictest(grant), request.definitions)
+  const { ifMatch, patients } = await judgeWrite(request, type, grant)
+  const isJsonPatch = parseMediaType(arrival.headers['content-type']) === JSON_PATCH
+  return Permit.issue({
+    ...{ interaction: { ...interaction, parameters }, requested: interaction, body, patients },
+    terms: { ...only(type, request.holdings.look(type, ASKED.read)), trim },
+    rules: grant.rules,
+    ifMatch,
+    contentType: interaction.code === 'patch' && isJsonPatch ? JSON_PATCH : undefined,
+  })
+}
+
 /** What judging a write found. */
-export type Judged = {
+type Judged = {
   /** `W/"vid"` of the version that was judged; undefined when nothing is there yet. */
   readonly ifMatch: string | undefined
   readonly patients: readonly string[]
@@ -22,7 +43,7 @@ type Current = { readonly bytes: Buffer; readonly found: Inspection }
  * Judges the body of a write and, for update, patch and delete, the version it replaces: both must
  * be within the grant, so that nothing is moved into it or out of it. Throws Refusal.
  */
-export async function judgeWrite(request: Request, type: string, grant: Grant): Promise<Judged> {
+async function judgeWrite(request: Request, type: string, grant: Grant): Promise<Judged> {
   const { interaction, body } = request.inquiry
   if (interaction.code === 'delete' && body !== undefined && body.length > 0) {
     throw new Refusal('body-malformed', { detail: 'a delete with a body' })

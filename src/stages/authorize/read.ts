@@ -1,0 +1,64 @@
+import { patientsOf, Permit } from '../../permit.ts'
+import type { Terms } from '../../permit.ts'
+import { Refusal } from '../../refusal.ts'
+import { ASKED } from './asked.ts'
+import { brokenBy } from './emergency.ts'
+import { capCount, checkParameters, strictest, takeShape } from './question.ts'
+import { only } from './request.ts'
+import type { Request } from './request.ts'
+
+/** read, vread and the history of one resource. */
+export function decideInstance({
+  inquiry,
+  holdings,
+  definitions,
+  cursors,
+  reason,
+}: Request): Permit {
+  const { interaction } = inquiry
+  const { type = '' } = interaction
+  const grant = holdings.demand(type, ASKED[interaction.code as 'read'])
+  const { parameters, trim } = takeShape(interaction.parameters)
+  checkParameters(parameters, strictest(grant), definitions)
+  return Permit.issue({
+    ...{ interaction: { ...interaction, parameters }, requested: interaction, body: undefined },
+    ...{
+      terms: { ...only(type, grant), trim },
+      rules: grant.rules,
+      patients: patientsOf(grant),
+      breakGlass: brokenBy(grant, reason),
+    },
+    pageLink: (target) => cursors.close(target, interaction),
+  })
+}
+
+/** The history of a type or of all: upstream cannot narrow it, so every version is judged alone. */
+export function decideHistory({
+  inquiry,
+  holdings,
+  definitions,
+  config,
+  cursors,
+}: Request): Permit {
+  const { interaction } = inquiry
+  const { type } = interaction
+  const asked = ASKED[interaction.code as 'history-type']
+  const { parameters, trim } = takeShape(interaction.parameters)
+  if (parameters.some(({ name }) => name === '_list')) {
+    throw new Refusal('parameter-forbidden', { parameter: '_list' })
+  }
+  const grants = type === undefined ? [] : [holdings.demand(type, asked)]
+  if (type === undefined) holdings.demandAny(definitions.types, asked)
+  const terms: Terms = {
+    grantFor: (other) =>
+      type === undefined || other === type ? holdings.look(other, asked) : undefined,
+    mayReadBack: true,
+    trim,
+  }
+  return Permit.issue({
+    interaction: { ...interaction, parameters: capCount(parameters, config.limits.count) },
+    ...{ requested: interaction, body: undefined, terms },
+    rules: grants.flatMap(({ rules }) => rules),
+    pageLink: (target) => cursors.close(target, interaction),
+  })
+}

@@ -1,0 +1,91 @@
+import type { Interaction } from '../../fhir/interaction.ts'
+import { patientsOf, Permit } from '../../permit.ts'
+import type { Grant, Terms } from '../../permit.ts'
+import { Refusal } from '../../refusal.ts'
+import { ASKED } from './asked.ts'
+import { isLinked, resolveChains } from './chain.ts'
+import { brokenBy } from './emergency.ts'
+import {
+  capCount,
+  checkIncludes,
+  checkParameters,
+  narrow,
+  strictest,
+  takeShape,
+} from './question.ts'
+import { only } from './request.ts'
+import type { Request } from './request.ts'
+
+/** Search of a type, of a type in a patient's compartment, or of several types. */
+export function decideSearch(request: Request): Permit | Promise<Permit> {
+  const { interaction } = request.inquiry
+  const { type, compartment } = interaction
+  if (compartment !== undefined && compartment.type !== 'Patient') {
+    throw new Refusal('interaction-refused', { detail: 'not the compartment of a patient' })
+  }
+  if (type === undefined || type === '*') return decideSystemSearch(request)
+  // Held before anything is asked upstream on behalf of it.
+  const grant = request.holdings.demand(type, ASKED[interaction.code as 'search-type'])
+  if (!interaction.parameters.some(isLinked)) return permitSearch(request, type, grant, interaction)
+  return resolveChains(request, interaction).then((plain) =>
+    permitSearch(request, type, grant, plain),
+  )
+}
+
+function permitSearch(
+  { inquiry, holdings, definitions, config, cursors, reason }: Request,
+  type: string,
+  grant: Grant,
+  interaction: Interaction,
+): Permit {
+  const { parameters, trim } = takeShape(interaction.parameters)
+  checkParameters(parameters, strictest(grant), definitions)
+  checkIncludes(parameters, definitions, (other) => holdings.find(other) !== undefined)
+  const question = { ...interaction, parameters }
+  const hasIncludes = parameters.some(({ name }) => name.endsWith('include'))
+  const terms: Terms = hasIncludes
+    ? {
+        grantFor: (other) => (other === type ? grant : holdings.find(other)),
+        mayReadBack: true,
+        trim,
+      }
+    : { ...only(type, grant), trim }
+  const compartment = interaction.compartment?.id
+  return Permit.issue({
+    interaction: narrow(question, type, grant, config.limits.count, definitions),
+    ...{ requested: inquiry.interaction, body: undefined, terms, rules: grant.rules },
+    patients: compartment === undefined ? patientsOf(grant) : [compartment],
+    pageLink: (target) => cursors.close(target, inquiry.interaction),
+    breakGlass: brokenBy(grant, reason),
+  })
+}
+
+/** Search over several types: they must be named, and each must be held. */
+function decideSystemSearch({ inquiry, holdings, definitions, config, cursors }: Request): Permit {
+  const { interaction } = inquiry
+  const types = interaction.parameters
+    .filter(({ name }) => name === '_type')
+    .flatMap(({ values }) => values)
+  if (types.length === 0 || interaction.compartment !== undefined) {
+    throw new Refusal('interaction-refused', { detail: 'a search of all types there are' })
+  }
+  const grants = types.map((type) => holdings.demand(type, ASKED['search-system']))
+  const { parameters, trim } = takeShape(interaction.parameters)
+  for (const grant of grants) checkParameters(parameters, strictest(grant), definitions)
+  if (parameters.some((parameter) => isLinked(parameter))) {
+    throw new Refusal('parameter-forbidden', { detail: 'a chain from several types' })
+  }
+  checkIncludes(parameters, definitions, (other) => holdings.find(other) !== undefined)
+  return Permit.issue({
+    interaction: { ...interaction, parameters: capCount(parameters, config.limits.count) },
+    ...{ requested: interaction, body: undefined },
+    terms: {
+      grantFor: (other) =>
+        types.includes(other) ? holdings.look(other, ASKED['search-system']) : holdings.find(other),
+      mayReadBack: true,
+      trim,
+    },
+    rules: [...new Set(grants.flatMap(({ rules }) => rules))],
+    pageLink: (target) => cursors.close(target, interaction),
+  })
+}
