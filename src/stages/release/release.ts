@@ -46,7 +46,11 @@ export function createRelease(config: Config, definitions: Definitions): Release
     publicText: JSON.stringify(publicUrl).slice(1, -1),
     bases,
     scan: createSimdScan(words.names, config.limits.jsonDepth),
-    trim: createTrim(createSimdScan(words.names, config.limits.jsonDepth), words, () => NONE),
+    trim: createTrim(
+      createSimdScan(words.names, config.limits.jsonDepth),
+      words,
+      definitions.mandatory,
+    ),
   }
 
   async function release(permit: Permit, fit: FitAnswer): Promise<Released> {
@@ -157,7 +161,6 @@ export function createRelease(config: Config, definitions: Definitions): Release
   }
 }
 
-const NONE: ReadonlySet<string> = new Set()
 const WRITES: ReadonlySet<string> = new Set(['create', 'update', 'patch', 'delete'])
 
 function isBundle({ interaction: { code }, shape }: Permit): boolean {
