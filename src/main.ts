@@ -222,7 +222,8 @@ function watchUpstream(
         method: 'GET',
         path: '/metadata',
         query: '',
-        headers: { accept: 'application/fhir+json' },
+        // The second is what DSTU2 calls it.
+        headers: { accept: 'application/fhir+json, application/json+fhir;q=0.9' },
         signal: stopped.signal,
       })
       if (answer.status !== 200) throw new Error(`/metadata answered ${answer.status}`)

@@ -95,9 +95,6 @@ export function checkRules(config: Config): Findings {
   if (config.port !== 0 && config.port === config.admin.port && config.host === config.admin.host) {
     fault(['admin', 'port'], 'is the port of the FHIR listener too')
   }
-  if (config.fhir.version !== undefined && config.fhir.version !== 'R4') {
-    fault(['fhir', 'version'], 'is not supported: this gateway decides for R4 only so far')
-  }
   if (config.redis.url !== undefined) {
     warnings.push('redis.url has no effect yet: counters are kept in memory, by each gateway alone')
   }

@@ -118,7 +118,9 @@ export const configSchema = z.strictObject({
       version: z
         .enum(['DSTU2', 'STU3', 'R4', 'R4B', 'R5'])
         .optional()
-        .describe('FHIR version of upstream (default: read from its /metadata)'),
+        .describe(
+          'FHIR version of upstream; nothing is served while it speaks another (default: R4)',
+        ),
     })
     .prefault({}),
   cors: z

@@ -1,4 +1,4 @@
-import type { Definitions } from './definitions.ts'
+import type { Definitions, FhirVersion } from './definitions.ts'
 import { OPERATIONS } from './operations.ts'
 import type { InteractionCode } from './interaction.ts'
 
@@ -31,6 +31,15 @@ const TYPE_LEVEL: readonly InteractionCode[] = [
 ]
 const OAUTH_URIS = 'http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris'
 
+/** `fhirVersion` of each version; the statement of DSTU2 is a Conformance. */
+const NUMBERS: Readonly<Record<FhirVersion, string>> = {
+  DSTU2: '1.0.2',
+  STU3: '3.0.2',
+  R4: '4.0.1',
+  R4B: '4.3.0',
+  R5: '5.0.0',
+}
+
 /**
  * The CapabilityStatement (JSON text) of what callers get here: what upstream offers, and of that
  * only what passes this gateway (DISC-4). Built new: upstream's software, addresses, narrative and
@@ -38,20 +47,28 @@ const OAUTH_URIS = 'http://fhir-registry.smarthealthit.org/StructureDefinition/o
  */
 export function buildCapabilityStatement(source: CapabilitySource): string {
   const { upstream, publicUrl, now } = source
-  if (!isObject(upstream) || upstream['resourceType'] !== 'CapabilityStatement') {
-    throw new Error('upstream sent no CapabilityStatement')
+  const { version } = source.definitions
+  const resourceType = version === 'DSTU2' ? 'Conformance' : 'CapabilityStatement'
+  if (!isObject(upstream) || upstream['resourceType'] !== resourceType) {
+    throw new Error(`upstream sent no ${resourceType}`)
   }
   const rest = list(upstream['rest']).find((one) => one['mode'] === 'server')
-  if (rest === undefined) throw new Error("upstream's CapabilityStatement describes no server")
-  const allowed = new Set<string>(source.allowed)
+  if (rest === undefined) throw new Error(`upstream's ${resourceType} describes no server`)
+  // DSTU2 knows no patch, and no code for a batch of its own.
+  const allowed = new Set<string>(
+    source.allowed.filter((code) => version !== 'DSTU2' || !code.endsWith('patch')),
+  )
+  const isOld = version === 'DSTU2' || version === 'STU3'
   return JSON.stringify({
-    resourceType: 'CapabilityStatement',
+    resourceType,
     status: 'active',
     date: now,
     kind: 'instance',
     software: { name: 'FHIRewall' },
     implementation: { description: 'FHIR server behind FHIRewall', url: publicUrl },
-    fhirVersion: '4.0.1',
+    fhirVersion: NUMBERS[version],
+    // "Does the server accept elements it does not know", mandatory until R4 took it away.
+    ...(isOld ? { acceptUnknown: 'no' } : {}),
     format: ['json', 'application/fhir+json'],
     ...(allowed.has('patch') ? { patchFormat: ['application/json-patch+json'] } : {}),
     rest: [
@@ -65,7 +82,7 @@ export function buildCapabilityStatement(source: CapabilitySource): string {
   })
 }
 
-function buildSecurity({ smart }: CapabilitySource): unknown {
+function buildSecurity({ smart, definitions: { version } }: CapabilitySource): unknown {
   const uris = [
     ...(smart?.authorize === undefined ? [] : [{ url: 'authorize', valueUri: smart.authorize }]),
     ...(smart?.token === undefined ? [] : [{ url: 'token', valueUri: smart.token }]),
@@ -77,7 +94,10 @@ function buildSecurity({ smart }: CapabilitySource): unknown {
       {
         coding: [
           {
-            system: 'http://terminology.hl7.org/CodeSystem/restful-security-service',
+            system:
+              version === 'DSTU2' || version === 'STU3'
+                ? 'http://hl7.org/fhir/restful-security-service'
+                : 'http://terminology.hl7.org/CodeSystem/restful-security-service',
             code: 'SMART-on-FHIR',
           },
         ],

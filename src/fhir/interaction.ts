@@ -149,6 +149,15 @@ const GRAMMAR: readonly (readonly Shape[])[] = [
   ],
   [{ pattern: ['T', 'I', '_history', 'V', 'O'], methods: OPERATION }],
 ]
+/** DSTU2 also takes `GET [type]/_search` (http.html#search), a search as any other (REST-4). */
+const DSTU2_GRAMMAR: typeof GRAMMAR = GRAMMAR.map((shapes) =>
+  shapes.map((shape) =>
+    shape.pattern.join('/') === 'T/_search'
+      ? { ...shape, methods: { ...reading('search-type', 'search'), ...shape.methods } }
+      : shape,
+  ),
+)
+/** The same five in every version from DSTU2 to R5. */
 const COMPARTMENTS: ReadonlySet<string> = new Set([
   'Patient',
   'Encounter',
@@ -341,7 +350,8 @@ function splitPath(path: string): readonly string[] {
 }
 
 function findShape(segments: readonly string[], definitions: Definitions): readonly [Shape, Place] {
-  for (const shape of GRAMMAR[segments.length] ?? []) {
+  const grammar = definitions.version === 'DSTU2' ? DSTU2_GRAMMAR : GRAMMAR
+  for (const shape of grammar[segments.length] ?? []) {
     if (shape.pattern.every((part, at) => isPart(part, segments[at] ?? '', definitions))) {
       return [shape, placeOf(shape.pattern, segments)]
     }

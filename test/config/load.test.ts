@@ -225,8 +225,12 @@ t.test('URLs that would lose or leak something are refused', async (t) => {
 })
 
 t.test('a FHIR version that nobody could judge is refused', async (t) => {
-  t.match(linesOf({ env: { ...minimal, FHIREWALL_FHIR_VERSION: 'STU3' } }), [
-    'FHIREWALL_FHIR_VERSION: fhir.version: is not supported',
+  for (const version of ['DSTU2', 'STU3', 'R4', 'R4B', 'R5']) {
+    const { config } = loadConfig({ env: { ...minimal, FHIREWALL_FHIR_VERSION: version } })
+    t.equal(config.fhir.version, version)
+  }
+  t.match(linesOf({ env: { ...minimal, FHIREWALL_FHIR_VERSION: 'R6' } }), [
+    /^FHIREWALL_FHIR_VERSION: fhir\.version: /,
   ])
 })
 

@@ -164,6 +164,24 @@ t.test('HTTP-4, ERR-6: a refused method names those allowed', async (t) => {
   }
 })
 
+t.test('REST-4: GET [type]/_search is a search in DSTU2, and nowhere else', async (t) => {
+  const dstu2 = loadDefinitions('DSTU2')
+  const request = (method: string, target: string) => ({ method, target, headers: {} })
+  for (const method of ['GET', 'HEAD']) {
+    const found = parseInteraction(request(method, '/Patient/_search?name=a'), dstu2, limits)
+    t.match(found, { code: 'search-type', method, type: 'Patient' })
+    t.equal(found.byPost, undefined)
+    t.match(formatInteraction(found), { path: '/Patient', query: 'name=a' })
+    for (const version of ['STU3', 'R4', 'R4B', 'R5'] as const) {
+      const act = () =>
+        parseInteraction(request(method, '/Patient/_search'), loadDefinitions(version), limits)
+      t.equal(reasonOf(act), 'method-not-allowed', `${version} ${method}`)
+    }
+  }
+  const posted = parseInteraction(request('POST', '/Patient/_search'), dstu2, limits)
+  t.equal(posted.byPost, true)
+})
+
 t.test('REST-4: URL and form of a search are one parameter set', async (t) => {
   const search = parse('POST', '/Patient/_search?gender=male')
   const merged = withForm(search, Buffer.from('name=a%2Cb&_count=5'), limits, definitions)

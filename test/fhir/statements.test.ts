@@ -136,3 +136,40 @@ t.test('DISC-4: only what passes is stated, and nothing of upstream', async (t) 
   t.notMatch(more, /expunge/)
   t.throws(() => buildCapabilityStatement({ ...source, upstream: {} }), /no CapabilityStatement/)
 })
+
+t.test('DISC-4: each version gets the statement it knows', async (t) => {
+  const rest = [
+    {
+      mode: 'server',
+      resource: [{ type: 'Patient', interaction: [{ code: 'read' }, { code: 'patch' }] }],
+    },
+  ]
+  // prettier-ignore
+  const table = [
+    ['DSTU2', 'Conformance',         '1.0.2', 'http://hl7.org/fhir/restful-security-service', ['read']],
+    ['STU3',  'CapabilityStatement', '3.0.2', 'http://hl7.org/fhir/restful-security-service', ['read', 'patch']],
+    ['R4B',   'CapabilityStatement', '4.3.0', 'http://terminology.hl7.org/CodeSystem/restful-security-service', ['read', 'patch']],
+    ['R5',    'CapabilityStatement', '5.0.0', 'http://terminology.hl7.org/CodeSystem/restful-security-service', ['read', 'patch']],
+  ] as const
+  for (const [version, resourceType, fhirVersion, system, interactions] of table) {
+    const source = {
+      definitions: loadDefinitions(version),
+      publicUrl: 'https://gw.example/fhir',
+      upstream: { resourceType, rest },
+      allowed: ['read', 'patch'] as const,
+      now: '2026-01-01T00:00:00Z',
+    }
+    const statement = JSON.parse(buildCapabilityStatement(source)) as Record<string, unknown>
+    t.match(statement, { resourceType, fhirVersion })
+    t.equal(statement['acceptUnknown'], fhirVersion < '4' ? 'no' : undefined, version)
+    t.equal(statement['patchFormat'] === undefined, version === 'DSTU2', version)
+    t.match(statement['rest'], [
+      {
+        security: { service: [{ coding: [{ system }] }] },
+        resource: [{ type: 'Patient', interaction: interactions.map((code) => ({ code })) }],
+      },
+    ])
+    const other = resourceType === 'Conformance' ? 'CapabilityStatement' : 'Conformance'
+    t.throws(() => buildCapabilityStatement({ ...source, upstream: { resourceType: other, rest } }))
+  }
+})
