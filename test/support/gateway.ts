@@ -15,12 +15,18 @@ type Settings = Record<string, unknown>
 
 /** A whole gateway with a real issuer and a recording upstream, all on loopback, port 0. */
 export async function startGateway(
-  options: { handler?: Handler; config?: Settings; upstreamUrl?: string } = {},
+  options: {
+    handler?: Handler
+    config?: Settings
+    upstreamUrl?: string
+    /** As upstream's /metadata says it. */
+    fhirVersion?: string
+  } = {},
 ) {
   const folder = await mkdtemp(join(tmpdir(), 'fhirewall-test-'))
   const auditFile = join(folder, 'audit.jsonl')
   const issuer = await startIssuer()
-  const upstream = await startUpstream(options.handler)
+  const upstream = await startUpstream(options.handler, options.fhirVersion)
   const { upstream: upstreamSettings, ...settings } = options.config ?? {}
   const log: string[] = []
   const write = (level: string) => (fields: object, message: string) => {

@@ -13,20 +13,22 @@ export type Received = {
 
 export type Handler = (request: Received, response: ServerResponse, raw: IncomingMessage) => void
 
-const CAPABILITIES = JSON.stringify({
-  resourceType: 'CapabilityStatement',
-  status: 'active',
-  date: '2026-01-01',
-  kind: 'instance',
-  fhirVersion: '4.0.1',
-  format: ['json'],
-  software: { name: 'SECRET-UPSTREAM-SOFTWARE', version: '6.66' },
-  rest: [{ mode: 'server', resource: [{ type: 'Patient' }, { type: 'Observation' }] }],
-})
+const capabilitiesOf = (fhirVersion: string): string =>
+  JSON.stringify({
+    resourceType: fhirVersion.startsWith('1.') ? 'Conformance' : 'CapabilityStatement',
+    status: 'active',
+    date: '2026-01-01',
+    kind: 'instance',
+    fhirVersion,
+    format: ['json'],
+    software: { name: 'SECRET-UPSTREAM-SOFTWARE', version: '6.66' },
+    rest: [{ mode: 'server', resource: [{ type: 'Patient' }, { type: 'Observation' }] }],
+  })
 
 /** A real HTTP server that records what it receives (but for /metadata) and answers as told. */
 export async function startUpstream(
   handler: Handler = json('{"resourceType":"Bundle","type":"searchset"}'),
+  fhirVersion = '4.0.1',
 ) {
   const received: Received[] = []
   let answer = handler
@@ -42,7 +44,8 @@ export async function startUpstream(
         rawHeaders: raw.rawHeaders,
         body: Buffer.concat(chunks),
       }
-      if (request.target === '/base/metadata') return json(CAPABILITIES)(request, response, raw)
+      if (request.target === '/base/metadata')
+        return json(capabilitiesOf(fhirVersion))(request, response, raw)
       received.push(request)
       answer(request, response, raw)
     })
