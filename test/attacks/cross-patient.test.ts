@@ -21,6 +21,8 @@ const typesOf = (definitions: Definitions): string[] =>
   [...definitions.types].filter(
     (type) => !NEVER.has(type) && (type === 'Patient' || definitions.patientPaths(type).length > 0),
   )
+// All of them take longer than a test is given by itself.
+t.setTimeout(600_000)
 const EVERY = Number(process.env['FHIREWALL_TEST_EVERY'] ?? 7)
 
 type Json = Record<string, unknown>
