@@ -168,6 +168,11 @@ export const REFUSALS = {
     issue: 'conflict',
     text: 'The resource is not in the version that the request expects. Read it again and repeat the change.',
   },
+  hidden: {
+    status: 403,
+    issue: 'forbidden',
+    text: 'You may not see this resource. Ask the operator of this server, naming the request id.',
+  },
   'page-gone': {
     status: 404,
     issue: 'not-found',

@@ -131,6 +131,16 @@ export const configSchema = z.strictObject({
         .describe('origins whose browser apps may use the FHIR API; metadata is open to any'),
     })
     .prefault({}),
+  access: z
+    .strictObject({
+      hidden: z
+        .enum(['not-found', 'forbidden'])
+        .default('not-found')
+        .describe(
+          'what a resource is that the caller may not see: 404, as if it were not there, or 403, which tells that it is',
+        ),
+    })
+    .prefault({}),
   paging: z
     .strictObject({
       keys: z

@@ -197,3 +197,27 @@ t.test('the gauges tell how the gateway is', async (t) => {
     t.ok(text.split('\n').includes(line), line)
   t.match(text, /fhirewall_build_info\{version="\d+\.\d+\.\d+"\} 1/)
 })
+
+t.test('where existence is no secret, what is hidden may say so (C1)', async (t) => {
+  const hidden = '{"resourceType":"Patient","id":"p2","meta":{"versionId":"1"},"name":"CANARY"}'
+  const gateway = await startGateway({
+    handler: (request, response, raw) =>
+      json(hidden, request.target.endsWith('p2') ? 200 : 404)(request, response, raw),
+    config: { access: { hidden: 'forbidden' } },
+  })
+  t.teardown(() => gateway.close())
+  const token = await gateway.token({ scope: 'patient/*.cruds', patient: 'p1' })
+  for (const [method, target, status] of [
+    ['GET', '/Patient/p2', 403],
+    ['DELETE', '/Patient/p2', 403],
+    ['GET', '/Patient/p3', 404],
+    ['DELETE', '/Patient/p3', 404],
+  ] as const) {
+    const answer = await fetch(gateway.url + target, {
+      method,
+      headers: { authorization: `Bearer ${token}` },
+    })
+    t.equal(answer.status, status, `${method} ${target}`)
+    t.notMatch(await answer.text(), /CANARY/)
+  }
+})

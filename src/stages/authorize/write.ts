@@ -137,7 +137,9 @@ async function fetchCurrent(
   if (found.type !== type || found.id !== id) {
     throw new Refusal('upstream-unreadable', { detail: 'the current version is another resource' })
   }
-  if (found.withheld !== undefined) throw new Refusal('not-found')
+  if (found.withheld !== undefined) {
+    throw new Refusal(config.access.hidden === 'forbidden' ? 'hidden' : 'not-found')
+  }
   if (found.versionId === undefined) {
     throw new Refusal('upstream-unreadable', { detail: 'the current version has no versionId' })
   }

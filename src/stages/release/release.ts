@@ -98,7 +98,8 @@ export function createRelease(config: Config, definitions: Definitions): Release
     const isOther = asked !== undefined && id !== asked
     if (verdict === undefined || edits === undefined || isOther) {
       if (isWrite) return undefined
-      throw new Refusal('not-found', { detail: 'withheld' })
+      const isHidden = verdict === undefined && config.access.hidden === 'forbidden'
+      throw new Refusal(isHidden ? 'hidden' : 'not-found', { detail: 'withheld' })
     }
     tally.resource ??= `${verdict.type}/${id ?? ''}`
     return bytesOf(tape, 0, edits)
