@@ -60,6 +60,8 @@ export type Tally = {
   readonly masked: Map<string, number>
   /** Bare ids of the patients whose data was released. */
   readonly patients: Set<string>
+  /** `Type/id` of all that was released so far, where what follows may be about it. */
+  readonly seen?: Set<string>
   /** `Type/id` of the single resource released or written, when there is exactly one. */
   resource: string | undefined
 }

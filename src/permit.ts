@@ -71,6 +71,8 @@ export type Terms = {
   readonly grantFor: (type: string) => Grant | undefined
   /** Whether the body of a write answer may be shown (SCOPE-4): needs the letter `r`. */
   readonly mayReadBack: boolean
+  /** Whether resources of other types may come beside those asked for. */
+  readonly hasOthers?: boolean
   /** What each resource is cut down to on its way out (`_elements`, `_summary=text`). */
   readonly trim?: Trim | undefined
 }

@@ -416,3 +416,60 @@ t.test('what was cut down is never written back (C11)', async (t) => {
   t.match(back.text, /body-rule-broken/)
   t.notOk(back.asked.some((line) => line.startsWith('PUT')))
 })
+
+t.test('the shared entries of a record, and its provenance (SCOPE-12, Inferno)', async (t) => {
+  const { gateway, ask } = await setUp()
+  t.teardown(() => gateway.close())
+  const reading = { scope: 'patient/*.rs', patient: 'p1' }
+  for (const type of [
+    'Practitioner',
+    'PractitionerRole',
+    'Organization',
+    'Location',
+    'Medication',
+  ]) {
+    const entry = JSON.stringify({ resourceType: type, id: 'x' })
+    gateway.upstream.answerWith(json(entry))
+    const { status, text } = await ask(reading, 'GET', `/${type}/x`)
+    t.equal(status, 200, type)
+    t.equal(text, entry)
+    t.equal(
+      (await ask(reading, 'GET', `/${type}?name=a`)).status >= 400,
+      true,
+      `${type}: no directory`,
+    )
+  }
+  const about = (id: string, ...targets: string[]) => ({
+    resource: {
+      resourceType: 'Provenance',
+      id,
+      target: targets.map((reference) => ({ reference })),
+      note: id,
+    },
+  })
+  const own = { resource: HELD.find(({ id }) => id === 'o1') }
+  const other = { resource: HELD.find(({ id }) => id === 'o2') }
+  const entry = [
+    about('CANARY-too-early', 'Observation/o1'),
+    ...[own, other, about('of-o1', 'Observation/o1'), about('of-p1', 'Patient/p1')],
+    about('of-both-own', 'Observation/o1', 'Patient/p1'),
+    ...[
+      about('CANARY-of-o2', 'Observation/o2'),
+      about('CANARY-mixed', 'Observation/o1', 'Patient/p2'),
+    ],
+    ...[
+      about('CANARY-elsewhere', 'https://evil.example/fhir/Observation/o1'),
+      about('CANARY-none'),
+    ],
+  ]
+  gateway.upstream.answerWith(
+    json(JSON.stringify({ resourceType: 'Bundle', type: 'searchset', entry })),
+  )
+  const { text } = await ask(reading, 'GET', '/Observation?_revinclude=Provenance:target')
+  t.notMatch(text, /CANARY/)
+  const ids = (JSON.parse(text) as { entry: { resource: { id: string } }[] }).entry
+  t.strictSame(
+    ids.map(({ resource: { id } }) => id),
+    ['o1', 'of-o1', 'of-p1', 'of-both-own'],
+  )
+})

@@ -46,6 +46,7 @@ function everyType({ holdings }: Request, type: string, grant: Grant): Terms {
   return {
     grantFor: (other) => (other === type ? grant : holdings.find(other)),
     mayReadBack: true,
+    hasOthers: true,
   }
 }
 

@@ -47,6 +47,7 @@ function permitSearch(
     ? {
         grantFor: (other) => (other === type ? grant : holdings.find(other)),
         mayReadBack: true,
+        hasOthers: true,
         trim,
       }
     : { ...only(type, grant), trim }

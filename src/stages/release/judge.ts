@@ -31,7 +31,7 @@ export type Verdict = Omit<Inspection, 'id' | 'versionId' | 'masked' | 'marked'>
 const UNJUDGED = new Set(['Bundle', 'Parameters', 'Binary', 'OperationOutcome'])
 
 /** Types that may rightly name several patients. */
-const SHARED = new Set(['Account', 'Appointment', 'Provenance'])
+const SHARED = new Set(['Account', 'Appointment'])
 
 /** Judges the resource at `object` of the tape against the terms. Whatever is in doubt is withheld. */
 export function judge(
@@ -40,6 +40,7 @@ export function judge(
   terms: Terms,
   words: Vocabulary,
   bases: readonly string[],
+  seen?: ReadonlySet<string>,
 ): Verdict {
   const { at } = words
   const type = knownTextOf(tape, member(tape, object, at.resourceType), words.types) ?? ''
@@ -57,9 +58,11 @@ export function judge(
   if (grant === undefined) return verdict('type')
   // A second patient where only one can be named leaves in doubt whose it is.
   const isDoubtful = patients.length > 1 && !SHARED.has(type)
-  let reach = grant.reach.filter(
-    ({ patient }) => patient === undefined || (!isDoubtful && patients.includes(patient)),
-  )
+  const isOf = (patient: string): boolean =>
+    type === 'Provenance'
+      ? isAboutOwn(tape, object, patient, words, bases, seen)
+      : !isDoubtful && patients.includes(patient)
+  let reach = grant.reach.filter(({ patient }) => patient === undefined || isOf(patient))
   if (reach.length === 0) return verdict('compartment')
   if (reach.some(({ criteria }) => criteria !== undefined)) {
     const resource = parse(tape, object)
@@ -86,6 +89,31 @@ function isCleared(
 /** The resource as a value; the scan has found it strict JSON with every name once that decides. */
 function parse(tape: Tape, object: number): unknown {
   return JSON.parse(tape.bytes.toString('utf8', startOf(tape, object), endOf(tape, object)))
+}
+
+/**
+ * Whether everything that a Provenance is about is the patient's: the Patient, or a resource that the
+ * same answer has released already. It names no patient otherwise.
+ */
+function isAboutOwn(
+  tape: Tape,
+  object: number,
+  patient: string,
+  { at }: Vocabulary,
+  bases: readonly string[],
+  seen: ReadonlySet<string> | undefined,
+): boolean {
+  const targets = [...elements(tape, member(tape, object, at.target))]
+  return (
+    targets.length > 0 &&
+    targets.every((target) => {
+      const text = textOf(tape, member(tape, target, at.reference))
+      const local = text === undefined ? undefined : parseReference(text, bases)
+      if (local === undefined) return false
+      if (local.type === 'Patient') return local.id === patient
+      return seen?.has(`${local.type}/${local.id}`) === true
+    })
+  )
 }
 
 /** Which resource it says to be, and in which version. */

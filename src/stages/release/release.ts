@@ -55,7 +55,7 @@ export function createRelease(config: Config, definitions: Definitions): Release
 
   async function release(permit: Permit, fit: FitAnswer): Promise<Released> {
     if (!Permit.isGenuine(permit)) throw new Error('release needs a permit that was issued')
-    const tally = newTally()
+    const tally = newTally(permit.terms.hasOthers === true)
     const headers = headersOf(fit)
     const { code } = permit.interaction
     const { method } = permit.requested
@@ -173,13 +173,14 @@ async function drain(body: AsyncIterable<Buffer>): Promise<void> {
   while ((await pieces.next()).done !== true);
 }
 
-function newTally(): Tally {
+function newTally(hasOthers: boolean): Tally {
   return {
     inspected: 0,
     released: 0,
     withheld: 0,
     masked: new Map(),
     patients: new Set(),
+    ...(hasOthers ? { seen: new Set<string>() } : {}),
     resource: undefined,
   }
 }

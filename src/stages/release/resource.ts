@@ -5,7 +5,7 @@ import { endOf, startOf } from '../../json/tape.ts'
 import type { Tally } from '../../exchange.ts'
 import type { Terms } from '../../permit.ts'
 import type { Context } from './context.ts'
-import { judge } from './judge.ts'
+import { identify, judge } from './judge.ts'
 import type { Verdict } from './judge.ts'
 import { planMasking } from './mask.ts'
 
@@ -19,7 +19,7 @@ export function releaseResource(
 ): { readonly verdict: Verdict; readonly edits: Edit[] } | undefined {
   const { words, bases } = context
   tally.inspected += 1
-  const verdict = judge(tape, object, terms, words, bases)
+  const verdict = judge(tape, object, terms, words, bases, tally.seen)
   if (verdict.withheld !== undefined) {
     tally.withheld += 1
     return undefined
@@ -28,6 +28,10 @@ export function releaseResource(
   tally.released += 1
   for (const [rule, count] of counts) tally.masked.set(rule, (tally.masked.get(rule) ?? 0) + count)
   for (const patient of verdict.patients) tally.patients.add(patient)
+  if (tally.seen !== undefined) {
+    const { id } = identify(tape, object, words)
+    if (id !== undefined) tally.seen.add(`${verdict.type}/${id}`)
+  }
   if (terms.trim === undefined) return { verdict, edits }
   const text = context.trim(bytesOf(tape, object, edits), terms.trim).toString('utf8')
   return { verdict, edits: [{ start: startOf(tape, object), end: endOf(tape, object), text }] }

@@ -88,6 +88,7 @@ const LIST = [
   'distinctIdentifier',
   'tag',
   'relation',
+  'target',
 ] as const
 
 export type Word = (typeof LIST)[number]
