@@ -89,7 +89,8 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
       parseInteraction(arrival, definitions, limits),
     )
     await stages.limit.principal(principal, interaction)
-    if (!WITHIN.test(interaction.code)) {
+    // A search by POST has its criteria in a form, and an entry has none.
+    if (!WITHIN.test(interaction.code) || interaction.byPost === true) {
       throw new Refusal('interaction-refused', { detail: 'not as an entry' })
     }
     const isWrite = /create|update|patch/.test(interaction.code)
@@ -144,6 +145,7 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
     upstream: Upstream,
   ): Promise<Answer> {
     const answers: Buffer[] = []
+    let room = LARGEST_ANSWER
     for (const request of bundle.entries) {
       if (whole.arrival.signal.aborted) throw new Error('the client has gone')
       const entry = open(whole, principal, request)
@@ -155,7 +157,8 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
         exchange.record('upstreamStatus', came.status)
         const released = await stages.release(permit, stages.sanitize(permit, came))
         exchange.record('tally', released.tally)
-        answer = await gather(released.answer, limits.bodyBytes)
+        answer = await gather(released.answer, room)
+        room -= Buffer.isBuffer(answer.body) ? answer.body.length : 0
       } catch (error) {
         answer = parts.refusedWith(exchange, error)
       }
@@ -231,6 +234,9 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
   }
 }
 
+/** Bytes of all answers to one batch together; whoever needs more asks in parts. */
+const LARGEST_ANSWER = 67_108_864
+
 /** Placeholder of an entry whose address has not been parsed. */
 const NONE: Interaction = { code: 'batch', method: 'POST', parameters: [] }
 
@@ -239,7 +245,9 @@ const WITHIN =
   /^(?:read|vread|search-type|search-compartment|search-system|history-instance|(?:conditional-)?(?:create|update|patch|delete))$/
 
 async function wholeOf(body: Buffer | AsyncIterable<Buffer>, limit: number): Promise<Buffer> {
-  return Buffer.isBuffer(body) ? body : readBody(body, limit, 'upstream-unreadable')
+  if (!Buffer.isBuffer(body)) return readBody(body, limit, 'upstream-unreadable')
+  if (body.length > limit) throw new Refusal('upstream-unreadable', { detail: 'too large' })
+  return body
 }
 
 async function gather(answer: Answer, limit: number): Promise<Answer> {

@@ -6,7 +6,8 @@ type Headers = Readonly<Record<string, string | string[] | undefined>>
 const EXPOSED =
   'Location, Content-Location, ETag, Last-Modified, WWW-Authenticate, X-Request-Id, Retry-After'
 const METHODS = 'GET, HEAD, POST, PUT, PATCH, DELETE'
-const TAKEN = 'Authorization, Accept, Content-Type, If-Match, If-None-Exist, Prefer, X-Request-Id'
+const TAKEN =
+  'Authorization, Accept, Content-Type, If-Match, If-None-Exist, Prefer, X-Request-Id, X-Break-Glass-Reason'
 /** Seconds for which a browser need not ask again. */
 const REMEMBERED = '600'
 

@@ -111,6 +111,7 @@ t.test('a batch: each entry is asked, answered and recorded alone', async (t) =>
     [{ method: 'GET', url: 'Observation?code=a' },              '200', '',                   ['GET /Observation?code=a&patient=Patient%2Fp1']],
     [{ method: 'GET', url: '_history' },                        '403', 'interaction-refused', []],
     [{ method: 'POST', url: '', resource: { resourceType: 'Bundle' } }, '400', 'target-malformed', []],
+    [{ method: 'POST', url: 'Observation/_search?code=a' },     '403', 'interaction-refused', []],
     [{ method: 'GET', url: 'Practitioner?name=a' },             '403', 'policy-denied',      []],
     [{ method: 'GET', url: 'Patient/../Observation' },          '400', 'target-malformed',   []],
     [{ method: 'POST', url: 'Observation', resource: observation('p2') }, '403', 'compartment-denied', []],
