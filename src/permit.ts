@@ -47,6 +47,10 @@ export type Grant = {
   readonly reach: readonly Reach[]
   /** Names of the policy rules that permitted. */
   readonly rules: readonly string[]
+  /** Largest page of a search; undefined = no limit by policy. */
+  readonly results?: number | undefined
+  /** Whether a policy keeps a search parameter from being used. */
+  readonly forbids?: ((parameter: string) => boolean) | undefined
   /** Whether it is there only because glass was broken. */
   readonly isEmergency?: boolean
 }

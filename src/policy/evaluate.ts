@@ -34,6 +34,13 @@ export type Decision = {
   readonly compartment: boolean
   readonly clearance: Clearance
   readonly masking: MaskingProfile
+  /** Largest page of a search. */
+  readonly results?: number
+  /** Search parameters that may be used at all, and those that may not. */
+  readonly parameters?: {
+    readonly only?: ReadonlySet<string>
+    readonly forbid: ReadonlySet<string>
+  }
   /** Set when glass had to be broken: minutes after the token was issued for which it holds. */
   readonly breakGlass?: number
 }
@@ -151,6 +158,30 @@ function combine(rules: readonly CompiledRule[], asker: Asker, isEmergency: bool
       ? 'de-identified'
       : 'baseline',
     ...(emergency.length === 0 ? {} : { breakGlass: Math.min(...minutesOf(emergency)) }),
+    ...questionOf(permits),
+  }
+}
+
+/** What may be asked of upstream: the smallest page, every ban, and what all lists have in common. */
+function questionOf(permits: readonly CompiledRule[]): Pick<Decision, 'results' | 'parameters'> {
+  const results = permits.flatMap(({ obligations }) => obligations.results ?? [])
+  const limits = permits.flatMap(({ obligations }) => obligations.parameters ?? [])
+  const lists = limits.flatMap(({ only }) => (only === undefined ? [] : [new Set(only)]))
+  const [first, ...others] = lists
+  const only =
+    first === undefined
+      ? undefined
+      : new Set([...first].filter((name) => others.every((list) => list.has(name))))
+  return {
+    ...(results.length === 0 ? {} : { results: Math.min(...results) }),
+    ...(limits.length === 0
+      ? {}
+      : {
+          parameters: {
+            forbid: new Set(limits.flatMap(({ forbid }) => forbid)),
+            ...(only === undefined ? {} : { only }),
+          },
+        }),
   }
 }
 

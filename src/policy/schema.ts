@@ -14,6 +14,7 @@ const interactions = z.enum([
   'operation',
 ])
 const type = z.string().regex(/^(?:\*|[A-Z][A-Za-z]{1,63})$/, 'a resource type or "*"')
+const parameter = z.string().regex(/^_?[A-Za-z][A-Za-z0-9-]{0,63}$/, 'a search parameter')
 const levels = z.enum(['patient', 'user', 'system'])
 
 const plainRule = z.strictObject({
@@ -38,6 +39,13 @@ const plainRule = z.strictObject({
         })
         .prefault({}),
       masking: z.enum(['baseline', 'de-identified']).default('baseline'),
+      results: z.int().positive().optional().describe('largest page of a search'),
+      parameters: z
+        .strictObject({
+          only: z.array(parameter).optional().describe('search parameters that may be used at all'),
+          forbid: z.array(parameter).default([]).describe('search parameters that may not be used'),
+        })
+        .optional(),
       breakGlass: z
         .strictObject({ minutes: z.int().min(1).max(1440).default(60) })
         .optional()

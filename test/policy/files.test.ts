@@ -98,3 +98,28 @@ t.test('the gateway decides by the policies of now, and says by which (GOV-2)', 
   t.match(JSON.stringify(records.at(-1)), hash, 'the audit names the policies')
   t.notMatch(JSON.stringify(records[0]), hash)
 })
+
+t.test('what a policy says of pages and parameters holds for the question', async (t) => {
+  const { folder } = setUp(
+    `${policy('Observation').replace('[read]', '[search-type]')}    obligations: { results: 20, parameters: { forbid: [code] } }\n`,
+  )
+  const gateway = await startGateway({ config: { policies: folder } })
+  t.teardown(() => gateway.close())
+  const token = await gateway.token({ scope: 'user/*.rs', fhirUser: 'Practitioner/d1' })
+  for (const [query, expected] of [
+    ['', '/Observation?_count=20'],
+    ['?_count=5', '/Observation?_count=5'],
+    ['?_count=50&date=2026', '/Observation?_count=20&date=2026'],
+    ['?code=a', '400'],
+    ['?code:not=a', '400'],
+    ['?_sort=-date&_pretty=true', '/Observation?_sort=-date&_count=20'],
+  ] as const) {
+    gateway.upstream.received.length = 0
+    const answer = await fetch(`${gateway.url}/Observation${query}`, {
+      headers: { authorization: `Bearer ${token}` },
+    })
+    await answer.text()
+    const [asked] = gateway.upstream.received
+    t.equal(asked?.target.replace('/base', '') ?? String(answer.status), expected, query)
+  }
+})

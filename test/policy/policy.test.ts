@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import fc from 'fast-check'
@@ -383,4 +383,40 @@ t.test('the shipped policies: who gets what', async (t) => {
       `${one.fhirUser?.type ?? one.kind} ${one.roles.join()} ${level} ${interaction} ${type}`,
     )
   }
+})
+
+t.test('pages and parameters: the smallest, every ban, what all lists share', async (t) => {
+  const set = load({
+    'a.yaml': rule(
+      'obligations: { results: 50, parameters: { only: [code, date, patient] } }',
+      'a',
+    ),
+    'b.yaml': rule(
+      'obligations: { results: 20, parameters: { only: [code, patient], forbid: [date] } }',
+      'b',
+    ),
+    'c.yaml': rule('obligations: {}', 'c'),
+  })
+  const { results, parameters } = set.evaluate(nurse, ask())
+  t.equal(results, 20)
+  t.strictSame([...(parameters?.only ?? [])], ['code', 'patient'])
+  t.strictSame([...(parameters?.forbid ?? [])], ['date'])
+  const none = load({ 'a.yaml': GOOD }).evaluate(nurse, ask())
+  t.notOk('results' in none || 'parameters' in none)
+})
+
+t.test('the language on one page: what it shows is what loads', async (t) => {
+  const page = readFileSync(join(shippedPolicies(), 'README.md'), 'utf8')
+  const [whole = '', examples = ''] = [...page.matchAll(/```yaml\n([\s\S]*?)```/g)].map(
+    ([, text]) => text,
+  )
+  t.strictSame(problemsOf({ 'a.yaml': whole }), [])
+  t.match(examples, /^examples:/)
+  // They speak of the shipped policies, so beside those they must hold.
+  const shipped = Object.fromEntries(
+    readdirSync(shippedPolicies())
+      .filter((name) => name.endsWith('.yaml'))
+      .map((name) => [name, readFileSync(join(shippedPolicies(), name), 'utf8')]),
+  )
+  t.strictSame(problemsOf({ ...shipped, 'z.yaml': `${GOOD}${examples}` }), [])
 })

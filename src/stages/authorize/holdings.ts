@@ -110,6 +110,8 @@ export class Holdings {
     const reach: Reach[] = []
     const rules = new Set<string>()
     let isEmergency = false
+    const pages: (number | undefined)[] = []
+    const bans: NonNullable<Decision['parameters']>[] = []
     for (const level of LEVELS) {
       if (!isUsable(this.#principal, level)) continue
       const decision = this.#ask(type, word, level)
@@ -121,13 +123,24 @@ export class Holdings {
       const found = this.#reach(type, level, decision, own)
       reach.push(...found)
       if (found.length > 0) for (const rule of decision.rules) rules.add(rule)
-      if (found.length > 0 && decision.breakGlass !== undefined) isEmergency = true
+      if (found.length === 0) continue
+      pages.push(decision.results)
+      if (decision.parameters !== undefined) bans.push(decision.parameters)
+      if (decision.breakGlass !== undefined) isEmergency = true
     }
     if (reach.length === 0) return new Refusal('policy-denied')
     const distinct = reach.filter(
       (one, at) => !reach.some((other, n) => n !== at && covers(other, one, n < at)),
     )
-    return { letters: new Set([letter]), reach: distinct, rules: [...rules], isEmergency }
+    return {
+      ...{ letters: new Set([letter]), reach: distinct, rules: [...rules], isEmergency },
+      results: largest(pages),
+      forbids:
+        bans.length === 0
+          ? undefined
+          : (name) =>
+              bans.some(({ only, forbid }) => forbid.has(name) || only?.has(name) === false),
+    }
   }
 
   #ask(type: string, word: string, level: SmartLevel): Decision {
@@ -196,6 +209,12 @@ function ownPatient({ fhirUser, patient }: Principal, level: SmartLevel): string
   if (level !== 'user') return undefined
   if (fhirUser?.type === 'Patient') return fhirUser.id
   return fhirUser?.type === 'RelatedPerson' ? patient : undefined
+}
+
+/** The widest of the levels; one without a limit has none. */
+function largest(pages: readonly (number | undefined)[]): number | undefined {
+  const known = pages.filter((page) => page !== undefined)
+  return known.length < pages.length ? undefined : Math.max(...known)
 }
 
 /** Whether `other` admits all that `one` admits, as mildly; of two equal ones the first stays. */

@@ -13,6 +13,8 @@ const FORBIDDEN = new Set(
     '_has',
   ]),
 )
+/** They shape the answer and select nothing: no policy is needed for them. */
+const OURS = new Set(['_format', '_pretty', '_count', '_summary'])
 const MODIFIERS = new Set(['exact', 'contains', 'missing', 'not', 'identifier', 'iterate'])
 const IDENTIFYING =
   /^(?:identifier|name|family|given|phonetic|telecom|phone|email|address.*|birthdate|death-date)$/
@@ -23,9 +25,10 @@ const IDENTIFYING =
  */
 export function checkParameters(
   parameters: readonly Parameter[],
-  masking: MaskingProfile,
+  grant: Grant,
   definitions: Definitions,
 ): void {
+  const masking = strictest(grant)
   for (const { name, modifier, chain, values } of parameters) {
     const counting = name === '_summary' && values.includes('count')
     const reaching =
@@ -36,7 +39,9 @@ export function checkParameters(
         values.some((value) => isProbe(value, name === 'identifier' || modifier === 'identifier')))
     const sorting =
       name === '_sort' && values.some((value) => isHidden(value.replace(/^-/, ''), masking))
-    const isForbidden = FORBIDDEN.has(name) || chain !== undefined || counting || reaching
+    const isBanned = grant.forbids?.(name) === true && !OURS.has(name)
+    const isForbidden =
+      isBanned || FORBIDDEN.has(name) || chain !== undefined || counting || reaching
     if (sorting || isForbidden || probing) {
       throw new Refusal('parameter-forbidden', { parameter: name })
     }
@@ -44,7 +49,7 @@ export function checkParameters(
 }
 
 /** A question must not ask what is masked for any of the resources it is about. */
-export function strictest({ reach }: Grant): MaskingProfile {
+function strictest({ reach }: Grant): MaskingProfile {
   return reach.some(({ masking }) => masking === 'de-identified') ? 'de-identified' : 'baseline'
 }
 
@@ -103,8 +108,21 @@ export function narrow(
   return {
     ...rest,
     code: 'search-type',
-    parameters: [...capCount(interaction.parameters, count), ...added, ...criteria],
+    parameters: [...pageOf(interaction.parameters, grant, count), ...added, ...criteria],
   }
+}
+
+/** The parameters with the page that configuration and policy leave; a policy asks for it to be said. */
+function pageOf(
+  parameters: readonly Parameter[],
+  { results }: Grant,
+  count: number,
+): readonly Parameter[] {
+  const most = Math.min(results ?? count, count)
+  const capped = capCount(parameters, most)
+  return results === undefined || capped.some(({ name }) => name === '_count')
+    ? capped
+    : [...capped, { name: '_count', values: [String(most)] }]
 }
 
 /** The same parameters with a page no larger than `count`. */

@@ -3,7 +3,7 @@ import type { Terms } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
 import { ASKED } from './asked.ts'
 import { brokenBy } from './emergency.ts'
-import { capCount, checkParameters, strictest, takeShape } from './question.ts'
+import { capCount, checkParameters, takeShape } from './question.ts'
 import { only } from './request.ts'
 import type { Request } from './request.ts'
 
@@ -19,7 +19,7 @@ export function decideInstance({
   const { type = '' } = interaction
   const grant = holdings.demand(type, ASKED[interaction.code as 'read'])
   const { parameters, trim } = takeShape(interaction.parameters)
-  checkParameters(parameters, strictest(grant), definitions)
+  checkParameters(parameters, grant, definitions)
   return Permit.issue({
     ...{ interaction: { ...interaction, parameters }, requested: interaction, body: undefined },
     ...{

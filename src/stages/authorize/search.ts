@@ -5,14 +5,7 @@ import { Refusal } from '../../refusal.ts'
 import { ASKED } from './asked.ts'
 import { isLinked, resolveChains } from './chain.ts'
 import { brokenBy } from './emergency.ts'
-import {
-  capCount,
-  checkIncludes,
-  checkParameters,
-  narrow,
-  strictest,
-  takeShape,
-} from './question.ts'
+import { capCount, checkIncludes, checkParameters, narrow, takeShape } from './question.ts'
 import { only } from './request.ts'
 import type { Request } from './request.ts'
 
@@ -39,7 +32,7 @@ function permitSearch(
   interaction: Interaction,
 ): Permit {
   const { parameters, trim } = takeShape(interaction.parameters)
-  checkParameters(parameters, strictest(grant), definitions)
+  checkParameters(parameters, grant, definitions)
   checkIncludes(parameters, definitions, (other) => holdings.find(other) !== undefined)
   const question = { ...interaction, parameters }
   const hasIncludes = parameters.some(({ name }) => name.endsWith('include'))
@@ -72,7 +65,7 @@ function decideSystemSearch({ inquiry, holdings, definitions, config, cursors }:
   }
   const grants = types.map((type) => holdings.demand(type, ASKED['search-system']))
   const { parameters, trim } = takeShape(interaction.parameters)
-  for (const grant of grants) checkParameters(parameters, strictest(grant), definitions)
+  for (const grant of grants) checkParameters(parameters, grant, definitions)
   if (parameters.some((parameter) => isLinked(parameter))) {
     throw new Refusal('parameter-forbidden', { detail: 'a chain from several types' })
   }

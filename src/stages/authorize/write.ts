@@ -6,7 +6,7 @@ import type { Grant, Inspection } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
 import { rankOf } from './holdings.ts'
 import { ASKED } from './asked.ts'
-import { checkParameters, strictest, takeShape } from './question.ts'
+import { checkParameters, takeShape } from './question.ts'
 import { only } from './request.ts'
 import type { Request } from './request.ts'
 import { collect } from './view.ts'
@@ -17,7 +17,7 @@ export async function decideWrite(request: Request): Promise<Permit> {
   const { type = '' } = interaction
   const grant = request.holdings.demand(type, ASKED[interaction.code as 'create'])
   const { parameters, trim } = takeShape(interaction.parameters)
-  checkParameters(parameters, strictest(grant), request.definitions)
+  checkParameters(parameters, grant, request.definitions)
   const { ifMatch, patients } = await judgeWrite(request, type, grant)
   const isJsonPatch = parseMediaType(arrival.headers['content-type']) === JSON_PATCH
   return Permit.issue({
