@@ -48,8 +48,16 @@ export function factsOf(principal: Principal): ConditionFacts['principal'] {
 
 const COMPREHENSIONS = new Set(['all', 'exists', 'exists_one'])
 
-/** `matches` is a backtracking RegExp (27 characters took 2.6 s); the others build lists. */
-const REFUSED = new Set(['matches', 'map', 'filter'])
+/**
+ * `matches` is a backtracking RegExp (27 characters took 2.6 s); `bind` doubles a list as often as it
+ * is nested (656 characters took 2 GB); the others build lists.
+ */
+const REFUSED = new Set(['matches', 'map', 'filter', 'bind'])
+const SCHEMAS: ReadonlyMap<string, object> = new Map<string, object>([
+  ['principal', PRINCIPAL],
+  ['request', REQUEST],
+  ['now', NOW],
+])
 
 /** Compiles CEL against the declared facts. Throws an Error whose message says what is wrong. */
 export function compileCondition(source: string): Condition {
@@ -83,8 +91,20 @@ function look(node: unknown, depth: number, asked: Set<string>): void {
   if ((op === 'rcall' || op === 'call') && Array.isArray(args)) {
     const name = String(args[0])
     if (REFUSED.has(name)) throw new Error(`${name}() is not offered`)
+    if (name === 'has') checkHas(args[1])
     if (COMPREHENSIONS.has(name)) within++
     if (within > 1) throw new Error('one comprehension within another is not offered')
   }
   look(args, within, asked)
+}
+
+/** The type check passes over `has()`: a misspelt fact would be absent for ever, and deny nobody. */
+function checkHas(args: unknown): void {
+  const [asked] = Array.isArray(args) ? (args as { op?: unknown; args?: unknown }[]) : []
+  if (asked?.op !== '.' || !Array.isArray(asked.args)) return
+  const [owner, fact] = asked.args as [{ op?: unknown; args?: unknown }, unknown]
+  const schema = owner.op === 'id' ? SCHEMAS.get(String(owner.args)) : undefined
+  if (schema !== undefined && !Object.hasOwn(schema, String(fact))) {
+    throw new Error(`No such key: ${String(fact)}`)
+  }
 }

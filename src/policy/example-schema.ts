@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { interactionSchema } from './words.ts'
 
 const text = z.string().min(1)
 export const questionSchema = z.strictObject({
@@ -18,7 +19,8 @@ export const questionSchema = z.strictObject({
     })
     .prefault({}),
   level: z.enum(['patient', 'user', 'system']),
-  interaction: text,
+  // A misspelt one is denied by any policies: the example would hold, and say nothing.
+  interaction: interactionSchema,
   type: text,
   id: text.optional(),
   method: text.default('GET'),

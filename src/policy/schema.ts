@@ -1,18 +1,8 @@
 import { z } from 'zod'
 import { exampleSchema } from './example-schema.ts'
+import { interactionSchema } from './words.ts'
 
 const id = z.string().regex(/^[a-z][a-z0-9-]{0,63}$/, 'lower-case letters, digits and hyphens')
-const interactions = z.enum([
-  'read',
-  'vread',
-  'history-instance',
-  'search-type',
-  'search-compartment',
-  'create',
-  'update',
-  'delete',
-  'operation',
-])
 const type = z.string().regex(/^(?:\*|[A-Z][A-Za-z]{1,63})$/, 'a resource type or "*"')
 const parameter = z.string().regex(/^_?[A-Za-z][A-Za-z0-9-]{0,63}$/, 'a search parameter')
 const levels = z.enum(['patient', 'user', 'system'])
@@ -21,7 +11,7 @@ const plainRule = z.strictObject({
   id,
   effect: z.enum(['permit', 'deny']),
   when: z.string().min(1).max(2000).optional().describe('CEL condition; absent = always'),
-  interactions: z.array(interactions).min(1),
+  interactions: z.array(interactionSchema).min(1),
   types: z.array(type).min(1),
   operations: z
     .array(z.string().regex(/^\$[a-z][A-Za-z-]{1,63}$/, 'an operation such as $everything'))

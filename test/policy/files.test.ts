@@ -39,7 +39,7 @@ t.test('a good set takes the place of the old one; a bad one never does', async 
   t.not(files.current().hash, first.hash)
   t.match(lines.at(-1), /new policies are in force/)
   const second = files.current()
-  for (const bad of ['policy: [', policy('patient'), '']) {
+  for (const bad of ['policy: [', policy('patient'), policy('*nobody'), '']) {
     writeFileSync(file, bad)
     lines.length = 0
     files.look()

@@ -69,6 +69,11 @@ const when = (condition: string, effect = 'permit'): PolicySet =>
 // ---------------------------------------------------------------------------------------------
 // What a file may not be: every problem at once, where it stands.
 const GOOD = rule('')
+/** Ten to the ninth, if it were written out. */
+const BOMB = Array.from({ length: 9 }, (_, n) => {
+  const ten = Array<string>(10).fill(n === 0 ? 'x' : `*a${n - 1}`)
+  return `a${n}: &a${n} [${ten.join()}]\n`
+}).join('')
 // prettier-ignore
 const BAD: [what: string, files: Record<string, string>, problems: RegExp[]][] = [
   ['nothing at all', {}, [/no policy in this folder/]],
@@ -101,6 +106,31 @@ const BAD: [what: string, files: Record<string, string>, problems: RegExp[]][] =
   ['an emergency that writes', { 'a.yaml': rule('obligations: { breakGlass: { minutes: 5 } }').replace('[read]', '[read, update]') }, [/^a\.yaml:9:5 .*breakGlass permits reading/]],
   ['an example that does not hold', { 'a.yaml': `${GOOD}examples:\n  - deny: { level: user, interaction: read, type: Observation }\n` }, [/^a\.yaml:11:5 example: user user\/ read Observation: should be denied, and is allowed by p-one\/one/]],
   ['an example of nothing', { 'a.yaml': `${GOOD}examples:\n  - because: x\n` }, [/^a\.yaml:11:5 .*exactly one/]],
+  ['an alias of nothing', { 'a.yaml': GOOD.replace('[user]', '*nobody') }, [/^a\.yaml:8:13 there is no anchor &nobody/]],
+  ['aliases of aliases', { 'a.yaml': BOMB + GOOD }, [/^a\.yaml:1:1 Excessive alias count/]],
+  ['a list within itself', { 'a.yaml': rule('except: &e [*e]') }, [/^a\.yaml:9:\d+ rules\.0\.except\.0: .*expected string/]],
+  ['two documents', { 'a.yaml': `${GOOD}---\n${GOOD}` }, [/^a\.yaml:\d+:1 .*multiple documents/]],
+  ['a merge', { 'a.yaml': rule('<<: { when: "true" }') }, [/^a\.yaml:9:5 .*"<<"/]],
+  ['a tag', { 'a.yaml': rule('when: !js "true"') }, [/^a\.yaml:9:11 .*!js/]],
+  ['__proto__', { 'a.yaml': rule('__proto__: { effect: permit }') }, [/^a\.yaml:9:5 .*"__proto__"/]],
+  ['constructor', { 'a.yaml': rule('constructor: x') }, [/^a\.yaml:9:5 .*"constructor"/]],
+  ['two unknown keys', { 'a.yaml': rule('whenn: a\ntyypes: b') }, [/^a\.yaml:9:5 .*"whenn"$/, /^a\.yaml:10:5 .*"tyypes"$/]],
+  ['a condition that is no text', { 'a.yaml': rule('when: true') }, [/^a\.yaml:9:5 .*expected string/]],
+  ['a type that no FHIR has', { 'a.yaml': rule('except: [AuditEvnt]', 'one', 'deny').replace('[Observation]', '[Observaton, Media]') },
+    [/^a\.yaml:7:13 "Observaton" is no resource type/, /^a\.yaml:9:\d+ "AuditEvnt" is no resource type/]],
+  ['a misspelt fact in has()', { 'a.yaml': rule('when: has(principal.organisation)', 'one', 'deny') }, [/^a\.yaml:9:5 when: .*organisation/]],
+  ['a name of every object in has()', { 'a.yaml': rule('when: has(principal.__proto__)') }, [/^a\.yaml:9:5 when: .*__proto__/]],
+  ['a name of every object', { 'a.yaml': rule('when: principal.constructor == "x"') }, [/^a\.yaml:9:5 when: .*constructor/]],
+  ['filter()', { 'a.yaml': rule('when: principal.roles.filter(r, true).size() > 0') }, [/^a\.yaml:9:5 when: filter\(\) is not offered/]],
+  ['bind(), which doubles', { 'a.yaml': rule('when: cel.bind(a, [1] + [1], cel.bind(b, a + a, (b + b).size() > 0))') }, [/^a\.yaml:9:5 when: bind\(\) is not offered/]],
+  ['a number for a text', { 'a.yaml': rule('when: principal.kind == 1') }, [/^a\.yaml:9:5 when: .*string == int/]],
+  ['a text for a number', { 'a.yaml': rule('when: now.hour == "8"') }, [/^a\.yaml:9:5 when: .*double == string/]],
+  ['a number among texts', { 'a.yaml': rule('when: 1 in principal.roles') }, [/^a\.yaml:9:5 when: .*int in list<string>/]],
+  ['a condition nested too deep', { 'a.yaml': rule(`when: ${'('.repeat(900)}true${')'.repeat(900)}`) }, [/^a\.yaml:9:5 when: .*maxDepth/]],
+  ['examples that say nothing', { 'a.yaml': `${GOOD}examples:\n  - deny: { level: user, interaction: raed, type: Observaton }\n` },
+    [/^a\.yaml:11:26 examples\.0\.deny\.interaction/, /^a\.yaml:11:45 "Observaton"/]],
+  ['one problem does not hide another', { 'a.yaml': rule('whenn: x\nwhen: "1 +"').replace('[Observation]', '[Observaton]') },
+    [/^a\.yaml:7:13 /, /^a\.yaml:9:5 .*whenn/, /^a\.yaml:10:5 when: /]],
   ['several problems, in several files', { 'a.yaml': rule('whenn: x').replace('[read]', '[reed]'), 'b.yaml': rule('when: "1 +"', 'two') },
     [/^a\.yaml:6:20 /, /^a\.yaml:9:5 /, /^b\.yaml:9:5 when/]],
 ]
@@ -117,6 +147,9 @@ t.test('a bad file: all its problems, with file, line and column', async (t) => 
     }
   }
   t.throws(() => loadPolicies('/nowhere/at/all'), { name: 'PolicyError' })
+  // How deep is too deep depends on the stack; it is a problem of the file all the same.
+  const deep = problemsOf({ 'a.yaml': rule(`except: ${'['.repeat(20_000)}${']'.repeat(20_000)}`) })
+  t.ok(deep.length > 0 && deep.every((one) => one.startsWith('a.yaml:9:')))
   t.strictSame(problemsOf({ 'a.yaml': GOOD, 'notes.txt': '{', 'a.test.yaml': '{' }), [])
 })
 
@@ -142,6 +175,15 @@ const CONDITIONS: [condition: string, principal: Principal, request: Partial<Pol
   [`principal.fhirUserType == 'Practitioner'`,               CLINICIAN, {}, true],
   [`principal.fhirUserType == 'Practitioner'`,               nurse, {}, false],
   [`has(principal.organization)`,                            CLINICIAN, {}, false],
+  [`has(principal.organization)`,                            nurse, {}, true],
+  [`!has(request.id)`,                                       nurse, { id: undefined }, true],
+  // CEL decides what can be decided; "not" of what is not known is not known either.
+  [`principal.patient == 'p1' || true`,                      nurse, {}, true],
+  [`!(principal.patient == 'p1')`,                           nurse, {}, false],
+  [`principal.patient == 'p1' ? true : true`,                nurse, {}, false],
+  [`principal.roles.all(r, principal.patient == r)`,         nurse, {}, false],
+  [`principal.roles[9] == 'nurse'`,                          nurse, {}, false],
+  [`now.hour >= 13 && int(now.hour) == 13`,                  nurse, {}, true],
   [`principal.kind == 'system'`,                             nurse, {}, false],
   [`request.type == 'Observation' && request.id == 'o1'`,    nurse, {}, true],
   [`request.id == 'o2'`,                                     nurse, { id: undefined }, false],
@@ -319,6 +361,45 @@ t.test('properties: default deny, deny wins, the strictest holds, order is nothi
   )
   t.pass('properties hold')
 })
+
+t.test(
+  'properties: the order of rules in a file is nothing; a rule of its own file is the same',
+  async (t) => {
+    const decide = (text: Record<string, string>, principal: Principal, q: object) =>
+      JSON.stringify(plain(load(text).evaluate(principal, ask(q))))
+    const oneFile = (parts: readonly Part[]): string => {
+      const rules = parts.map((one, n) => {
+        const { rules } = JSON.parse(fileOf(one, n)) as { rules: object[] }
+        return { ...rules[0], id: `r${n}` }
+      })
+      return JSON.stringify({ policy: 'p', description: 'd', rules })
+    }
+    fc.assert(
+      fc.property(
+        fc
+          .array(part, { minLength: 1, maxLength: 5 })
+          .chain((parts) =>
+            fc.tuple(
+              fc.constant(parts),
+              fc.shuffledSubarray(parts, { minLength: parts.length, maxLength: parts.length }),
+            ),
+          ),
+        who,
+        question,
+        ([parts, shuffled], principal, q) => {
+          const apart = Object.fromEntries(parts.map((one, n) => [`f${n}.yaml`, fileOf(one, n)]))
+          const expected = decide(apart, principal, q)
+          return (
+            decide({ 'a.yaml': oneFile(parts) }, principal, q) === expected &&
+            decide({ 'a.yaml': oneFile(shuffled) }, principal, q) === expected
+          )
+        },
+      ),
+      { numRuns: 100 },
+    )
+    t.pass('properties hold')
+  },
+)
 
 t.test('operations: each by name; a rule that denies and names none denies all', async (t) => {
   const operation = (effect: string, names: string): string =>
