@@ -35,10 +35,12 @@ export function watchPolicies(folder: string, log: Log, intervalMs = 2000): Poli
       current = next
       log.info({ policies: next.hash, rules: next.rules }, 'new policies are in force')
     } catch (error) {
-      if (!(error instanceof PolicyError)) throw error
-      for (const { file, line, column, message } of error.problems) {
+      // Whatever is wrong with new files, the gateway goes on with the old ones.
+      const problems = error instanceof PolicyError ? error.problems : []
+      for (const { file, line, column, message } of problems) {
         log.error({ file, line, column, problem: message }, 'the policies have a problem')
       }
+      if (problems.length === 0) log.error({ error }, 'the policies cannot be read')
       log.error({ policies: current.hash }, 'the policies of before stay in force')
     }
   }

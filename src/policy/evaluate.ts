@@ -111,10 +111,11 @@ function strayOf(
   if (!(rule.interactions as readonly string[]).includes(interaction)) {
     return 'not about this interaction'
   }
-  if (operation !== undefined && interaction === 'operation') {
+  if (interaction === 'operation') {
     // A rule that denies operations and names none denies them all.
     const isAll = rule.effect === 'deny' && rule.operations.length === 0
-    if (!isAll && !rule.operations.includes(`$${operation}`)) return 'not about this operation'
+    if (!isAll && !rule.operations.includes(`$${operation ?? ''}`))
+      return 'not about this operation'
   }
   const isNamed = rule.types.includes(type)
   if (!isNamed && !(rule.types.includes('*') && !rule.except.includes(type))) {
