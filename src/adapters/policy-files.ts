@@ -5,10 +5,13 @@ import { loadPolicies, PolicyError } from '../policy/load.ts'
 import type { PolicySet } from '../policy/evaluate.ts'
 import type { Log } from '../ports.ts'
 
+/** How long files must stand still before they are read, milliseconds. */
+const STILL_MS = 200
+
 /** The policies in force, which follow their files. */
 export type PolicyFiles = {
   readonly current: () => PolicySet
-  /** Looks now; also done every `intervalMs`. */
+  /** Looks now; also done every `intervalMs`, then for what has stood still for a moment. */
   readonly look: () => void
   readonly close: () => void
 }
@@ -29,8 +32,11 @@ export function watchPolicies(folder: string, log: Log, intervalMs = 2000): Poli
     seen = signature
     try {
       const next = loadPolicies(folder)
-      // A file may have changed between the two looks; then the next one sees it again.
-      if (signatureOf(folder) !== signature) seen = ''
+      // Files that changed while they were read: some of before and some of after are no set.
+      if (signatureOf(folder) !== signature) {
+        seen = ''
+        return
+      }
       if (next.hash === current.hash) return
       current = next
       log.info({ policies: next.hash, rules: next.rules }, 'new policies are in force')
@@ -45,13 +51,36 @@ export function watchPolicies(folder: string, log: Log, intervalMs = 2000): Poli
     }
   }
 
-  const timer = setInterval(look, intervalMs)
+  /** A file half written can be a good one that lacks its last rule, so nothing may move for a while. */
+  const stillMs = Math.min(STILL_MS, intervalMs)
+  let moving = seen
+  let since = -stillMs
+  let soon: NodeJS.Timeout | undefined
+  function lookWhenStill(): void {
+    const signature = signatureOf(folder)
+    const now = performance.now()
+    if (signature !== moving) {
+      moving = signature
+      since = now
+    }
+    const rest = since + stillMs - now
+    if (rest <= 0) {
+      look()
+      return
+    }
+    clearTimeout(soon)
+    soon = setTimeout(lookWhenStill, rest)
+    soon.unref()
+  }
+
+  const timer = setInterval(lookWhenStill, intervalMs)
   timer.unref()
   return {
     current: () => current,
     look,
     close() {
       clearInterval(timer)
+      clearTimeout(soon)
     },
   }
 }

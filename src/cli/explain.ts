@@ -2,10 +2,11 @@ import { readFileSync } from 'node:fs'
 import type { Config } from '../config/schema.ts'
 import { shippedPolicies } from '../config/shipped.ts'
 import type { Principal } from '../exchange.ts'
+import { formatProblem } from '../config/load.ts'
 import { loadDefinitions } from '../fhir/definitions.ts'
 import { parseInteraction } from '../fhir/interaction.ts'
 import type { Interaction } from '../fhir/interaction.ts'
-import { loadPolicies } from '../policy/load.ts'
+import { loadPolicies, PolicyError } from '../policy/load.ts'
 import { patientsOf } from '../permit.ts'
 import type { PolicySet } from '../policy/evaluate.ts'
 import { toRefusal } from '../refusal.ts'
@@ -13,7 +14,7 @@ import { principalOf } from '../stages/authenticate/authenticate.ts'
 import { askedOf } from '../stages/authorize/asked.ts'
 import { compileScope } from '../stages/authorize/granular.ts'
 import { heldScopes, Holdings } from '../stages/authorize/holdings.ts'
-import { EXIT, HELP, loadOrExplain, parseOptions, say, UsageError } from './command.ts'
+import { EXIT, HELP, loadOrExplain, parseOptions, say, UsageError, warn } from './command.ts'
 
 const HELP_TEXT = `fhirewall explain: why a request is permitted or refused, rule by rule
 
@@ -49,7 +50,8 @@ export async function explain(args: string[]): Promise<number> {
   if (loaded === undefined) return EXIT.failed
   const { config } = loaded
   const claims = readClaims(options.token, options.claims)
-  const policies = loadPolicies(config.policies ?? shippedPolicies())
+  const policies = policiesOf(config)
+  if (policies === undefined) return EXIT.failed
   try {
     const principal = toPrincipal(claims, config)
     return explainTo(principal, options.request, policies, config)
@@ -57,6 +59,16 @@ export async function explain(args: string[]): Promise<number> {
     const { reason, detail, row } = toRefusal(error)
     say(`\nrefused: ${reason} (${row.status})${detail === undefined ? '' : `, ${detail}`}`)
     return EXIT.failed
+  }
+}
+
+function policiesOf(config: Config): PolicySet | undefined {
+  try {
+    return loadPolicies(config.policies ?? shippedPolicies())
+  } catch (error) {
+    if (!(error instanceof PolicyError)) throw error
+    for (const problem of error.problems) warn(formatProblem(problem))
+    return undefined
   }
 }
 
@@ -115,10 +127,11 @@ function explainTo(
     )
     if (held.length === 0) continue
     const question = { interaction: asked.word, type, level, ...about, time: now }
-    for (const { rule, effect, verdict } of policies.trace(principal, question)) {
+    for (const { rule, effect, verdict, missing = [] } of policies.trace(principal, question)) {
       say(
         `  ${verdict === 'matches' ? '→' : ' '} ${effect.padEnd(6)} ${rule.padEnd(40)} ${verdict}`,
       )
+      for (const fact of missing) say(`           not given: ${fact}`)
     }
   }
   const holdings = new Holdings(principal, about, {

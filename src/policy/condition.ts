@@ -14,6 +14,8 @@ export type Condition = {
   readonly holds: (facts: ConditionFacts) => boolean
   /** Asks of the principal alone: the answer stays the same as long as the token. */
   readonly isLasting: boolean
+  /** The facts it asks for, such as `principal.organization`; without those in `has()`. */
+  readonly asks: ReadonlySet<string>
 }
 
 const TEXT = 'string'
@@ -69,16 +71,19 @@ export function compileCondition(source: string): Condition {
   const checked = parsed.check()
   if (!checked.valid) throw new Error(checked.error?.message ?? 'not a valid condition')
   if (checked.type !== 'bool') throw new Error('the condition must be true or false (bool)')
-  const asked = new Set<string>()
+  const asked = { owners: new Set<string>(), facts: new Set<string>() }
   look(parsed.ast, 0, asked)
   return {
     holds: (facts) => parsed(facts) === true,
-    isLasting: !asked.has('request') && !asked.has('now'),
+    isLasting: !asked.owners.has('request') && !asked.owners.has('now'),
+    asks: asked.facts,
   }
 }
 
-/** Refuses calls without bound, and notes which variables are asked. */
-function look(node: unknown, depth: number, asked: Set<string>): void {
+type Noted = { readonly owners: Set<string>; readonly facts: Set<string> }
+
+/** Refuses calls without bound, and notes which variables and facts are asked. */
+function look(node: unknown, depth: number, asked: Noted): void {
   if (typeof node !== 'object' || node === null) return
   if (Array.isArray(node)) {
     for (const item of node) look(item, depth, asked)
@@ -86,12 +91,21 @@ function look(node: unknown, depth: number, asked: Set<string>): void {
   }
   const { op, args } = node as { op?: unknown; args?: unknown }
   if (op === undefined) return
-  if (op === 'id') asked.add(String(args))
+  if (op === 'id') asked.owners.add(String(args))
+  const fact = factOf(op, args)
+  if (fact !== undefined) asked.facts.add(fact)
   let within = depth
   if ((op === 'rcall' || op === 'call') && Array.isArray(args)) {
     const name = String(args[0])
     if (REFUSED.has(name)) throw new Error(`${name}() is not offered`)
-    if (name === 'has') checkHas(args[1])
+    if (name === 'has') {
+      const before = [...asked.facts]
+      checkHas(args[1])
+      look(args[1], within, asked)
+      asked.facts.clear()
+      for (const one of before) asked.facts.add(one)
+      return
+    }
     if (COMPREHENSIONS.has(name)) within++
     if (within > 1) throw new Error('one comprehension within another is not offered')
   }
@@ -107,4 +121,16 @@ function checkHas(args: unknown): void {
   if (schema !== undefined && !Object.hasOwn(schema, String(fact))) {
     throw new Error(`No such key: ${String(fact)}`)
   }
+}
+
+/** `principal.organization` and `principal['organization']`; undefined for all else. */
+function factOf(op: unknown, args: unknown): string | undefined {
+  if ((op !== '.' && op !== '[]') || !Array.isArray(args)) return undefined
+  const [owner, key] = args as [
+    { op?: unknown; args?: unknown } | undefined,
+    string | { op?: unknown; args?: unknown } | undefined,
+  ]
+  if (owner?.op !== 'id' || !SCHEMAS.has(String(owner.args))) return undefined
+  if (typeof key === 'string') return `${String(owner.args)}.${key}`
+  return key?.op === 'value' ? `${String(owner.args)}.${String(key.args)}` : undefined
 }

@@ -57,6 +57,9 @@ export type RuleTrace = {
     | 'not about this operation'
     | 'not about this type'
     | 'not at this level'
+    | 'no emergency'
+  /** condition is undecided: the facts it asks for that the token and request do not give. */
+  readonly missing?: readonly string[]
 }
 
 /** All policies together. Pure: the same question by the same principal, the same decision. */
@@ -87,13 +90,14 @@ export function buildPolicySet(rules: readonly CompiledRule[]): PolicySet {
   }
   return {
     evaluate: (principal, request) =>
-      combine(find(request), new Asker(principal, request, answers), request.breakGlass === true),
+      combine(find(request), new Asker(principal, request, answers)),
     trace: (principal, request) => {
       const asker = new Asker(principal, request, answers)
       return rules.map((rule) => {
         const { name, effect } = rule
         const verdict = strayOf(rule, request) ?? asker.tell(rule)
-        return { rule: name, effect, verdict }
+        if (verdict !== 'condition is undecided') return { rule: name, effect, verdict }
+        return { rule: name, effect, verdict, missing: asker.lacks(rule) }
       })
     },
     hash: createHash('sha256')
@@ -125,12 +129,12 @@ function strayOf(
 }
 
 /** Default deny; deny wins; the obligations of all permits that match combine to the strictest. */
-function combine(rules: readonly CompiledRule[], asker: Asker, isEmergency: boolean): Decision {
+function combine(rules: readonly CompiledRule[], asker: Asker): Decision {
   const plain: CompiledRule[] = []
   const emergency: CompiledRule[] = []
   for (const rule of rules) {
     const breaks = rule.obligations.breakGlass !== undefined
-    if (breaks && !isEmergency) continue
+    if (breaks && !asker.isEmergency) continue
     if (!asker.holds(rule)) continue
     if (rule.effect === 'deny') return denied([rule.name])
     if (breaks) emergency.push(rule)
@@ -223,11 +227,14 @@ class Asker {
   readonly #request: PolicyRequest
   readonly #answers: Map<Condition, boolean | undefined>
   #facts: ConditionFacts | undefined
+  /** BTG-1: declared, and by a token that was issued for the purpose; whatever a rule's condition says. */
+  readonly isEmergency: boolean
 
   constructor(principal: Principal, request: PolicyRequest, answers: LastingAnswers) {
     this.#principal = principal
     this.#request = request
     this.#answers = answers.of(principal)
+    this.isEmergency = request.breakGlass === true && principal.purposes.includes('BTG')
   }
 
   /** A condition that cannot be answered permits nothing, and denies. */
@@ -237,10 +244,20 @@ class Asker {
   }
 
   /** The same in words. */
-  tell({ condition }: CompiledRule): RuleTrace['verdict'] {
+  tell({ condition, obligations }: CompiledRule): RuleTrace['verdict'] {
+    if (obligations.breakGlass !== undefined && !this.isEmergency) return 'no emergency'
     const answer = condition === undefined ? true : this.#ask(condition)
     if (answer === undefined) return 'condition is undecided'
     return answer ? 'matches' : 'condition is false'
+  }
+
+  /** The facts a condition asks for that are not there. */
+  lacks({ condition }: CompiledRule): readonly string[] {
+    const facts: Readonly<Record<string, object>> = (this.#facts ??= this.#collect())
+    return [...(condition?.asks ?? [])].filter((fact) => {
+      const [owner = '', name = ''] = fact.split('.')
+      return !Object.hasOwn(facts[owner] ?? {}, name)
+    })
   }
 
   #ask(condition: Condition): boolean | undefined {

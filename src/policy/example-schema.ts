@@ -25,20 +25,33 @@ export const questionSchema = z.strictObject({
   id: text.optional(),
   method: text.default('GET'),
   operation: z.string().startsWith('$').optional(),
+  emergency: z.boolean().default(false).describe('declared, with a reason, for one patient'),
   at: z.iso.datetime({ offset: true }).optional().describe('when; default: now'),
 })
 
-/** One example: exactly one of allow and deny. */
+/** One example: exactly one of allow, deny and mask. */
 export const exampleSchema = z
   .strictObject({
     allow: questionSchema.optional(),
     deny: questionSchema.optional(),
-    masking: text.optional().describe('with allow: the masking that must hold'),
+    mask: questionSchema.optional().describe('allowed, and masked as "masking" says'),
+    masking: text.optional().describe('the masking that must hold; with mask: de-identified'),
+    results: z.int().positive().optional().describe('the largest page that must hold'),
+    confidentiality: z
+      .enum(['U', 'L', 'M', 'N', 'R', 'V'])
+      .optional()
+      .describe('the highest confidentiality that must be seen'),
     because: text.optional().describe('for people'),
   })
-  .refine(({ allow, deny }) => (allow === undefined) !== (deny === undefined), {
-    message: 'exactly one of "allow" and "deny"',
-  })
+  .refine(
+    ({ allow, deny, mask }) => [allow, deny, mask].filter((one) => one !== undefined).length === 1,
+    { message: 'exactly one of "allow", "deny" and "mask"' },
+  )
+  .refine(
+    ({ deny, masking, results, confidentiality }) =>
+      deny === undefined || (masking ?? results ?? confidentiality) === undefined,
+    { message: 'what is denied has no terms' },
+  )
 
 /** A file of cases beside policies, `*.test.yaml`. */
 export const caseFileSchema = z.strictObject({ cases: z.array(exampleSchema).min(1) })

@@ -5,8 +5,8 @@ import type { Example, Question } from './example-schema.ts'
 /** Examples: what policies are meant to say, checked whenever they are loaded. */
 
 /** What an example asks, in a line. */
-export function describeExample({ allow, deny, because }: Example): string {
-  const asked = allow ?? deny
+export function describeExample({ allow, deny, mask, because }: Example): string {
+  const asked = allow ?? deny ?? mask
   if (asked === undefined) return ''
   const { as, level, interaction, type, operation } = asked
   const who = as.fhirUser ?? as.patient ?? as.clientId ?? as.kind
@@ -16,15 +16,23 @@ export function describeExample({ allow, deny, because }: Example): string {
 
 /** Why an example does not hold, or undefined: it does. */
 export function checkExample(set: PolicySet, example: Example, now: number): string | undefined {
-  const { allow, deny, masking } = example
-  const asked = allow ?? deny
+  const { allow, deny, mask, results, confidentiality } = example
+  const asked = allow ?? deny ?? mask
   if (asked === undefined) return 'asks nothing'
   const decision = set.evaluate(principalOf(asked.as), requestOf(asked, now))
   const by = decision.rules.length === 0 ? 'by no rule' : `by ${decision.rules.join(', ')}`
-  if (allow !== undefined && !decision.permitted) return `should be allowed, and is denied ${by}`
+  if (deny === undefined && !decision.permitted) return `should be allowed, and is denied ${by}`
   if (deny !== undefined && decision.permitted) return `should be denied, and is allowed ${by}`
+  const masking = example.masking ?? (mask === undefined ? undefined : 'de-identified')
   if (masking !== undefined && decision.masking !== masking) {
     return `should be masked "${masking}", and is masked "${decision.masking}" ${by}`
+  }
+  if (results !== undefined && decision.results !== results) {
+    return `should have pages of ${results}, and has ${decision.results ?? 'any size'} ${by}`
+  }
+  const seen = decision.clearance.confidentiality
+  if (confidentiality !== undefined && seen !== confidentiality) {
+    return `should see up to ${confidentiality}, and sees up to ${seen} ${by}`
   }
   return undefined
 }
@@ -46,9 +54,9 @@ function principalOf(as: Question['as']): Principal {
 }
 
 function requestOf(asked: Question, now: number): PolicyRequest {
-  const { level, interaction, type, id, method, operation, at } = asked
+  const { level, interaction, type, id, method, operation, at, emergency } = asked
   return {
-    ...{ level, interaction, type, id, method },
+    ...{ level, interaction, type, id, method, breakGlass: emergency },
     ...(operation === undefined ? {} : { operation: operation.slice(1) }),
     time: at === undefined ? now : Date.parse(at),
   }

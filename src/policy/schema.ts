@@ -49,12 +49,22 @@ const READING: ReadonlySet<string> = new Set(
   ['read', 'vread', 'history-instance', 'search-type'].concat('search-compartment'),
 )
 /** One rule: whom and what it is about, and what a permit demands. */
-export const ruleSchema = plainRule.refine(
-  ({ effect, interactions, obligations }) =>
-    obligations.breakGlass === undefined ||
-    (effect === 'permit' && interactions.every((interaction) => READING.has(interaction))),
-  { path: ['obligations'], message: 'breakGlass permits reading and searching, nothing else' },
-)
+export const ruleSchema = plainRule
+  .refine(
+    ({ effect, interactions, obligations }) =>
+      obligations.breakGlass === undefined ||
+      (effect === 'permit' && interactions.every((interaction) => READING.has(interaction))),
+    { path: ['obligations'], message: 'breakGlass permits reading and searching, nothing else' },
+  )
+  .refine(({ obligations, when }) => obligations.breakGlass === undefined || when !== undefined, {
+    path: ['obligations'],
+    message: 'breakGlass needs a condition ("when"): who is entitled to it',
+  })
+  .refine(
+    ({ effect, interactions, operations }) =>
+      effect === 'deny' || !interactions.includes('operation') || operations.length > 0,
+    { path: ['interactions'], message: 'to permit an "operation" takes "operations", their names' },
+  )
 
 /** One policy file. */
 export const policySchema = z.strictObject({

@@ -186,10 +186,24 @@ t.test('test: the cases beside the policies', async (t) => {
   }
   const good = run('cases:\n  - allow: { level: user, interaction: read, type: Patient }\n')
   t.equal(good.status, 0, good.stderr)
-  t.match(good.stdout, /1 hold, 0 do not/)
+  t.match(good.stdout, /a\.test\.yaml +1 cases  all hold/)
+  for (const line of good.stdout.split('\n')) t.ok(line.length <= 80, line)
   const bad = run('cases:\n  - deny: { level: user, interaction: read, type: Patient }\n')
   t.equal(bad.status, 1)
-  t.match(bad.stderr, /should be denied, and is allowed by p\/r/)
+  t.match(bad.stderr, /a\.test\.yaml:2:5 .*should be denied, and is allowed by p\/r/)
   t.equal(run('cases: []\n').status, 1)
+  const unread = run('cases: [')
+  t.equal(unread.status, 1)
+  t.match(unread.stderr, /a\.test\.yaml:1:\d+ /)
+  t.match(
+    run('cases:\n  - deny: { level: user, interaction: read, type: Pateint }\n').stderr,
+    /2:\d+ "Pateint"/,
+  )
+  t.equal(fhirewall(['test', policies, '--policies', policies]).status, 2)
+  writeFileSync(
+    join(policies, 'a.test.yaml'),
+    'cases:\n  - deny: { level: user, interaction: read, type: Group }\n',
+  )
+  t.equal(fhirewall(['test', policies]).status, 0, 'the folder by its place')
   t.equal(fhirewall(['test']).status, 0, 'the shipped policies hold')
 })

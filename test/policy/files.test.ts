@@ -55,6 +55,25 @@ t.test('a good set takes the place of the old one; a bad one never does', async 
   t.equal(files.current().hash, first.hash, 'the same rules, the same hash')
 })
 
+t.test('files that still move are not read; the timer sees what stands still', async (t) => {
+  const { folder, file, log } = setUp()
+  const files = watchPolicies(folder, log, 200)
+  t.teardown(() => files.close())
+  const first = files.current().hash
+  const begun = Date.now()
+  // Each of these is a good set that nobody ever meant: the file is being written.
+  for (let n = 0; Date.now() - begun < 900; n++) {
+    writeFileSync(file, `${policy('Observation')}# ${n}`)
+    await new Promise((done) => setTimeout(done, 5))
+    if (files.current().hash !== first) break
+  }
+  t.equal(files.current().hash, first, 'while it moves')
+  for (let n = 0; n < 200 && files.current().hash === first; n++) {
+    await new Promise((done) => setTimeout(done, 20))
+  }
+  t.not(files.current().hash, first, 'when it stands')
+})
+
 t.test('a ConfigMap is swapped by symbolic links', async (t) => {
   const { folder, log } = setUp()
   const volume = join(folder, 'volume')

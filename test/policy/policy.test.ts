@@ -103,7 +103,10 @@ const BAD: [what: string, files: Record<string, string>, problems: RegExp[]][] =
   ['one comprehension in another', { 'a.yaml': rule('when: principal.roles.exists(r, principal.purposes.exists(p, p == r))') }, [/^a\.yaml:9:5 when: one comprehension/]],
   ['the same policy twice', { 'a.yaml': GOOD, 'b.yaml': GOOD }, [/^b\.yaml:1:1 policy "p-one" is there twice/]],
   ['the same rule twice', { 'a.yaml': GOOD + GOOD.slice(GOOD.indexOf('  - id')) }, [/^a\.yaml:\d+:5 rule "one" is there twice/]],
-  ['an emergency that writes', { 'a.yaml': rule('obligations: { breakGlass: { minutes: 5 } }').replace('[read]', '[read, update]') }, [/^a\.yaml:9:5 .*breakGlass permits reading/]],
+  ['an emergency for whomever', { 'a.yaml': rule('obligations: { breakGlass: { minutes: 5 } }') }, [/^a\.yaml:9:5 .*who is entitled/]],
+  ['an example of terms that do not hold', { 'a.yaml': `${GOOD}examples:\n  - mask: &q { level: user, interaction: read, type: Observation }\n  - { allow: *q, results: 9 }\n  - { allow: *q, confidentiality: R }\n  - { allow: *q, confidentiality: N, masking: baseline }\n` },
+    [/^a\.yaml:11:5 .*masked "de-identified", and is masked "baseline"/, /^a\.yaml:12:5 .*pages of 9, and has any size/, /^a\.yaml:13:5 .*up to R, and sees up to N/]],
+  ['an emergency that writes', { 'a.yaml': rule('when: "true"\nobligations: { breakGlass: { minutes: 5 } }').replace('[read]', '[read, update]') }, [/^a\.yaml:10:5 .*breakGlass permits reading/]],
   ['an example that does not hold', { 'a.yaml': `${GOOD}examples:\n  - deny: { level: user, interaction: read, type: Observation }\n` }, [/^a\.yaml:11:5 example: user user\/ read Observation: should be denied, and is allowed by p-one\/one/]],
   ['an example of nothing', { 'a.yaml': `${GOOD}examples:\n  - because: x\n` }, [/^a\.yaml:11:5 .*exactly one/]],
   ['an alias of nothing', { 'a.yaml': GOOD.replace('[user]', '*nobody') }, [/^a\.yaml:8:13 there is no anchor &nobody/]],
@@ -411,8 +414,11 @@ t.test('operations: each by name; a rule that denies and names none denies all',
   const some = load({ 'a.yaml': operation('permit', 'operations: [$everything]') })
   t.equal(some.evaluate(nurse, request('everything')).permitted, true)
   t.equal(some.evaluate(nurse, request('summary')).permitted, false)
-  const none = load({ 'a.yaml': operation('permit', 'operations: []') })
-  t.equal(none.evaluate(nurse, request('everything')).permitted, false)
+  t.match(
+    problemsOf({ 'a.yaml': operation('permit', 'operations: []') }),
+    [/^a\.yaml:6:5 .*takes "operations"/],
+    'a permit that could never match',
+  )
   const denied = load({
     'a.yaml': operation('permit', 'operations: [$everything]'),
     'b.yaml': operation('deny', 'operations: []'),
@@ -486,13 +492,75 @@ t.test('pages and parameters: the smallest, every ban, what all lists share', as
   t.notOk('results' in none || 'parameters' in none)
 })
 
+t.test(
+  'an emergency is one by the purpose BTG only, whatever a condition says (BTG-1, BTG-4)',
+  async (t) => {
+    const set = load({
+      'a.yaml': rule('obligations: { clearance: { confidentiality: N } }'),
+      'b.yaml': rule(
+        `when: "true"\nobligations: { breakGlass: { minutes: 30 }, clearance: { confidentiality: V } }`,
+        'glass',
+      ),
+      'c.yaml': rule(`when: "'denied' in principal.roles"`, 'no', 'deny'),
+    })
+    const btg = principalOf({ purposes: ['BTG'] })
+    // prettier-ignore
+    const rows: [who: Principal, declared: boolean, confidentiality: string | undefined, minutes: number | undefined][] = [
+    [btg,                                     true,  'V', 30],
+    [btg,                                     false, 'N', undefined],
+    [principalOf(),                           true,  'N', undefined],
+    [principalOf({ purposes: ['ETREAT'] }),   true,  'N', undefined],
+    [principalOf({ purposes: ['btg'] }),      true,  'N', undefined],
+    [{ ...btg, roles: ['denied'] },           true,  undefined, undefined],
+  ]
+    for (const [who, breakGlass, confidentiality, minutes] of rows) {
+      const decision = set.evaluate(who, ask({ breakGlass }))
+      const found = decision.permitted ? decision.clearance.confidentiality : undefined
+      t.equal(found, confidentiality, `${who.purposes.join()} ${breakGlass}`)
+      t.equal(decision.breakGlass, minutes)
+    }
+    const verdicts = (breakGlass: boolean) =>
+      set.trace(btg, ask({ breakGlass })).map(({ verdict }) => verdict)
+    t.strictSame(verdicts(true), ['matches', 'matches', 'condition is false'])
+    t.strictSame(verdicts(false), ['matches', 'no emergency', 'condition is false'])
+  },
+)
+
+t.test('the trace: every rule, why, and which fact is missing', async (t) => {
+  const undecided = (condition: string, request: Partial<PolicyRequest> = {}) =>
+    when(condition).trace(CLINICIAN, ask(request))[0]
+  // prettier-ignore
+  const rows: [condition: string, missing: string[]][] = [
+    [`principal.organization == 'a'`,                                   ['principal.organization']],
+    [`principal['organization'] == 'a'`,                                ['principal.organization']],
+    [`principal.patient == 'a' && principal.organization == 'b'`,       ['principal.patient', 'principal.organization']],
+    [`principal.roles.exists(r, r == principal.patient) || principal.patient == ''`, ['principal.patient']],
+    [`!has(principal.organization) && principal.patient == ''`,         ['principal.patient']],
+  ]
+  for (const [condition, missing] of rows) {
+    t.match(undecided(condition), { verdict: 'condition is undecided', missing }, condition)
+  }
+  t.match(undecided(`request.id == 'a'`, { id: undefined }), { missing: ['request.id'] })
+  t.strictSame(when('false').trace(nurse, ask()), [
+    { rule: 'p-one/one', effect: 'permit', verdict: 'condition is false' },
+  ])
+  const one = load({ 'a.yaml': GOOD })
+  const verdict = (change: Partial<PolicyRequest>) => one.trace(nurse, ask(change))[0]?.verdict
+  t.equal(verdict({}), 'matches')
+  t.equal(verdict({ interaction: 'delete' }), 'not about this interaction')
+  t.equal(verdict({ type: 'Patient' }), 'not about this type')
+  t.equal(verdict({ level: 'system' }), 'not at this level')
+})
+
 t.test('the language on one page: what it shows is what loads', async (t) => {
   const page = readFileSync(join(shippedPolicies(), 'README.md'), 'utf8')
-  const [whole = '', examples = ''] = [...page.matchAll(/```yaml\n([\s\S]*?)```/g)].map(
-    ([, text]) => text,
-  )
-  t.strictSame(problemsOf({ 'a.yaml': whole }), [])
+  const blocks = [...page.matchAll(/```yaml\n([\s\S]*?)```/g)].map(([, text = '']) => text)
+  const whole = blocks.filter((text) => text.startsWith('policy:'))
+  t.equal(whole.length, 2)
+  for (const text of whole) t.strictSame(problemsOf({ 'a.yaml': text }), [])
+  const [examples = '', ...others] = blocks.filter((text) => !whole.includes(text))
   t.match(examples, /^examples:/)
+  t.strictSame(others, [])
   // They speak of the shipped policies, so beside those they must hold.
   const shipped = Object.fromEntries(
     readdirSync(shippedPolicies())
