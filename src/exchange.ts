@@ -72,7 +72,7 @@ export type Tally = {
  */
 export type FitAnswer = {
   readonly status: number
-  /** Only `etag`, `last-modified`, `location`, `content-location`, as upstream wrote them. */
+  /** Only `etag`, `last-modified`, `location`, `content-location`, `retry-after`, as upstream wrote them. */
   readonly headers: Readonly<Record<string, string>>
   readonly body: Buffer | AsyncIterable<Buffer> | undefined
 }

@@ -109,6 +109,8 @@ export function createGateway(parts: GatewayParts): Gateway {
 
   function parse(arrival: Arrival): Interaction {
     const interaction = parseInteraction(arrival, definitions, limits)
+    // A bulk file is NDJSON whatever a client's library says it takes.
+    if (interaction.operation === 'export-file') return interaction
     const format = interaction.parameters.filter((parameter) => parameter.name === '_format')
     checkAcceptable(
       arrival.headers['accept'],

@@ -1,5 +1,5 @@
 import type { Interaction, Parameter } from './fhir/interaction.ts'
-import type { OperationShape } from './fhir/operations.ts'
+import type { LinesShape, OperationShape } from './fhir/operations.ts'
 import type { SmartLetter } from './oauth/smart-scope.ts'
 
 /** HL7 v3-Confidentiality, low to high. */
@@ -106,6 +106,9 @@ export type Inspection = {
 /** Judges the bytes of one JSON resource. Throws an error with reason `body-malformed`. */
 export type Inspect = (terms: Terms, resource: Buffer) => Inspection
 
+/** What an address of a bulk export leads to: the job itself, or one of its files. */
+export type BulkKind = 'job' | LinesShape
+
 /** What a permit is made of. */
 export type PermitFields = {
   /** The interaction as upstream will get it: narrowed, canonical. */
@@ -127,6 +130,8 @@ export type PermitFields = {
   readonly target?: { readonly path: string; readonly query: string } | undefined
   /** Makes a page link of ours out of an address below the upstream base. */
   readonly pageLink?: ((target: string) => string) | undefined
+  /** Bulk Data Access: makes an address of ours out of one below the upstream base. */
+  readonly bulkLink?: ((kind: BulkKind, target: string) => string) | undefined
   /** operation: what comes back. */
   readonly shape?: OperationShape | undefined
   /** Media type of `body` when it is not a FHIR resource. */
@@ -152,6 +157,7 @@ export class Permit {
   readonly contentType: string | undefined
   readonly target: { readonly path: string; readonly query: string } | undefined
   readonly pageLink: ((target: string) => string) | undefined
+  readonly bulkLink: PermitFields['bulkLink']
 
   /** What it was made of, for the permit of which it becomes a part. */
   readonly fields: PermitFields
@@ -170,6 +176,7 @@ export class Permit {
     this.contentType = fields.contentType
     this.target = fields.target
     this.pageLink = fields.pageLink
+    this.bulkLink = fields.bulkLink
   }
 
   static issue(fields: PermitFields): Permit {

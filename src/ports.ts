@@ -17,6 +17,8 @@ export type UpstreamRequest = {
   readonly query: string
   readonly headers: Readonly<Record<string, string>>
   readonly body?: Buffer
+  /** The answer may be of any size: it is released line by line and never held as a whole. */
+  readonly isBulk?: true
   /** Aborted when the client goes away: the upstream request is cancelled with it. */
   readonly signal: AbortSignal
 }

@@ -51,7 +51,12 @@ export function createUpstreamPool(config: Config): UpstreamPool {
             headers: { ...request.headers, ...own },
             body: request.body ?? null,
           },
-          new Collector(upstream, request.signal, resolve, reject),
+          new Collector(
+            request.isBulk === true ? { ...upstream, maximumAnswerBytes: Infinity } : upstream,
+            request.signal,
+            resolve,
+            reject,
+          ),
         )
       })
     },

@@ -154,6 +154,13 @@ export const configSchema = z.strictObject({
       lifetimeSeconds: seconds.default(900).describe('how long a page link can be followed'),
     })
     .prefault({}),
+  bulk: z
+    .strictObject({
+      lifetimeSeconds: seconds
+        .default(86_400)
+        .describe('how long the addresses of a bulk export ($export) and its files hold'),
+    })
+    .prefault({}),
   policies: z.string().optional().describe('folder of policies (default: the shipped ones)'),
   redis: z
     .strictObject({

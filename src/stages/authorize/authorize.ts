@@ -101,13 +101,7 @@ export function createAuthorize(
       compile,
       now: clock.now(),
     })
-    const cursors = createCursors(
-      seal,
-      principal,
-      inForce.hash,
-      clock.now(),
-      config.paging.lifetimeSeconds,
-    )
+    const cursors = createCursors(seal, principal, inForce.hash, clock.now(), config)
     return decide({
       ...{
         principal,
@@ -136,7 +130,7 @@ export function createAuthorize(
     checkHeaders(inquiry)
     const permit = authorize(principal, inquiry, upstream, { left: MOST_SEARCHES })
     const { interaction } = inquiry
-    // A further page is one of the question it belongs to.
+    // A further page is one of the question it belongs to, and so is what an export has come to.
     if (interaction.code === 'paging') return permit
     return permit instanceof Promise
       ? permit.then((found) => Permit.issue({ ...found.fields, requested: interaction }))
@@ -153,7 +147,8 @@ function checkHeaders({ arrival: { headers }, interaction }: Inquiry): void {
       detail: 'a header that asks for a second interaction',
     })
   }
-  if (/respond-async/i.test([headers.prefer ?? ''].flat().join())) {
+  const isExport = interaction.operation?.startsWith('export') === true
+  if (!isExport && /respond-async/i.test([headers.prefer ?? ''].flat().join())) {
     throw new Refusal('interaction-refused', {
       detail: 'Prefer: respond-async',
       parameter: 'Prefer',
