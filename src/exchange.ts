@@ -37,6 +37,10 @@ export type Principal = {
   readonly scopes: readonly SmartScope[]
   /** Launch context: a bare Patient id (CTX-1). */
   readonly patient: string | undefined
+  /** Launch context: a bare Encounter id. Context, not a limit, unless a policy makes it one (CTX-3). */
+  readonly encounter?: string | undefined
+  /** `fhirContext` of the launch: `Type/id` of resources on our own base. */
+  readonly context?: readonly string[]
   /** The person, as a resource on our own base (CTX-2); a foreign one is undefined. */
   readonly fhirUser: ResourceId | undefined
   readonly roles: readonly string[]

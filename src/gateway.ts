@@ -82,6 +82,7 @@ export function createGateway(parts: GatewayParts): Gateway {
         return await conclude(exchange, answer)
       }
       const permit = exchange.record('permit', await stages.authorize(principal, inquiry, upstream))
+      await stages.limit.permit(principal, permit)
       exchange.lap('authorize')
       const came = await stages.forward(permit, upstream, exchange)
       exchange.lap('forward')

@@ -134,6 +134,8 @@ export type PermitFields = {
   readonly bulkLink?: ((kind: BulkKind, target: string) => string) | undefined
   /** operation: what comes back. */
   readonly shape?: OperationShape | undefined
+  /** X-Provenance, judged as the create that it is. */
+  readonly provenance?: string | undefined
   /** Media type of `body` when it is not a FHIR resource. */
   readonly contentType?: string | undefined
 }
@@ -155,6 +157,7 @@ export class Permit {
   readonly patients: readonly string[]
   readonly shape: OperationShape | undefined
   readonly contentType: string | undefined
+  readonly provenance: string | undefined
   readonly target: { readonly path: string; readonly query: string } | undefined
   readonly pageLink: ((target: string) => string) | undefined
   readonly bulkLink: PermitFields['bulkLink']
@@ -174,6 +177,7 @@ export class Permit {
     this.patients = fields.patients ?? []
     this.shape = fields.shape
     this.contentType = fields.contentType
+    this.provenance = fields.provenance
     this.target = fields.target
     this.pageLink = fields.pageLink
     this.bulkLink = fields.bulkLink

@@ -41,7 +41,7 @@ export type Rate = { readonly burst: number; readonly perSecond: number }
 export type Taken = { readonly allowed: boolean; readonly retryAfter: number }
 
 /** What is limited: one family of counters each. */
-export type Bucket = 'address' | 'principal' | 'failures'
+export type Bucket = 'address' | 'principal' | 'failures' | 'rule'
 
 /** Takes `cost` cells of `rate` from the counter of `key` in `bucket`; `cost` 0 only looks. */
 export type Take = (bucket: Bucket, key: string, rate: Rate, cost: number) => Promise<Taken>

@@ -59,6 +59,8 @@ export const issuerSchema = z.strictObject({
     .strictObject({
       scope: z.string().default('scope').describe('granted scopes, a string or an array'),
       patient: z.string().default('patient').describe('the launch patient, a bare id'),
+      encounter: z.string().default('encounter').describe('the launch encounter, a bare id'),
+      fhirContext: z.string().default('fhirContext').describe('other resources of the launch'),
       fhirUser: z.string().default('fhirUser').describe('the person, a reference or URL'),
       roles: z.string().default('roles').describe('roles, for policies'),
       purposes: z

@@ -100,6 +100,7 @@ export function createAuthorize(
       definitions,
       compile,
       now: clock.now(),
+      bases,
     })
     const cursors = createCursors(seal, principal, inForce.hash, clock.now(), config)
     return decide({
@@ -142,7 +143,9 @@ export function createAuthorize(
 function checkHeaders({ arrival: { headers }, interaction }: Inquiry): void {
   const isConditional = interaction.code === 'conditional-create'
   const isSecond = headers['if-none-exist'] !== undefined && !isConditional
-  if (isSecond || headers['x-provenance'] !== undefined) {
+  const { code, type } = interaction
+  const mayTell = (code === 'create' || code === 'update') && type !== 'Provenance'
+  if (isSecond || (headers['x-provenance'] !== undefined && !mayTell)) {
     throw new Refusal('interaction-refused', {
       detail: 'a header that asks for a second interaction',
     })
