@@ -77,6 +77,8 @@ export type Terms = {
   readonly mayReadBack: boolean
   /** Whether resources of other types may come beside those asked for. */
   readonly hasOthers?: boolean
+  /** Whether it is said that something was withheld: to who could break glass for it (BTG-2). */
+  readonly tellsWithheld?: boolean | undefined
   /** What each resource is cut down to on its way out (`_elements`, `_summary=text`). */
   readonly trim?: Trim | undefined
 }

@@ -85,3 +85,50 @@ t.test('every use is on record, twice, and counted (BTG-3)', async (t) => {
   t.match(await gateway.metrics(), /fhirewall_break_glass_total\{interaction="read"\} 1/)
   t.notMatch(gateway.log.join(), /emergency room/, 'the words are in the audit alone')
 })
+
+t.test('who could break glass is told that there is more, nobody else (BTG-2)', async (t) => {
+  const open = SECRET.replace('"o1"', '"o2"').replace(/"security":\[.*?\]\]?/, '"tag":[]')
+  for (const bufferBytes of [262_144, 1_000]) {
+    const gateway = await startGateway({ config: { upstream: { bufferBytes } } })
+    t.teardown(() => gateway.close())
+    for (const [resources, left] of [
+      [[SECRET], []],
+      [[SECRET, open], ['o2']],
+      [
+        [open, SECRET, open],
+        ['o2', 'o2'],
+      ],
+      [[open], ['o2']],
+    ] as const) {
+      const entries = resources.map((resource) => `{"resource":${resource}}`).join()
+      const padding = ' '.repeat(2_000)
+      gateway.upstream.answerWith(
+        json(`{"resourceType":"Bundle","type":"searchset","entry":[${entries}]${padding}}`),
+      )
+      for (const [who, claims, isTold] of [
+        ['entitled', doctor, resources.includes(SECRET)],
+        ['not entitled', { ...doctor, roles: [] }, false],
+        ['not in an emergency', { ...doctor, purpose_of_use: ['TREAT'] }, false],
+        ['too late', { ...doctor, iat: Math.floor(Date.now() / 1000) - 3700 }, false],
+      ] as const) {
+        const answer = await fetch(`${gateway.url}/Observation?patient=p1`, {
+          headers: { authorization: `Bearer ${await gateway.token({ ...claims })}` },
+        })
+        const text = await answer.text()
+        const { entry = [] } = JSON.parse(text) as {
+          entry?: { resource: { id?: string }; search?: { mode: string } }[]
+        }
+        const what = `${who}, ${resources.length} of which ${left.length} may be seen, ${bufferBytes}`
+        t.strictSame(
+          entry
+            .filter(({ search }) => search?.mode !== 'outcome')
+            .map(({ resource }) => resource.id),
+          left,
+          what,
+        )
+        t.equal(text.includes('"suppressed"'), isTold, what)
+        t.notMatch(text, /"o1"|"entry":\[\]/, what)
+      }
+    }
+  }
+})

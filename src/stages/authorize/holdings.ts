@@ -96,6 +96,20 @@ export class Holdings {
     throw refusal ?? new Refusal('scope-insufficient')
   }
 
+  /**
+   * Whether glass could be broken for it, by a token that was issued for an emergency and a request
+   * that does not say why yet (BTG-2).
+   */
+  mayBreakGlass(type: string, { word }: Asked): boolean {
+    const { purposes } = this.#principal
+    if (this.#about.breakGlass === true || !purposes.includes('BTG')) return false
+    return LEVELS.some(
+      (level) =>
+        isUsable(this.#principal, level) &&
+        this.#ask(type, word, level, false, true).breakGlass !== undefined,
+    )
+  }
+
   #look(type: string, asked: Asked): Grant | Refusal {
     const key = `${asked.word} ${type}`
     let known = this.#known.get(key)
@@ -157,8 +171,14 @@ export class Holdings {
     }
   }
 
-  #ask(type: string, word: string, level: SmartLevel, byName: boolean): Decision {
-    const { id, method, operation, breakGlass = false } = this.#about
+  #ask(
+    type: string,
+    word: string,
+    level: SmartLevel,
+    byName: boolean,
+    breakGlass = this.#about.breakGlass === true,
+  ): Decision {
+    const { id, method, operation } = this.#about
     const { policies, now } = this.#parts
     const question = {
       ...{ interaction: word, type, level, id, method, time: now, byName },

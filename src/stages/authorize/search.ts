@@ -48,9 +48,11 @@ function permitSearch(
       }
     : { ...only(type, grant), trim }
   const compartment = interaction.compartment?.id
+  const tellsWithheld = holdings.mayBreakGlass(type, ASKED['search-type'])
   return Permit.issue({
     interaction: narrow(question, type, grant, config.limits.count, definitions),
-    ...{ requested: inquiry.interaction, body: undefined, terms, rules: grant.rules },
+    ...{ requested: inquiry.interaction, body: undefined, rules: grant.rules },
+    terms: tellsWithheld ? { ...terms, tellsWithheld } : terms,
     patients: compartment === undefined ? patientsOf(grant) : [compartment],
     pageLink: (target) => cursors.close(target, inquiry.interaction),
     breakGlass: brokenBy(grant, reason),

@@ -38,6 +38,7 @@ export function releaseBundle(tape: Tape, permit: Permit, context: Context, tall
   const entry = member(tape, 0, at.entry)
   if (entry >= 0 && kindOf(tape, entry) !== KIND.array) throw unreadable('entries that are no list')
   let left = 0
+  const before = tally.withheld
   const withheld = removeElements(tape, entry, (element) => {
     const released = releaseEntry(tape, element, permit, context, tally)
     if (released === undefined) return true
@@ -45,11 +46,45 @@ export function releaseBundle(tape: Tape, permit: Permit, context: Context, tall
     edits.push(...released)
     return false
   })
+  if (permit.terms.tellsWithheld === true && tally.withheld > before) {
+    if (left === 0) {
+      const whole = { start: startOf(tape, entry), end: endOf(tape, entry) }
+      const { bundle } = context.bundleWords
+      return [
+        ...keepOnly(tape, 0, bundle, context.bundleWords),
+        ...edits,
+        { ...whole, text: `[${SUPPRESSED}]` },
+      ]
+    }
+    const last = endOf(tape, entry) - 1
+    edits.push({ start: last, end: last, text: `,${SUPPRESSED}` })
+  }
   // FHIR knows no empty list: without entries the member goes as well.
   const { bundle, empty } = context.bundleWords
   const kept = keepOnly(tape, 0, left > 0 ? bundle : empty, context.bundleWords)
   return [...kept, ...edits, ...withheld]
 }
+
+/**
+ * BTG-2, security-labels.html#break-the-glass: who is entitled to break glass is told that there is
+ * more. Everybody else is left blind.
+ */
+export const SUPPRESSED = JSON.stringify({
+  resource: {
+    resourceType: 'OperationOutcome',
+    issue: [
+      {
+        severity: 'information',
+        code: 'suppressed',
+        details: {
+          coding: [{ system: 'http://terminology.hl7.org/CodeSystem/v3-ActReason', code: 'BTG' }],
+          text: 'Something was withheld. In an emergency repeat the request with X-Break-Glass-Reason, for one patient.',
+        },
+      },
+    ],
+  },
+  search: { mode: 'outcome' },
+})
 
 /** The edits of one entry, or undefined: the whole entry is withheld. */
 export function releaseEntry(

@@ -5,7 +5,7 @@ import { EntrySplitter } from '../../json/entries.ts'
 import type { Piece } from '../../json/entries.ts'
 import { isContainer, nameOf, textOf } from '../../json/tape.ts'
 import type { Permit } from '../../permit.ts'
-import { formatLinks, readPages, releaseEntry, unreadable } from './bundle.ts'
+import { formatLinks, readPages, releaseEntry, SUPPRESSED, unreadable } from './bundle.ts'
 import type { Context } from './context.ts'
 
 /** One resource in a large Bundle, or a large single resource, at most. */
@@ -175,6 +175,9 @@ class BundleWriter {
 
   finish(): Buffer {
     if (!this.#begun) this.#begin()
+    if (this.#permit.terms.tellsWithheld === true && this.#tally.withheld > 0) {
+      this.#push(Buffer.from(this.#entries++ > 0 ? ',' : ',"entry":['), Buffer.from(SUPPRESSED))
+    }
     if (this.#entries > 0) this.#push(Buffer.from(']'))
     if (!this.#isLinked) this.#pushLinks(this.#pages ?? [])
     for (const member of this.#tail) this.#push(Buffer.from(','), member)
