@@ -50,6 +50,12 @@ export const REFUSALS = {
     retryAfter: 5,
     text: 'The access token cannot be checked at the moment, because the authorization server does not answer. Try again shortly.',
   },
+  'replay-unavailable': {
+    status: 503,
+    issue: 'transient',
+    retryAfter: 5,
+    text: 'Whether the DPoP proof was used before cannot be told at the moment. Try again shortly, with a new proof.',
+  },
 
   // May they?
   'scope-insufficient': {
