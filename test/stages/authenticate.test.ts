@@ -2,6 +2,7 @@ import { createHmac } from 'node:crypto'
 import { exportJWK, generateKeyPair, SignJWT } from 'jose'
 import t from 'tap'
 import { createIssuerKeys } from '../../src/adapters/issuer-keys.ts'
+import { createMemoryReplay } from '../../src/adapters/memory-replay.ts'
 import { configSchema } from '../../src/config/schema.ts'
 import type { Arrival, Principal } from '../../src/exchange.ts'
 import { toRefusal } from '../../src/refusal.ts'
@@ -22,7 +23,10 @@ async function setUp(settings: Record<string, unknown> = {}) {
   const clock = { now: () => time.held ?? Date.now() + time.offset, monotonic: () => 0 }
   const keys = createIssuerKeys(config, silent, clock.now)
   await keys.start()
-  const authenticate = createAuthenticate(config, { keys, clock })
+  const authenticate = createAuthenticate(config, {
+    ...{ keys, clock },
+    replays: createMemoryReplay({ most: 10, clock }),
+  })
   const ask = async (token: string, scheme = 'Bearer'): Promise<Principal> =>
     authenticate({ rawHeaders: ['Authorization', `${scheme} ${token}`] } as unknown as Arrival)
   return {
