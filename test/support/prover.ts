@@ -1,7 +1,6 @@
 import { createHash, randomUUID, sign } from 'node:crypto'
 import type { JsonWebKey, KeyObject } from 'node:crypto'
 import { calculateJwkThumbprint, SignJWT } from 'jose'
-import type { JWTHeaderParameters } from 'jose'
 
 type Changes = {
   /** Protected header members on top of a good proof's; undefined takes one away. */
