@@ -43,6 +43,8 @@ export type ExpectedProof = {
   readonly url: string
   /** `cnf.jkt` of the token. */
   readonly thumbprint: string
+  /** The key of this thumbprint, from a proof that held; saves reading it again. */
+  readonly key?: KeyObject | undefined
   /** SHA-256 of the token, base64url. */
   readonly tokenHash: string
   readonly algorithms: ReadonlySet<string>
@@ -52,7 +54,7 @@ export type ExpectedProof = {
 }
 
 /** What of a proof that holds is left to be judged: has it been used, is its nonce ours? */
-export type Proof = { readonly id: string; readonly nonce: unknown }
+export type Proof = { readonly id: string; readonly nonce: unknown; readonly key: KeyObject }
 
 const LONGEST = 8192
 const LONGEST_ID = 256
@@ -87,18 +89,22 @@ export function checkProof(text: string, expected: ExpectedProof): Proof {
   if (typeof alg !== 'string' || !isAlgorithm(alg) || !expected.algorithms.has(alg)) {
     fail('the algorithm is not on the list')
   }
-  const key = parsePublicJwk(jwk, alg)
+  const members = parsePublicJwk(jwk, alg)
   // "confirm that the public key to which the access token is bound matches the public key from
   // the DPoP proof"; before the signature, so that only a key the issuer has vouched for is used.
-  if (hash('sha256', JSON.stringify(key), 'base64url') !== expected.thumbprint) {
+  if (hash('sha256', JSON.stringify(members), 'base64url') !== expected.thumbprint) {
     fail('signed by another key than the token is bound to')
   }
-  const proof = checkClaims(read(body), expected)
+  const claims = checkClaims(read(body), expected)
+  const key = expected.key ?? importKey(members)
   if (!isSignedBy(key, alg, `${head}.${body}`, signature)) fail('the signature does not hold')
-  return proof
+  return { ...claims, key }
 }
 
-function checkClaims(claims: Readonly<Record<string, unknown>>, expected: ExpectedProof): Proof {
+function checkClaims(
+  claims: Readonly<Record<string, unknown>>,
+  expected: ExpectedProof,
+): Omit<Proof, 'key'> {
   const { jti, htm, htu, iat, ath, nonce, exp, nbf } = claims
   if (typeof jti !== 'string' || jti === '' || jti.length > LONGEST_ID)
     fail('jti is not of its form')
@@ -169,13 +175,7 @@ function parsePublicJwk(jwk: unknown, alg: ProofAlgorithm): Readonly<Record<stri
   return kty === 'EC' ? { ...point, y: text('y', 88) } : point
 }
 
-function isSignedBy(
-  jwk: Readonly<Record<string, string>>,
-  alg: ProofAlgorithm,
-  input: string,
-  signature: string,
-): boolean {
-  const { hash: digest, isPss = false }: Algorithm = ALGORITHMS[alg]
+function importKey(jwk: Readonly<Record<string, string>>): KeyObject {
   let key: KeyObject
   try {
     key = createPublicKey({ key: jwk, format: 'jwk' })
@@ -186,14 +186,26 @@ function isSignedBy(
   // RFC 7518 §3.3: "A key of size 2048 bits or larger MUST be used". With exponent 1 anyone signs.
   if (modulusLength !== undefined && modulusLength < 2048) fail('the key is too short')
   if (publicExponent !== undefined && publicExponent < 3n) fail('the exponent is too small')
-  const padding = isPss ? constants.RSA_PKCS1_PSS_PADDING : constants.RSA_PKCS1_PADDING
-  const options = alg.startsWith('ES')
-    ? { key, dsaEncoding: 'ieee-p1363' as const }
-    : digest === null
-      ? key
-      : { key, padding, saltLength: constants.RSA_PSS_SALTLEN_DIGEST }
+  return key
+}
+
+function isSignedBy(
+  key: KeyObject,
+  alg: ProofAlgorithm,
+  input: string,
+  signature: string,
+): boolean {
+  const { kty, hash: digest, isPss = false }: Algorithm = ALGORITHMS[alg]
+  const options = {
+    key,
+    // RFC 7518 §3.4: R and S one after the other, not as ASN.1.
+    ...(kty === 'EC' ? { dsaEncoding: 'ieee-p1363' as const } : {}),
+    ...(kty === 'RSA' ? { padding: isPss ? PSS : PKCS1 } : {}),
+    ...(isPss ? { saltLength: constants.RSA_PSS_SALTLEN_DIGEST } : {}),
+  }
   return verify(digest, Buffer.from(input), options, Buffer.from(signature, 'base64url'))
 }
+const { RSA_PKCS1_PSS_PADDING: PSS, RSA_PKCS1_PADDING: PKCS1 } = constants
 
 const HTTP_URL = /^https?:\/\/[\w\-.~:[\]%]+(?:\/[\w\-.~:/[\]!$&'()*+,;=%@]*)?$/i
 

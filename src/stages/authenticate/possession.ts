@@ -1,4 +1,5 @@
 import { hash, randomBytes } from 'node:crypto'
+import type { KeyObject } from 'node:crypto'
 import type { Config } from '../../config/schema.ts'
 import type { Arrival } from '../../exchange.ts'
 import type { Confirmation } from '../../oauth/confirmation.ts'
@@ -28,6 +29,8 @@ export function createCheckPossession(
   ports: { readonly replays: ReplayStore; readonly clock: Clock },
 ): (shown: Shown) => void | Promise<void> {
   const { maximumAgeSeconds, clockSkewSeconds, requireNonce, nonceKey, nonceSeconds } = config.dpop
+  // As long as the cached token that they belong to.
+  const keys = new WeakMap<Confirmation, KeyObject>()
   const algorithms: ReadonlySet<string> = new Set(config.dpop.algorithms)
   const key = nonceKey === undefined ? randomBytes(32) : Buffer.from(nonceKey, 'base64')
   const nonces = requireNonce ? createProofNonces(key, nonceSeconds) : undefined
@@ -40,15 +43,17 @@ export function createCheckPossession(
     if (scheme === 'Bearer' && thumbprint !== undefined) throw invalid('bound, but plain bearer')
     if (scheme === 'DPoP' && thumbprint === undefined) throw invalid('DPoP, but not bound to a key')
     if (certificate !== undefined) checkCertificate(arrival.clientCertificate, certificate)
-    if (thumbprint === undefined) return undefined
+    if (confirmation === undefined || thumbprint === undefined) return undefined
     const now = ports.clock.now() / 1000
     const proof = checkProof(findProof(arrival.rawHeaders), {
       method: arrival.method,
       url: `${config.public.url}${arrival.target}`,
       ...{ thumbprint, tokenHash, algorithms, now },
+      key: keys.get(confirmation),
       maximumAge: maximumAgeSeconds,
       clockSkew: clockSkewSeconds,
     })
+    keys.set(confirmation, proof.key)
     if (nonces !== undefined && !nonces.holds(proof.nonce, now)) {
       throw new Refusal('proof-nonce', { headers: { 'dpop-nonce': nonces.current(now) } })
     }
