@@ -281,4 +281,6 @@ t.test('parts of a JWT: one JSON object, no member twice at any depth (RFC 7519 
     if (held) t.strictSame(parseJwtObject(part), JSON.parse(text), text)
     else t.throws(() => parseJwtObject(part), SyntaxError, text)
   }
+  const deep = `{"x":${'['.repeat(8000)}${']'.repeat(8000)}}`
+  t.ok(parseJwtObject(Buffer.from(deep).toString('base64url')), 'as deep as it likes')
 })
