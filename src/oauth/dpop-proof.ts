@@ -216,7 +216,7 @@ const HTTP_URL = /^https?:\/\/[\w\-.~:[\]%]+(?:\/[\w\-.~:/[\]!$&'()*+,;=%@]*)?$/
  */
 export function normalizeUrl(text: string): string | undefined {
   const [bare = ''] = text.split(/[?#]/, 1)
-  if (bare.length > LONGEST || !HTTP_URL.test(bare)) return undefined
+  if (!HTTP_URL.test(bare)) return undefined
   if (/%(?![\da-f]{2})/i.test(bare)) return undefined
   const url = URL.parse(bare)
   if (url === null) return undefined

@@ -154,6 +154,8 @@ t.test('DPoP: each row breaks one clause of a proof (AUTHN-11, RFC 9449 §4.3)',
     ['by a thief, with an RSA key', rsa.prove(request).then(shown)],
     // signature
     ['signature cut', shown(good.slice(0, -4))],
+    ['signature with more behind it', shown(`${good}!`)],
+    ['signature with padding', shown(`${good}==`)],
     ['signature of another proof', shown(`${head}.${body}.${(await prove()).split('.')[2]}`)],
     ['signature in DER', shown(signRaw(head, body, own.privateKey, true))],
     ['signature of zeros', shown(`${head}.${body}.${Buffer.alloc(64).toString('base64url')}`)],
@@ -248,7 +250,11 @@ t.test('keys that prove nothing, though a token is bound to them (RFC 7518 §3.3
   t.teardown(() => set.gateway.close())
   const short = await createProver('RS256', generateKeyPairSync('rsa', { modulusLength: 1024 }))
   // jose refuses to sign with it, so the signature is put together by hand.
-  const headers = async (jwk: Record<string, unknown>, alg: string): Promise<Headers> => {
+  const headers = async (
+    jwk: Record<string, unknown>,
+    alg: string,
+    forge?: (input: string) => Buffer,
+  ): Promise<Headers> => {
     const { calculateJwkThumbprint } = await import('jose')
     const token = await set.tokenFor({ jkt: await calculateJwkThumbprint(jwk) })
     const payload = {
@@ -263,14 +269,22 @@ t.test('keys that prove nothing, though a token is bound to them (RFC 7518 §3.3
       b64(payload),
       alg === 'RS256' ? short.privateKey : own.privateKey,
     )
+    const input = proof.slice(0, proof.lastIndexOf('.'))
     return [
       ['Authorization', `DPoP ${token}`],
-      ['DPoP', proof],
+      ['DPoP', forge === undefined ? proof : `${input}.${forge(input).toString('base64url')}`],
     ]
   }
+  // RFC 8017 §9.2: with exponent 1 this is its own signature.
+  const encode = (input: string): Buffer => {
+    const info = Buffer.from('003031300d060960864801650304020105000420', 'hex')
+    const hashed = Buffer.from(digest(input), 'base64url')
+    const start = Buffer.concat([Buffer.from([0, 1]), Buffer.alloc(202, 0xff)])
+    return Buffer.concat([start, info, hashed])
+  }
   await refuseAll(t, set, [
+    ['RSA with exponent 1, signed by nobody', headers({ ...rsa.jwk, e: 'AQ' }, 'RS256', encode)],
     ['RSA of 1024 bits', headers({ ...short.jwk }, 'RS256')],
-    ['RSA with exponent 1', headers({ ...rsa.jwk, e: 'AQ' }, 'RS256')],
     ['RSA with a huge exponent', headers({ ...rsa.jwk, e: rsa.jwk.n }, 'RS256')],
     ['RSA of 16384 bits', headers({ ...rsa.jwk, n: 'v'.repeat(2731) }, 'RS256')],
     ['a point that is not on the curve', headers({ ...own.jwk, y: own.jwk.x }, 'ES256')],

@@ -195,7 +195,12 @@ t.test('a proof of every algorithm, and its time to the second (AUTHN-11)', asyn
     t.equal(check(proof, thumbprint), alg)
     t.equal(check(proof, thumbprint, { algorithms: new Set() }), 'proof-invalid', 'not listed')
   }
-  const { prove, thumbprint } = await createProver('ES256', ec('P-256'))
+  const { prove, thumbprint, jwk } = await createProver('ES256', ec('P-256'))
+  const said = { ...jwk, use: 'sig', key_ops: ['verify'], alg: 'ES256', kid: 'k' }
+  const changes = { header: { jwk: said }, claims: { iat: now, jti: 'said' } }
+  t.equal(check(await prove({ method: 'GET', url, token }, changes), thumbprint), 'said')
+  const nowhere = await prove({ method: 'GET', url: 'x', token }, { claims: { iat: now } })
+  t.equal(check(nowhere, thumbprint, { url: 'x' }), 'proof-invalid', 'no URL is like no other')
   // prettier-ignore
   const rows: [claims: Record<string, unknown>, held: boolean][] = [
     [{ iat: now - 70 }, true],   [{ iat: now - 70.5 }, false],
@@ -281,6 +286,7 @@ t.test('parts of a JWT: one JSON object, no member twice at any depth (RFC 7519 
     if (held) t.strictSame(parseJwtObject(part), JSON.parse(text), text)
     else t.throws(() => parseJwtObject(part), SyntaxError, text)
   }
+  for (const part of ['e30=', 'e3 0', 'e30\n', '{}']) t.throws(() => parseJwtObject(part), part)
   const deep = `{"x":${'['.repeat(8000)}${']'.repeat(8000)}}`
   t.ok(parseJwtObject(Buffer.from(deep).toString('base64url')), 'as deep as it likes')
 })
