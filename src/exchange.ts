@@ -15,6 +15,8 @@ export type Arrival = {
   readonly rawHeaders: readonly string[]
   /** Address of the peer, or of the client that a trusted proxy vouches for. */
   readonly address: string
+  /** DER of the certificate that the client has proved to hold, to us or to a trusted proxy. */
+  readonly clientCertificate?: Buffer | undefined
   /** The unread body; `undefined` when the request has none. */
   readonly body: AsyncIterable<Buffer> | undefined
   /** Aborted when the client goes away before its answer is complete. */

@@ -16,6 +16,7 @@ import {
 } from './http/content.ts'
 import { corsHeaders } from './http/cors.ts'
 import { checkHeaders, parseRequestId, SAFE_HEADERS } from './http/headers.ts'
+import { schemeOf } from './oauth/credentials.ts'
 import type { Clock, Upstream } from './ports.ts'
 import { Refusal, toRefusal } from './refusal.ts'
 import type { Stages } from './stages.ts'
@@ -134,7 +135,9 @@ export function createGateway(parts: GatewayParts): Gateway {
   /** RATE-4: whoever fails to authenticate pays from a stricter bucket. */
   async function failed(arrival: Arrival, error: unknown): Promise<never> {
     const refusal = toRefusal(error)
-    if (refusal.row.status === 401) await stages.limit.failed(arrival)
+    // Who only lacks the nonce of this hour has proved to hold token and key.
+    if (refusal.row.status === 401 && refusal.reason !== 'proof-nonce')
+      await stages.limit.failed(arrival)
     throw refusal
   }
 
@@ -196,7 +199,11 @@ export function createGateway(parts: GatewayParts): Gateway {
       const detail = refusal.detail ?? (refusal.cause instanceof Error ? refusal.cause.name : '')
       exchange.record('detail', detail)
     }
-    return stages.renderRefusal(refusal, exchange.id)
+    return stages.renderRefusal(
+      refusal,
+      exchange.id,
+      schemeOf(exchange.arrival.headers['authorization']),
+    )
   }
 
   function headersOf(exchange: Exchange, { headers }: Answer): Record<string, string> {

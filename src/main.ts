@@ -3,6 +3,7 @@ import { isAbsolute, resolve } from 'node:path'
 import { createFileAuditSink } from './adapters/file-audit-sink.ts'
 import { createIssuerKeys } from './adapters/issuer-keys.ts'
 import { createExchangeLog, createLogger } from './adapters/logger.ts'
+import { createMemoryReplay } from './adapters/memory-replay.ts'
 import { createMemoryStore } from './adapters/memory-store.ts'
 import { watchPolicies } from './adapters/policy-files.ts'
 import { createPrometheus } from './adapters/prometheus.ts'
@@ -92,6 +93,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
   })
   const keys = createIssuerKeys(config, log, clock.now, prometheus.keysRefreshed)
   const store = createMemoryStore({ trackedKeys: config.limits.trackedKeys, clock })
+  const replays = createMemoryReplay({ most: config.dpop.rememberedProofs, clock })
   const upstream = watchUpstream(config, pool, log)
   const audit = createAudit(config, { sink, policyHash: () => policies.current().hash })
   const { release, inspect, splitTransaction } = createRelease(config, definitions)
@@ -129,7 +131,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
         },
         stages: {
           limit: createLimit(config, { take, rates: () => policies.current().rates }),
-          authenticate: createAuthenticate(config, { keys, clock }),
+          authenticate: createAuthenticate(config, { keys, clock, replays }),
           authorize: createAuthorize(config, {
             policies: policies.current,
             definitions,
@@ -178,7 +180,13 @@ export async function start(config: Config, options: StartOptions = {}): Promise
       policies.close()
       // A fifth of the time is left for the last audit records to reach the disk.
       await drain(fastify, config.shutdownSeconds * 800)
-      await Promise.allSettled([admin.close(), keys.close(), store.close(), pool.close()])
+      await Promise.allSettled([
+        admin.close(),
+        keys.close(),
+        store.close(),
+        replays.close(),
+        pool.close(),
+      ])
       await sink.close()
     },
   }

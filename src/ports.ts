@@ -56,6 +56,22 @@ export type CounterStore = {
   readonly close: () => Promise<void>
 }
 
+/**
+ * Remembers what may be used once (AUTHN-11: the `jti` of a DPoP proof). It never forgets early: when
+ * it is full, or cannot tell, it rejects, and the request is refused (`replay-unavailable`).
+ */
+export type ReplayStore = {
+  /**
+   * Remembers `key` for `seconds` (whole, positive) at least, in one step with the look-up: of two
+   * callers at the same moment one alone is told true.
+   *
+   * @returns true when the key was new; false when it was remembered already, whose time is then
+   *   left as it is
+   */
+  readonly remember: (key: string, seconds: number) => Promise<boolean>
+  readonly close: () => Promise<void>
+}
+
 /** Where audit records go: append-only, in order, one JSON text a line. */
 export type AuditSink = {
   /** False once an append has failed and none has succeeded since: new requests are refused. */

@@ -3,14 +3,18 @@
  * outcome and `OperationOutcome.issue.details.coding.code`; the public text comes only from here.
  * Private detail (what exactly was wrong) travels in `Refusal.detail` and goes only to the log.
  *
- * Source of statuses and issue codes: HL7 FHIR R4 issue-type, RFC 6750 §3, RFC 9110 §15, RFC 6585.
+ * Source of statuses and issue codes: HL7 FHIR R4 issue-type, RFC 6750 §3, RFC 9110 §15, RFC 6585,
+ * RFC 9449 §7.
  */
 
-/** One row: what a caller is told. `challenge` is the RFC 6750 §3.1 error code ('' = bare challenge). */
+import type { ChallengeError } from './oauth/challenge.ts'
+
+/** One row: what a caller is told. `challenge` is the error code of RFC 6750 §3.1 or
+ * RFC 9449 §7.1 ('' = bare challenge). */
 type Row = {
   readonly status: number
   readonly issue: string
-  readonly challenge?: '' | 'invalid_request' | 'invalid_token' | 'insufficient_scope'
+  readonly challenge?: '' | ChallengeError
   /** Seconds after which trying again makes sense. */
   readonly retryAfter?: number
   /** Whether the connection must end, because unread bytes of the request may follow. */
@@ -49,6 +53,24 @@ export const REFUSALS = {
     issue: 'transient',
     retryAfter: 5,
     text: 'The access token cannot be checked at the moment, because the authorization server does not answer. Try again shortly.',
+  },
+  'proof-invalid': {
+    status: 401,
+    issue: 'security',
+    challenge: 'invalid_dpop_proof',
+    text: 'The DPoP proof was not accepted. Send a new one with every request: for this method, this address and this access token, signed with the key the token is bound to.',
+  },
+  'proof-nonce': {
+    status: 401,
+    issue: 'security',
+    challenge: 'use_dpop_nonce',
+    text: 'The DPoP proof must hold the nonce in the DPoP-Nonce header of this answer. Make a new proof with it and send the request again.',
+  },
+  'replay-unavailable': {
+    status: 503,
+    issue: 'transient',
+    retryAfter: 5,
+    text: 'Whether the DPoP proof was used before cannot be told at the moment. Try again shortly, with a new proof.',
   },
 
   // May they?

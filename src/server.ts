@@ -6,6 +6,7 @@ import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import Fastify from 'fastify'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { createCertificateReader } from './adapters/client-certificate.ts'
 import { FHIR_ROUTE, registerTransport } from './adapters/transport.ts'
 import type { UpstreamPool } from './adapters/upstream-pool.ts'
 import type { Config } from './config/schema.ts'
@@ -92,6 +93,7 @@ export async function createServerFor(
   state.gateway = await parts.createGateway(fastify)
 
   const trusted = trustedProxies(config.trustedProxies)
+  const readCertificate = createCertificateReader(config.clientCertificates.header)
   const origins = new Set(config.cors.origins)
   const answer = async (
     request: FastifyRequest,
@@ -110,7 +112,11 @@ export async function createServerFor(
       const outside = { ...bareArrival(request.raw.socket), method: request.method }
       return send(reply, await spine().refuse(outside, new Refusal('interaction-unknown')))
     }
-    return send(reply, await spine().answer(arrival, upstream))
+    const isFromProxy =
+      trusted !== undefined &&
+      isTrusted(trusted, plainAddress(request.raw.socket.remoteAddress ?? ''))
+    const clientCertificate = readCertificate(request.raw, isFromProxy)
+    return send(reply, await spine().answer({ ...arrival, clientCertificate }, upstream))
   }
   await registerTransport(fastify, config, parts.pool, answer)
 

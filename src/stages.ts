@@ -29,7 +29,12 @@ export type Stages = {
   readonly permitTransaction: (permits: readonly Permit[], body: Buffer) => Permit
   /** What upstream said to each entry of a transaction, in order. Throws Refusal unless it fits. */
   readonly splitTransaction: (body: Buffer, entries: number) => readonly FitAnswer[]
-  readonly renderRefusal: (refusal: Refusal, requestId: string) => Answer
+  /** `scheme`: what the credentials came under, to be answered in the same. */
+  readonly renderRefusal: (
+    refusal: Refusal,
+    requestId: string,
+    scheme?: 'Bearer' | 'DPoP',
+  ) => Answer
   readonly audit: {
     readonly isReady: () => boolean
     readonly record: (exchange: Exchange) => Promise<void>

@@ -92,6 +92,9 @@ export function checkRules(config: Config): Findings {
   config.trustedProxies.forEach((range, index) => {
     fault(['trustedProxies', index], findRangeFault(range))
   })
+  if (config.clientCertificates.header !== 'none' && config.trustedProxies.length === 0) {
+    fault(['clientCertificates', 'header'], 'needs trustedProxies: it is believed from nobody else')
+  }
   if (config.port !== 0 && config.port === config.admin.port && config.host === config.admin.host) {
     fault(['admin', 'port'], 'is the port of the FHIR listener too')
   }

@@ -1,4 +1,6 @@
 import { z } from 'zod'
+import { CERTIFICATE_HEADERS } from '../http/client-certificate.ts'
+import { PROOF_ALGORITHMS } from '../oauth/dpop-proof.ts'
 
 /**
  * The only list of settings. Every key is also an environment variable: `upstream.url` is
@@ -55,6 +57,12 @@ export const issuerSchema = z.strictObject({
     .default(30)
     .describe('tolerance for exp, nbf and iat'),
   maximumAgeSeconds: seconds.optional().describe('refuse tokens issued longer ago than this'),
+  requireBound: z
+    .enum(['none', 'dpop', 'mtls', 'any'])
+    .default('none')
+    .describe(
+      'what tokens must be bound to: a key (DPoP), a certificate (mutual TLS) or either; a bound token is accepted with its proof only, whatever stands here',
+    ),
   claims: z
     .strictObject({
       scope: z.string().default('scope').describe('granted scopes, a string or an array'),
@@ -111,6 +119,52 @@ export const configSchema = z.strictObject({
       .describe('answers up to this size are judged as a whole, larger ones resource by resource'),
   }),
   issuers: z.array(issuerSchema).min(1).describe('the OpenID providers whose tokens are accepted'),
+  dpop: z
+    .strictObject({
+      algorithms: z
+        .array(z.enum(PROOF_ALGORITHMS))
+        .min(1)
+        .default(['ES256', 'ES384', 'PS256', 'PS384', 'RS256', 'RS384', 'EdDSA', 'Ed25519'])
+        .describe('accepted signature algorithms of DPoP proofs'),
+      maximumAgeSeconds: seconds
+        .max(600)
+        .default(60)
+        .describe('refuse DPoP proofs made longer ago than this'),
+      clockSkewSeconds: z.number().min(0).max(60).default(10).describe('tolerance for their iat'),
+      requireNonce: z
+        .boolean()
+        .default(false)
+        .describe('whether DPoP proofs must hold a nonce that the gateway gave'),
+      nonceSeconds: seconds
+        .max(86_400)
+        .default(300)
+        .describe('a nonce holds this long at least and twice as long at most'),
+      nonceKey: z
+        .string()
+        .regex(/^[A-Za-z0-9+/]{43}=$/, 'a key of 32 bytes, base64')
+        .optional()
+        .describe(
+          'key that makes the nonces, the same for every replica (default: one made at each start); secret',
+        )
+        .meta({ writeOnly: true }),
+      rememberedProofs: z
+        .int()
+        .positive()
+        .default(500_000)
+        .describe('proofs kept in memory until their time is over; more are answered 503'),
+    })
+    .prefault({})
+    .describe('proofs of possession (RFC 9449)'),
+  clientCertificates: z
+    .strictObject({
+      header: z
+        .enum(['none', ...CERTIFICATE_HEADERS])
+        .default('none')
+        .describe(
+          'where trustedProxies put the certificate of the client (RFC 9440, nginx, Envoy); they must take this header away from every request that comes to them with it',
+        ),
+    })
+    .prefault({}),
   allowInsecureIssuers: z
     .boolean()
     .default(false)

@@ -4,10 +4,10 @@ type Headers = Readonly<Record<string, string | string[] | undefined>>
 
 /** What an app may read of an answer besides its body (DISC-5). */
 const EXPOSED =
-  'Location, Content-Location, ETag, Last-Modified, WWW-Authenticate, X-Request-Id, Retry-After'
+  'Location, Content-Location, ETag, Last-Modified, WWW-Authenticate, DPoP-Nonce, X-Request-Id, Retry-After'
 const METHODS = 'GET, HEAD, POST, PUT, PATCH, DELETE'
 const TAKEN =
-  'Authorization, Accept, Content-Type, If-Match, If-None-Exist, Prefer, X-Request-Id, X-Break-Glass-Reason'
+  'Authorization, DPoP, Accept, Content-Type, If-Match, If-None-Exist, Prefer, X-Request-Id, X-Break-Glass-Reason'
 /** Seconds for which a browser need not ask again. */
 const REMEMBERED = '600'
 

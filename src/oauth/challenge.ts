@@ -1,20 +1,34 @@
-/** The WWW-Authenticate challenge of RFC 6750 §3. */
+/** WWW-Authenticate challenges (RFC 6750 §3, RFC 9449 §7.1). */
+
+export type ChallengeError =
+  | 'invalid_request'
+  | 'invalid_token'
+  | 'insufficient_scope'
+  | 'invalid_dpop_proof'
+  | 'use_dpop_nonce'
+
 export type Challenge = {
+  readonly scheme?: 'Bearer' | 'DPoP'
   readonly realm: string
-  readonly error?: 'invalid_request' | 'invalid_token' | 'insufficient_scope'
+  readonly error?: ChallengeError
   readonly scope?: string
+  /** RFC 9449 §7.1: the signature algorithms that proofs may have. */
+  readonly algorithms?: readonly string[]
   /** RFC 9728 §5.1: where a client finds which authorization server to ask. */
   readonly resourceMetadata?: string
 }
 
 /**
- * Formats a challenge. RFC 6750 §3.1: "If the request lacks any authentication information … the
- * resource server SHOULD NOT include an error code": leave `error` out then.
+ * Formats a challenge, of the Bearer scheme unless said otherwise. RFC 6750 §3.1: "If the request
+ * lacks any authentication information … the resource server SHOULD NOT include an error code": leave
+ * `error` out then.
  */
-export function formatChallenge({ realm, error, scope, resourceMetadata }: Challenge): string {
-  const parts = [`Bearer realm=${quote(realm)}`]
+export function formatChallenge(challenge: Challenge): string {
+  const { scheme = 'Bearer', realm, error, scope, algorithms, resourceMetadata } = challenge
+  const parts = [`${scheme} realm=${quote(realm)}`]
   if (error !== undefined) parts.push(`error=${quote(error)}`)
   if (scope !== undefined) parts.push(`scope=${quote(scope)}`)
+  if (algorithms !== undefined) parts.push(`algs=${quote(algorithms.join(' '))}`)
   if (resourceMetadata !== undefined) parts.push(`resource_metadata=${quote(resourceMetadata)}`)
   return parts.join(', ')
 }

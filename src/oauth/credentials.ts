@@ -47,3 +47,8 @@ export function parseCredentials(rawHeaders: readonly string[]): Credentials {
   }
   return { scheme: scheme === 'dpop' ? 'DPoP' : 'Bearer', token }
 }
+
+/** The scheme a challenge should answer in; Bearer when there are no credentials that can be read. */
+export function schemeOf(authorization: string | string[] | undefined): Credentials['scheme'] {
+  return /^dpop /i.test(String(authorization)) ? 'DPoP' : 'Bearer'
+}

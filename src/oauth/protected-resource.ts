@@ -4,16 +4,25 @@ export type ProtectedResourceParts = {
   /** The public FHIR base: the resource identifier. */
   readonly resource: string
   readonly issuers: readonly string[]
+  /** RFC 9449: signature algorithms of proofs. */
+  readonly proofAlgorithms: readonly string[]
+  /** Whether every token must be bound to a key (RFC 9449). */
+  readonly requiresProof: boolean
+  /** Whether tokens bound to a client certificate can be used (RFC 8705). */
+  readonly takesCertificates: boolean
 }
 
 /** Builds the document (JSON text), RFC 9728 §2. */
-export function buildProtectedResource({ resource, issuers }: ProtectedResourceParts): string {
+export function buildProtectedResource(parts: ProtectedResourceParts): string {
   return JSON.stringify({
-    resource,
-    authorization_servers: issuers,
+    resource: parts.resource,
+    authorization_servers: parts.issuers,
     scopes_supported: ['patient/*.cruds', 'user/*.cruds', 'system/*.cruds'],
     // AUTHN-3: a token is taken from the Authorization header and from nowhere else.
     bearer_methods_supported: ['header'],
+    dpop_signing_alg_values_supported: parts.proofAlgorithms,
+    dpop_bound_access_tokens_required: parts.requiresProof,
+    tls_client_certificate_bound_access_tokens: parts.takesCertificates,
     resource_name: 'FHIR API',
   })
 }

@@ -33,6 +33,9 @@ export function registerWellKnown(
   const text = buildProtectedResource({
     resource: config.public.url,
     issuers: config.issuers.map(({ url }) => url),
+    proofAlgorithms: config.dpop.algorithms,
+    requiresProof: config.issuers.every(({ requireBound }) => requireBound === 'dpop'),
+    takesCertificates: config.clientCertificates.header !== 'none',
   })
   const base = new URL(config.public.url).pathname.replace(/\/$/, '')
   const places = [

@@ -220,6 +220,8 @@ t.test('URLs that would lose or leak something are refused', async (t) => {
     t.equal(problems.length, 1, url)
     t.notMatch(problems[0]!.message, /name:word/)
   }
+  const spoofed = { ...minimal, FHIREWALL_CLIENT_CERTIFICATES_HEADER: 'client-cert' }
+  t.match(linesOf({ env: spoofed }), [/^FHIREWALL_CLIENT_CERTIFICATES_HEADER: .*trustedProxies/])
   const header = { ...minimal, FHIREWALL_UPSTREAM_AUTHORIZATION: 'Bearer a\r\nX-Evil: 1' }
   t.match(linesOf({ env: header }), [/^FHIREWALL_UPSTREAM_AUTHORIZATION: .*one line/])
 })
@@ -268,7 +270,7 @@ t.test('every key has a variable of its own and a meaning', async (t) => {
   )
   t.strictSame(
     settings.filter(({ secret }) => secret).map(({ path }) => path.join('.')),
-    ['upstream.authorization', 'paging.keys', 'redis.url'],
+    ['upstream.authorization', 'dpop.nonceKey', 'paging.keys', 'redis.url'],
   )
 })
 

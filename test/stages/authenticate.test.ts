@@ -1,12 +1,15 @@
-import { createHmac } from 'node:crypto'
+import { createHmac, generateKeyPairSync } from 'node:crypto'
+import fc from 'fast-check'
 import { exportJWK, generateKeyPair, SignJWT } from 'jose'
 import t from 'tap'
 import { createIssuerKeys } from '../../src/adapters/issuer-keys.ts'
+import { createMemoryReplay } from '../../src/adapters/memory-replay.ts'
 import { configSchema } from '../../src/config/schema.ts'
 import type { Arrival, Principal } from '../../src/exchange.ts'
 import { toRefusal } from '../../src/refusal.ts'
 import { createAuthenticate } from '../../src/stages/authenticate/authenticate.ts'
 import { startIssuer } from '../support/issuer.ts'
+import { createProver, digest } from '../support/prover.ts'
 
 const AUDIENCE = 'https://public.example/fhir'
 const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }
@@ -22,10 +25,14 @@ async function setUp(settings: Record<string, unknown> = {}) {
   const clock = { now: () => time.held ?? Date.now() + time.offset, monotonic: () => 0 }
   const keys = createIssuerKeys(config, silent, clock.now)
   await keys.start()
-  const authenticate = createAuthenticate(config, { keys, clock })
+  const authenticate = createAuthenticate(config, {
+    ...{ keys, clock },
+    replays: createMemoryReplay({ most: 10_000, clock }),
+  })
   const ask = async (token: string, scheme = 'Bearer'): Promise<Principal> =>
     authenticate({ rawHeaders: ['Authorization', `${scheme} ${token}`] } as unknown as Arrival)
   return {
+    authenticate,
     issuer,
     keys,
     time,
@@ -331,3 +338,69 @@ t.test(
     t.equal(await verdict(token), 'issuer-unavailable')
   },
 )
+
+t.test('in whatever order: let in are those who prove every bond (AUTHN-11, 12, 13)', async (t) => {
+  const { authenticate, issuer, close } = await setUp()
+  t.teardown(close)
+  const pair = () => generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const provers = {
+    own: await createProver('ES256', pair()),
+    thief: await createProver('ES256', pair()),
+  }
+  const certificates = { own: Buffer.from('own'), thief: Buffer.from('thief') }
+  const jkt = provers.own.thumbprint
+  const x5t = { 'x5t#S256': digest(certificates.own) }
+  const bonds = { free: undefined, key: { jkt }, certificate: x5t, both: { jkt, ...x5t } }
+  const tokens: Record<string, string> = {}
+  for (const [name, cnf] of Object.entries(bonds)) {
+    tokens[name] = await issuer.token({ aud: AUDIENCE, scope: 'patient/*.rs', cnf })
+  }
+  const who = fc.constantFrom('own', 'own', 'thief', undefined)
+  const shown = fc.record({
+    bond: fc.constantFrom('free', 'key', 'certificate', 'both'),
+    scheme: fc.constantFrom('Bearer', 'DPoP'),
+    prover: who,
+    /** Which token the proof is for, and whether it is one that was shown before. */
+    proofFor: fc.constantFrom('same', 'same', 'same', 'another'),
+    isReplayed: fc.boolean(),
+    certificate: who,
+  })
+  const used = new Map<string, string>()
+  let accepted = 0
+  await fc.assert(
+    fc.asyncProperty(shown, async ({ bond, scheme, prover, proofFor, isReplayed, certificate }) => {
+      const token = tokens[bond]!
+      const request = { method: 'GET', url: `${AUDIENCE}/Patient/p1` }
+      const about = proofFor === 'same' ? token : tokens['free']! + 'x'
+      const old = isReplayed ? used.get(bond) : undefined
+      const proof =
+        old ?? (prover && (await provers[prover as 'own'].prove({ ...request, token: about })))
+      const needsKey = bond === 'key' || bond === 'both'
+      const needsCertificate = bond === 'certificate' || bond === 'both'
+      const expected =
+        (scheme === 'DPoP') === needsKey &&
+        (!needsCertificate || certificate === 'own') &&
+        (!needsKey || (old === undefined && prover === 'own' && proofFor === 'same'))
+      const arrival = {
+        ...{ method: 'GET', target: '/Patient/p1', headers: {} },
+        rawHeaders: [
+          ...['Authorization', `${scheme} ${token}`],
+          ...(proof === undefined ? [] : ['DPoP', proof]),
+        ],
+        clientCertificate: certificate && certificates[certificate as 'own'],
+      } as unknown as Arrival
+      let found: boolean
+      try {
+        await authenticate(arrival)
+        found = true
+      } catch {
+        found = false
+      }
+      if (found && needsKey) used.set(bond, proof!)
+      if (found) accepted += 1
+      return found === expected
+    }),
+    { numRuns: 600 },
+  )
+  t.ok(accepted > 20, 'some were let in')
+})

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { configSchema } from '../../src/config/schema.ts'
 import { start } from '../../src/main.ts'
+import type { Clock } from '../../src/ports.ts'
 import { startIssuer } from './issuer.ts'
 import { startUpstream } from './upstream.ts'
 import type { Handler } from './upstream.ts'
@@ -21,6 +22,7 @@ export async function startGateway(
     upstreamUrl?: string
     /** As upstream's /metadata says it. */
     fhirVersion?: string
+    clock?: Clock
   } = {},
 ) {
   const folder = await mkdtemp(join(tmpdir(), 'fhirewall-test-'))
@@ -52,6 +54,7 @@ export async function startGateway(
       ...settings,
     }),
     {
+      ...(options.clock === undefined ? {} : { clock: options.clock }),
       log: {
         debug: write('debug'),
         info: write('info'),

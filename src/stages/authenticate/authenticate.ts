@@ -1,4 +1,4 @@
-import { decodeProtectedHeader, errors, jwtVerify } from 'jose'
+import { errors, jwtVerify } from 'jose'
 import type { JWTPayload } from 'jose'
 import type { Config, IssuerConfig } from '../../config/schema.ts'
 import type { Arrival, Principal } from '../../exchange.ts'
@@ -11,48 +11,75 @@ import {
   parseText,
 } from '../../oauth/claims.ts'
 import type { Claims } from '../../oauth/claims.ts'
+import { parseConfirmation } from '../../oauth/confirmation.ts'
+import type { Confirmation } from '../../oauth/confirmation.ts'
 import { parseCredentials } from '../../oauth/credentials.ts'
+import { parseJwtObject } from '../../oauth/jwt-object.ts'
 import { parseScopes } from '../../oauth/smart-scope.ts'
-import type { Clock, IssuerKeys } from '../../ports.ts'
+import type { Clock, IssuerKeys, ReplayStore } from '../../ports.ts'
 import { Refusal } from '../../refusal.ts'
+import { createCheckPossession } from './possession.ts'
+import type { Shown } from './possession.ts'
 import { TokenCache } from './token-cache.ts'
 import type { Verified } from './token-cache.ts'
 
 const MOST_CACHED = 10_000
 
 /**
- * Says who asks: one JWT access token (RFC 9068), from a configured issuer, for this FHIR base.
- * Answers at once for a token that was verified before and still holds.
+ * Says who asks: one JWT access token (RFC 9068), from a configured issuer, for this FHIR base, shown
+ * by whom it is bound to. Answers at once for a bearer token that was verified before and still holds.
  */
 export function createAuthenticate(
   config: Config,
-  ports: { readonly keys: IssuerKeys; readonly clock: Clock },
+  ports: { readonly keys: IssuerKeys; readonly clock: Clock; readonly replays: ReplayStore },
 ): (arrival: Arrival) => Principal | Promise<Principal> {
   const { clock, keys } = ports
   const issuers = new Map(config.issuers.map((issuer) => [issuer.url, issuer]))
   const cache = new TokenCache(MOST_CACHED)
+  const checkPossession = createCheckPossession(config, ports)
 
   return function authenticate(arrival) {
     const { scheme, token } = parseCredentials(arrival.rawHeaders)
-    // A token bound to a key by DPoP needs its proof checked, which this version does not do.
-    if (scheme === 'DPoP') throw invalid('the DPoP scheme is not offered')
-    const key = TokenCache.keyOf(token)
-    const known = cache.get(key)
-    if (known === undefined) return verify(token, key)
+    const tokenHash = TokenCache.keyOf(token)
+    const known = recall(tokenHash)
+    if (known === undefined) {
+      return verify(token, tokenHash).then((verified) =>
+        prove(verified, { arrival, scheme, tokenHash }),
+      )
+    }
+    return prove(known, { arrival, scheme, tokenHash })
+  }
+
+  /** What is known of a token and still holds. Throws Refusal when its time is over. */
+  function recall(tokenHash: string): Verified | undefined {
+    const known = cache.get(tokenHash)
+    if (known === undefined) return undefined
     if (known.generation !== keys.generation(known.principal.issuer)) {
-      cache.delete(key)
-      return verify(token, key)
+      cache.delete(tokenHash)
+      return undefined
     }
     try {
       checkTime(known, issuers.get(known.principal.issuer), clock.now() / 1000)
     } catch (error) {
-      cache.delete(key)
+      cache.delete(tokenHash)
       throw error
     }
-    return known.principal
+    return known
   }
 
-  async function verify(token: string, key: string): Promise<Principal> {
+  /** Of a token only what it says is remembered, never that someone once proved to own it. */
+  function prove(
+    { principal, confirmation }: Pick<Verified, 'principal' | 'confirmation'>,
+    shown: Omit<Shown, 'confirmation'>,
+  ): Principal | Promise<Principal> {
+    const checked = checkPossession({ ...shown, confirmation })
+    return checked === undefined ? principal : checked.then(() => principal)
+  }
+
+  async function verify(
+    token: string,
+    tokenHash: string,
+  ): Promise<Pick<Verified, 'principal' | 'confirmation'>> {
     const { issuer, header } = inspect(token, issuers)
     // Read before the key is: a set that changes meanwhile costs a second look, never a wrong hit.
     const generation = keys.generation(issuer.url)
@@ -74,11 +101,13 @@ export function createAuthenticate(
     }
     const principal = principalOf(claims, issuer, config.public.url)
     checkAge(claims, issuer, clock.now() / 1000)
+    const confirmation = parseConfirmation(claims['cnf'])
+    checkBound(confirmation, issuer)
     if (generation !== undefined) {
       const [notBefore, expiresAt] = [claims.nbf ?? 0, claims.exp ?? 0]
-      cache.set(key, { principal, notBefore, expiresAt, generation })
+      cache.set(tokenHash, { principal, confirmation, notBefore, expiresAt, generation })
     }
-    return principal
+    return { principal, confirmation }
   }
 }
 
@@ -111,6 +140,18 @@ function checkAge(claims: JWTPayload, issuer: IssuerConfig, now: number): void {
   }
 }
 
+/** AUTHN-12: an issuer whose tokens are bound issues none that are not. */
+function checkBound(confirmation: Confirmation | undefined, { requireBound }: IssuerConfig): void {
+  const { thumbprint, certificate } = confirmation ?? {}
+  const isBound = {
+    none: true,
+    dpop: thumbprint !== undefined,
+    mtls: certificate !== undefined,
+    any: confirmation !== undefined,
+  }
+  if (!isBound[requireBound]) throw invalid('not bound as this issuer must')
+}
+
 const KEY_ID = /^[\x21-\x7e]{1,256}$/
 
 /** Reads the unverified parts that choose the key, and refuses what no key could mend. */
@@ -121,17 +162,11 @@ function inspect(
   const parts = token.split('.')
   if (parts.length !== 3) throw invalid('not a signed JWT')
   const [head = '', body = ''] = parts
-  let header: ReturnType<typeof decodeProtectedHeader>
+  let header: Claims
   let claimed: Claims
   try {
-    checkMembers(Buffer.from(head, 'base64url').toString('utf8'))
-    checkMembers(Buffer.from(body, 'base64url').toString('utf8'))
-    header = decodeProtectedHeader(token)
-    const payload: unknown = JSON.parse(Buffer.from(body, 'base64url').toString('utf8'))
-    if (typeof payload !== 'object' || payload === null || Array.isArray(payload)) {
-      throw new SyntaxError('not an object')
-    }
-    claimed = payload as Claims
+    header = parseJwtObject(head)
+    claimed = parseJwtObject(body)
   } catch (error) {
     throw invalid('not readable as JWT', error)
   }
@@ -139,16 +174,14 @@ function inspect(
   if (issuer === undefined) throw invalid('not from a configured issuer')
   const { alg, kid, typ } = header
   // AUTHN-4: "Algorithm allow-list per issuer from config, never from header".
-  if (alg === undefined || !issuer.algorithms.some((allowed) => allowed === alg)) {
+  if (typeof alg !== 'string' || !issuer.algorithms.some((allowed) => allowed === alg)) {
     throw invalid('the algorithm is not on the list')
   }
-  if (header.crit !== undefined) throw invalid('crit is not understood')
+  if (header['crit'] !== undefined) throw invalid('crit is not understood')
   if (kid !== undefined && (typeof kid !== 'string' || !KEY_ID.test(kid))) {
     throw invalid('kid is not of its form')
   }
   checkType(typ, claimed, issuer)
-  // RFC 9449 §7.2, RFC 8705 §3: a token bound to a key is worth nothing without the proof of it.
-  if (claimed['cnf'] !== undefined) throw invalid('a bound token came as plain bearer')
   return { issuer, header: kid === undefined ? { alg } : { alg, kid } }
 }
 
@@ -163,31 +196,6 @@ function checkType(typ: unknown, claims: Claims, issuer: IssuerConfig): void {
   const isIdToken = ['nonce', 'at_hash', 'c_hash', 's_hash'].some((name) => name in claims)
   if (isIdToken || claims['token_use'] === 'id' || claims['typ'] === 'ID') {
     throw invalid('an ID token is not an access token')
-  }
-}
-
-/** A JSON object in which no member of the first level is there twice (RFC 7519 §4). */
-function checkMembers(text: string): void {
-  const seen = new Set<string>()
-  let depth = 0
-  let isName = false
-  for (let i = 0; i < text.length; i++) {
-    const c = text[i]
-    if (c === '"') {
-      let end = i + 1
-      while (end < text.length && text[end] !== '"') end += text[end] === '\\' ? 2 : 1
-      if (depth === 1 && isName) {
-        const name = JSON.parse(text.slice(i, end + 1)) as string
-        if (seen.has(name)) throw new SyntaxError('a member is there twice')
-        seen.add(name)
-        isName = false
-      }
-      i = end
-    } else if (c === '{' || c === '[') {
-      depth += 1
-      isName = c === '{' && depth === 1
-    } else if (c === '}' || c === ']') depth -= 1
-    else if (c === ',' && depth === 1) isName = true
   }
 }
 

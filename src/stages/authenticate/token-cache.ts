@@ -1,9 +1,12 @@
 import { hash } from 'node:crypto'
 import type { Principal } from '../../exchange.ts'
+import type { Confirmation } from '../../oauth/confirmation.ts'
 
 /** A verified token: who it speaks for, and when that holds (seconds since the epoch). */
 export type Verified = {
   readonly principal: Principal
+  /** What it is bound to; proved anew on every request. */
+  readonly confirmation: Confirmation | undefined
   readonly notBefore: number
   readonly expiresAt: number
   /** Of the issuer's key set that verified it. */
@@ -22,8 +25,9 @@ export class TokenCache {
     this.#most = most
   }
 
+  /** Also the `ath` of RFC 9449 §4.2. */
   static keyOf(token: string): string {
-    return hash('sha256', token, 'base64')
+    return hash('sha256', token, 'base64url')
   }
 
   get(key: string): Verified | undefined {

@@ -3,27 +3,22 @@ import type { Answer } from '../../exchange.ts'
 import { formatOperationOutcome } from '../../fhir/operation-outcome.ts'
 import { protectedResourceUrl } from '../../oauth/protected-resource.ts'
 import { formatChallenge } from '../../oauth/challenge.ts'
+import type { Challenge } from '../../oauth/challenge.ts'
 import type { Refusal } from '../../refusal.ts'
 
 /** The one place where a refusal becomes an answer: status, challenge, OperationOutcome (ERR-1). */
 export function createRenderRefusal(
   config: Config,
-): (refusal: Refusal, requestId: string) => Answer {
-  const realm = config.public.url
-  const resourceMetadata = protectedResourceUrl(realm)
-  return function renderRefusal(refusal, requestId) {
+): (refusal: Refusal, requestId: string, scheme?: Challenge['scheme']) => Answer {
+  const challenge = createChallenge(config)
+  return function renderRefusal(refusal, requestId, scheme) {
     const { row } = refusal
     const headers: Record<string, string> = {
       'content-type': 'application/fhir+json; charset=utf-8',
       ...refusal.headers,
     }
-    if (row.challenge === '')
-      headers['www-authenticate'] = formatChallenge({ realm, resourceMetadata })
-    else if (row.challenge !== undefined) {
-      headers['www-authenticate'] = formatChallenge({
-        ...{ realm, resourceMetadata },
-        error: row.challenge,
-      })
+    if (row.challenge !== undefined) {
+      headers['www-authenticate'] = challenge(row.challenge, scheme)
     }
     // ERR-6: a refusal that passes says when to come back.
     if (row.retryAfter !== undefined) headers['retry-after'] ??= String(row.retryAfter)
@@ -37,5 +32,31 @@ export function createRenderRefusal(
       ...(refusal.parameter === undefined ? {} : { expression: `http.${refusal.parameter}` }),
     })
     return { status: row.status, headers, body: Buffer.from(body) }
+  }
+}
+
+/**
+ * The challenges of an answer: one for each scheme that is offered, the error in that of the scheme
+ * the credentials came under. RFC 9449 §7.1: "the challenge … MUST be used with the DPoP scheme" for
+ * what is wrong with a proof.
+ */
+function createChallenge(
+  config: Config,
+): (error: '' | NonNullable<Challenge['error']>, scheme?: Challenge['scheme']) => string {
+  const { issuers, dpop, public: published } = config
+  const common = { realm: published.url, resourceMetadata: protectedResourceUrl(published.url) }
+  const bearer: Challenge = { ...common, scheme: 'Bearer' }
+  const proved: Challenge = { ...common, scheme: 'DPoP', algorithms: dpop.algorithms }
+  const offered = [
+    ...(issuers.every(({ requireBound }) => requireBound === 'dpop') ? [] : [bearer]),
+    ...(dpop.requireNonce || issuers.some(({ requireBound }) => /dpop|any/.test(requireBound))
+      ? [proved]
+      : []),
+  ]
+  return (error, scheme) => {
+    if (error === '') return offered.map(formatChallenge).join(', ')
+    const own = scheme === 'DPoP' || error.includes('dpop') ? proved : bearer
+    const others = own === proved ? [] : offered.filter((other) => other !== own)
+    return [{ ...own, error }, ...others].map(formatChallenge).join(', ')
   }
 }
