@@ -7,6 +7,9 @@ import { createMemoryStore } from './adapters/memory-store.ts'
 import { watchPolicies } from './adapters/policy-files.ts'
 import { createPrometheus } from './adapters/prometheus.ts'
 import { registerRateLimiter } from './adapters/rate-limiter.ts'
+import { connectRedis } from './adapters/redis-connection.ts'
+import type { RedisConnection } from './adapters/redis-connection.ts'
+import { createRedisStore } from './adapters/redis-store.ts'
 import { createUpstreamPool } from './adapters/upstream-pool.ts'
 import type { UpstreamPool } from './adapters/upstream-pool.ts'
 import type { Config } from './config/schema.ts'
@@ -91,7 +94,18 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     policyHash: () => policies.current().hash,
   })
   const keys = createIssuerKeys(config, log, clock.now, prometheus.keysRefreshed)
-  const store = createMemoryStore({ trackedKeys: config.limits.trackedKeys, clock })
+  const redis: RedisConnection | undefined =
+    config.redis.url === undefined
+      ? undefined
+      : connectRedis(config.redis, {
+          log,
+          asked: prometheus.watchRedis(() => redis?.isReady() ?? false),
+          reloaded: prometheus.filesReloaded,
+        })
+  const local = createMemoryStore({ trackedKeys: config.limits.trackedKeys, clock })
+  const { localShare } = config.redis
+  const store =
+    redis === undefined ? local : createRedisStore({ connection: redis, local, localShare })
   const upstream = watchUpstream(config, pool, log)
   const audit = createAudit(config, { sink, policyHash: () => policies.current().hash })
   const { release, inspect, splitTransaction } = createRelease(config, definitions)
@@ -149,7 +163,11 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     },
   })
 
-  const admin = createAdminServer({ checks, registry: prometheus.registry })
+  const admin = createAdminServer({
+    checks,
+    watched: redis === undefined ? {} : { redis: redis.isReady },
+    registry: prometheus.registry,
+  })
 
   await Promise.all([keys.start(), upstream.start()])
   try {
@@ -161,6 +179,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
       admin.close(),
       keys.close(),
       pool.close(),
+      redis?.close(),
       sink.close(),
     ])
     upstream.stop()
@@ -178,7 +197,9 @@ export async function start(config: Config, options: StartOptions = {}): Promise
       policies.close()
       // A fifth of the time is left for the last audit records to reach the disk.
       await drain(fastify, config.shutdownSeconds * 800)
-      await Promise.allSettled([admin.close(), keys.close(), store.close(), pool.close()])
+      await Promise.allSettled([
+        ...[admin.close(), keys.close(), store.close(), pool.close(), redis?.close()],
+      ])
       await sink.close()
     },
   }

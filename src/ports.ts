@@ -54,6 +54,12 @@ export type CounterStore = {
   readonly close: () => Promise<void>
 }
 
+/** What was used once and must not be used again (proofs of possession, signed requests). */
+export type ReplayStore = {
+  /** Remembers a key for so many seconds: true when it is new. Throws when it cannot tell. */
+  readonly remember: (key: string, seconds: number) => Promise<boolean>
+}
+
 /** Where audit records go: append-only, in order, one JSON text a line. */
 export type AuditSink = {
   /** False once an append has failed and none has succeeded since: new requests are refused. */

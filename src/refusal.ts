@@ -19,6 +19,14 @@ type Row = {
 }
 
 export const REFUSALS = {
+  // On what way?
+  'tls-required': {
+    status: 403,
+    issue: 'security',
+    close: true,
+    text: 'This gateway is used over HTTPS only. Use an https address; whatever was sent here could be read on the way, so have the access token replaced.',
+  },
+
   // Who asks?
   'credentials-missing': {
     status: 401,
@@ -247,7 +255,20 @@ export const REFUSALS = {
     text: 'The FHIR server sent an answer that cannot be checked, so it was not passed on. Tell the operator the request id.',
   },
 
+  'upstream-credentials': {
+    status: 503,
+    issue: 'transient',
+    retryAfter: 5,
+    text: 'The gateway has no valid credentials for the FHIR server at the moment. Try again shortly.',
+  },
+
   // We ourselves
+  'store-unavailable': {
+    status: 503,
+    issue: 'transient',
+    retryAfter: 5,
+    text: 'A store that is needed to check the request does not answer at the moment. Try again shortly.',
+  },
   'audit-unavailable': {
     status: 503,
     issue: 'no-store',

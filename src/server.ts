@@ -262,15 +262,14 @@ function endWith(socket: Socket, answer: Answer): void {
 }
 
 /** What the admin listener shows. */
-export type AdminParts = {
-  readonly checks: Parameters<typeof registerHealth>[1]['checks']
+export type AdminParts = Parameters<typeof registerHealth>[1] & {
   readonly registry: Parameters<typeof registerMetrics>[1]
 }
 
 /** Builds the admin listener; it does not listen yet. */
-export function createAdminServer({ checks, registry }: AdminParts): FastifyInstance {
+export function createAdminServer({ registry, ...health }: AdminParts): FastifyInstance {
   const admin = Fastify({ logger: false })
-  registerHealth(admin, { checks })
+  registerHealth(admin, health)
   registerMetrics(admin, registry)
   return admin
 }

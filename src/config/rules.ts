@@ -96,7 +96,16 @@ export function checkRules(config: Config): Findings {
     fault(['admin', 'port'], 'is the port of the FHIR listener too')
   }
   if (config.redis.url !== undefined) {
-    warnings.push('redis.url has no effect yet: counters are kept in memory, by each gateway alone')
+    const url = new URL(config.redis.url)
+    if (url.protocol === 'redis:' && !isLoopback(url)) {
+      warnings.push('redis.url is plain redis: what passes can be read and changed on the way')
+    }
+    if (!/^\/?\d*$/.test(url.pathname)) fault(['redis', 'url'], 'must end in a database number')
+    if (config.redis.caFile !== undefined && url.protocol !== 'rediss:') {
+      fault(['redis', 'caFile'], 'needs a rediss: URL')
+    }
+  } else if (config.redis.passwordFile !== undefined) {
+    fault(['redis', 'passwordFile'], 'needs redis.url')
   }
   return { faults, warnings }
 }

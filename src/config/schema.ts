@@ -160,8 +160,27 @@ export const configSchema = z.strictObject({
       url: z
         .url({ protocol: /^rediss?$/ })
         .optional()
-        .describe('shared counters (default: in memory); secret')
+        .describe('shared counters (default: in memory); rediss: is TLS; secret')
         .meta({ writeOnly: true }),
+      passwordFile: z
+        .string()
+        .optional()
+        .describe('file with the password, read again when it changes; goes before one in the URL'),
+      caFile: z.string().optional().describe('certificate authorities to trust for rediss:, PEM'),
+      keyPrefix: z
+        .string()
+        .regex(/^[\x21-\x7e]{0,64}$/, 'at most 64 plain characters')
+        .default('fhirewall:')
+        .describe('begin of every key; the same for all gateways that share their counters'),
+      timeoutSeconds: seconds.max(5).default(0.1).describe('until an answer counts as missing'),
+      localShare: z
+        .number()
+        .positive()
+        .max(1)
+        .default(0.5)
+        .describe(
+          'while Redis cannot be asked: the part of every limit that each gateway allows alone (exact is 1 / gateways)',
+        ),
     })
     .prefault({}),
   audit: z
