@@ -15,6 +15,8 @@ export type Arrival = {
   readonly rawHeaders: readonly string[]
   /** Address of the peer, or of the client that a trusted proxy vouches for. */
   readonly address: string
+  /** True when it came by plain HTTP where that is not accepted (AUTHN-20). */
+  readonly isExposed?: boolean
   /** The unread body; `undefined` when the request has none. */
   readonly body: AsyncIterable<Buffer> | undefined
   /** Aborted when the client goes away before its answer is complete. */

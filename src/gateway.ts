@@ -15,7 +15,7 @@ import {
   readBody,
 } from './http/content.ts'
 import { corsHeaders } from './http/cors.ts'
-import { checkHeaders, parseRequestId, SAFE_HEADERS } from './http/headers.ts'
+import { checkHeaders, parseRequestId, safeHeaders } from './http/headers.ts'
 import type { Clock, Upstream } from './ports.ts'
 import { Refusal, toRefusal } from './refusal.ts'
 import type { Stages } from './stages.ts'
@@ -51,6 +51,10 @@ export function createGateway(parts: GatewayParts): Gateway {
   const { config, definitions, stages, clock } = parts
   const { limits } = config
   const origins = new Set(config.cors.origins)
+  const safe = safeHeaders(
+    config.tls.certificateFile !== undefined ||
+      (config.tls.terminatedBy === 'proxy' && config.public.url.startsWith('https:')),
+  )
   let underWay = 0
 
   const answerBundle = createAnswerBundle({
@@ -68,6 +72,8 @@ export function createGateway(parts: GatewayParts): Gateway {
       checkCapacity()
       checkHeaders(arrival.rawHeaders)
       await stages.limit.address(arrival)
+      // AUTHN-20: refused, not redirected, or the next token would be sent in plain as well.
+      if (arrival.isExposed === true) throw new Refusal('tls-required')
       exchange.lap('limit')
       const interaction = exchange.record('interaction', parse(arrival))
       if (interaction.code === 'capabilities')
@@ -198,7 +204,7 @@ export function createGateway(parts: GatewayParts): Gateway {
 
   function headersOf(exchange: Exchange, { headers }: Answer): Record<string, string> {
     return {
-      ...SAFE_HEADERS,
+      ...safe,
       ...corsHeaders(exchange.arrival.headers, origins),
       ...headers,
       'x-request-id': exchange.id,

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { isAbsolute, resolve } from 'node:path'
 import { createFileAuditSink } from './adapters/file-audit-sink.ts'
 import { createIssuerKeys } from './adapters/issuer-keys.ts'
+import { watchListenerCertificate } from './adapters/listener-certificate.ts'
 import { createExchangeLog, createLogger } from './adapters/logger.ts'
 import { createMemoryStore } from './adapters/memory-store.ts'
 import { watchPolicies } from './adapters/policy-files.ts'
@@ -94,13 +95,16 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     policyHash: () => policies.current().hash,
   })
   const keys = createIssuerKeys(config, log, clock.now, prometheus.keysRefreshed)
+  const { filesReloaded: reloaded } = prometheus
+  const certificate = watchListenerCertificate(config.tls, { log, reloaded })
+  if (certificate !== undefined) prometheus.watchCertificate('listener', certificate.expiresAt)
   const redis: RedisConnection | undefined =
     config.redis.url === undefined
       ? undefined
       : connectRedis(config.redis, {
           log,
           asked: prometheus.watchRedis(() => redis?.isReady() ?? false),
-          reloaded: prometheus.filesReloaded,
+          reloaded,
         })
   const local = createMemoryStore({ trackedKeys: config.limits.trackedKeys, clock })
   const { localShare } = config.redis
@@ -123,6 +127,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     config,
     pool,
     keys,
+    certificate,
     createGateway: async (fhir) => {
       const take = await registerRateLimiter(fhir, store)
       return createGateway({
@@ -183,18 +188,20 @@ export async function start(config: Config, options: StartOptions = {}): Promise
       sink.close(),
     ])
     upstream.stop()
+    certificate?.close()
     throw error
   }
 
   const basePath = new URL(config.public.url).pathname.replace(/\/$/, '')
   return {
-    url: `http://${config.host}:${portOf(fastify)}${basePath}`,
+    url: `http${certificate === undefined ? '' : 's'}://${config.host}:${portOf(fastify)}${basePath}`,
     adminUrl: `http://${config.admin.host}:${portOf(admin)}`,
     async close() {
       if (stopping) return
       stopping = true
       upstream.stop()
       policies.close()
+      certificate?.close()
       // A fifth of the time is left for the last audit records to reach the disk.
       await drain(fastify, config.shutdownSeconds * 800)
       await Promise.allSettled([

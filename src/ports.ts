@@ -54,10 +54,20 @@ export type CounterStore = {
   readonly close: () => Promise<void>
 }
 
-/** What was used once and must not be used again (proofs of possession, signed requests). */
+/**
+ * Remembers what may be used once (AUTHN-11: the `jti` of a DPoP proof). It never forgets early: when
+ * it is full, or cannot tell, it rejects, and the request is refused (`replay-unavailable`).
+ */
 export type ReplayStore = {
-  /** Remembers a key for so many seconds: true when it is new. Throws when it cannot tell. */
+  /**
+   * Remembers `key` for `seconds` (whole, positive) at least, in one step with the look-up: of two
+   * callers at the same moment one alone is told true.
+   *
+   * @returns true when the key was new; false when it was remembered already, whose time is then
+   *   left as it is
+   */
   readonly remember: (key: string, seconds: number) => Promise<boolean>
+  readonly close: () => Promise<void>
 }
 
 /** Where audit records go: append-only, in order, one JSON text a line. */

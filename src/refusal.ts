@@ -58,6 +58,12 @@ export const REFUSALS = {
     retryAfter: 5,
     text: 'The access token cannot be checked at the moment, because the authorization server does not answer. Try again shortly.',
   },
+  'replay-unavailable': {
+    status: 503,
+    issue: 'transient',
+    retryAfter: 5,
+    text: 'Whether the DPoP proof was used before cannot be told at the moment. Try again shortly, with a new proof.',
+  },
 
   // May they?
   'scope-insufficient': {
@@ -263,12 +269,6 @@ export const REFUSALS = {
   },
 
   // We ourselves
-  'store-unavailable': {
-    status: 503,
-    issue: 'transient',
-    retryAfter: 5,
-    text: 'A store that is needed to check the request does not answer at the moment. Try again shortly.',
-  },
   'audit-unavailable': {
     status: 503,
     issue: 'no-store',

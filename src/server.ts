@@ -1,17 +1,19 @@
 import { createServer, STATUS_CODES } from 'node:http'
 import type { IncomingMessage, Server } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { Socket } from 'node:net'
-import { BlockList, isIP } from 'node:net'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import Fastify from 'fastify'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { ListenerCertificate } from './adapters/listener-certificate.ts'
 import { FHIR_ROUTE, registerTransport } from './adapters/transport.ts'
 import type { UpstreamPool } from './adapters/upstream-pool.ts'
 import type { Config } from './config/schema.ts'
 import type { Answer, Arrival } from './exchange.ts'
 import type { Gateway } from './gateway.ts'
 import { answerPreflight, isPreflight } from './http/cors.ts'
+import { createWayReader } from './http/forwarded.ts'
 import type { IssuerKeys } from './ports.ts'
 import { Refusal } from './refusal.ts'
 import { registerHealth } from './routes/health.ts'
@@ -23,6 +25,8 @@ export type ServerParts = {
   readonly config: Config
   readonly pool: UpstreamPool
   readonly keys: IssuerKeys
+  /** Makes the listener an HTTPS one. */
+  readonly certificate?: ListenerCertificate | undefined
   readonly createGateway: (fastify: FastifyInstance) => Promise<Gateway>
 }
 
@@ -47,17 +51,15 @@ export async function createServerFor(
     exposeHeadRoutes: false,
     bodyLimit: config.limits.bodyBytes,
     serverFactory: (handler) => {
-      const server = createServer(
-        {
-          maxHeaderSize: config.limits.headerBytes,
-          requestTimeout: config.limits.requestTimeoutSeconds * 1000,
-          headersTimeout: Math.min(config.limits.requestTimeoutSeconds, 15) * 1000,
-          keepAliveTimeout: 10_000,
-          connectionsCheckingInterval: 1_000,
-          requireHostHeader: false,
-        },
-        handler,
-      )
+      const options = {
+        maxHeaderSize: config.limits.headerBytes,
+        requestTimeout: config.limits.requestTimeoutSeconds * 1000,
+        headersTimeout: Math.min(config.limits.requestTimeoutSeconds, 15) * 1000,
+        keepAliveTimeout: 10_000,
+        connectionsCheckingInterval: 1_000,
+        requireHostHeader: false,
+      }
+      const server = listen(options, handler, parts.certificate)
       // RFC 9110 §10.1.1 lets an unknown expectation be ignored. Node's own 417 would be no refusal of
       // the table, and in no record.
       server.on('checkExpectation', (request, response) => {
@@ -91,7 +93,8 @@ export async function createServerFor(
   for (const path of registerWellKnown(fastify, config, parts.keys)) exact.add(path)
   state.gateway = await parts.createGateway(fastify)
 
-  const trusted = trustedProxies(config.trustedProxies)
+  const readWay = createWayReader(config.trustedProxies)
+  const { terminatedBy } = config.tls
   const origins = new Set(config.cors.origins)
   const answer = async (
     request: FastifyRequest,
@@ -105,7 +108,10 @@ export async function createServerFor(
       const headers = answerPreflight(request.headers, origins, isPublic)
       return send(reply, { status: 204, headers, body: undefined })
     }
-    const arrival = arrivalOf(request.raw, reply.raw, basePath, trusted)
+    const way = readWay(request.raw.socket.remoteAddress, request.headers)
+    const isSafe = way.isTrusted ? !way.cameInPlain : way.isLocal || terminatedBy !== undefined
+    const isExposed = parts.certificate === undefined && !isSafe
+    const arrival = arrivalOf(request.raw, reply.raw, basePath, way.address, isExposed)
     if (arrival === undefined) {
       const outside = { ...bareArrival(request.raw.socket), method: request.method }
       return send(reply, await spine().refuse(outside, new Refusal('interaction-unknown')))
@@ -124,6 +130,21 @@ export async function createServerFor(
     return send(reply, await spine().refuse(bareArrival(request.raw.socket), refusal))
   })
   return { fastify, gateway: spine() }
+}
+
+/** The listener: HTTPS alone when there is a certificate for it. */
+function listen(
+  options: Parameters<typeof createServer>[0] & object,
+  handler: Parameters<typeof createServer>[1],
+  certificate: ListenerCertificate | undefined,
+): Server {
+  if (certificate === undefined) return createServer(options, handler)
+  const server = createTlsServer({ ...options, ...certificate.options() }, handler)
+  certificate.attach(server)
+  // A handshake that fails is no request: there is nobody to answer and nothing to record.
+  server.removeAllListeners('tlsClientError')
+  server.on('tlsClientError', (_error, socket) => socket.destroy())
+  return server
 }
 
 const ONE_WRITE = 8192
@@ -160,7 +181,8 @@ function arrivalOf(
   raw: Received,
   response: FastifyReply['raw'],
   basePath: string,
-  trusted: BlockList | undefined,
+  address: string,
+  isExposed: boolean,
 ): Arrival | undefined {
   const url = raw[TARGET] ?? ''
   if (!url.startsWith(basePath)) return undefined
@@ -178,7 +200,8 @@ function arrivalOf(
     target,
     headers: raw.headers,
     rawHeaders: raw.rawHeaders,
-    address: addressOf(raw, trusted),
+    address,
+    ...(isExposed ? { isExposed } : {}),
     body: hasBody ? (raw as AsyncIterable<Buffer>) : undefined,
     signal: gone.signal,
   }
@@ -194,40 +217,6 @@ function bareArrival(socket: Socket): Arrival {
     body: undefined,
     signal: new AbortController().signal,
   }
-}
-
-function trustedProxies(ranges: readonly string[]): BlockList | undefined {
-  if (ranges.length === 0) return undefined
-  const list = new BlockList()
-  for (const range of ranges) {
-    const [address = '', prefix] = range.split('/')
-    const family = isIP(address) === 6 ? 'ipv6' : 'ipv4'
-    list.addSubnet(address, Number(prefix ?? (family === 'ipv6' ? 128 : 32)), family)
-  }
-  return list
-}
-
-/** HTTP-3: X-Forwarded-For is believed from configured hops only, and only its last foreign entry. */
-function addressOf(raw: IncomingMessage, trusted: BlockList | undefined): string {
-  let address = plainAddress(raw.socket.remoteAddress ?? '')
-  const forwarded = raw.headers['x-forwarded-for']
-  if (trusted === undefined || typeof forwarded !== 'string') return address
-  for (const hop of forwarded.split(',').reverse()) {
-    if (!isTrusted(trusted, address)) break
-    const candidate = plainAddress(hop.trim())
-    if (isIP(candidate) === 0) break
-    address = candidate
-  }
-  return address
-}
-
-function isTrusted(trusted: BlockList, address: string): boolean {
-  const family = isIP(address)
-  return family !== 0 && trusted.check(address, family === 6 ? 'ipv6' : 'ipv4')
-}
-
-function plainAddress(address: string): string {
-  return address.startsWith('::ffff:') && isIP(address.slice(7)) === 4 ? address.slice(7) : address
 }
 
 /** A request that is not even HTTP: refused from the same table, recorded, connection closed. */

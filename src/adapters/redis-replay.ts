@@ -3,7 +3,7 @@ import { Refusal } from '../refusal.ts'
 import type { RedisConnection } from './redis-connection.ts'
 
 /**
- * What was used once, for all gateways (AUTHN-14). Fails closed: a proof that cannot be looked up
+ * What was used once, for all gateways (AUTHN-11). Fails closed: a proof that cannot be looked up
  * could be a second use, so it is refused as long as Redis cannot be asked. A timeout leaves open
  * whether the key was kept; then the very same proof is refused the next time, too.
  */
@@ -15,8 +15,10 @@ export function createRedisReplay(connection: RedisConnection): ReplayStore {
       try {
         return (await connection.ask((redis) => redis.set(name, '', 'EX', lasting, 'NX'))) === 'OK'
       } catch (error) {
-        throw new Refusal('store-unavailable', { detail: 'replay', cause: error })
+        throw new Refusal('replay-unavailable', { cause: error })
       }
     },
+    // The connection belongs to whoever made it.
+    close: async () => undefined,
   }
 }

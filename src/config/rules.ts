@@ -49,6 +49,19 @@ function findRangeFault(text: string): string | undefined {
   return Number(bits) === 0 ? 'would believe everyone; name your own proxies' : undefined
 }
 
+function checkTls({ tls }: Config, fault: (path: Path, message: string | undefined) => void): void {
+  const needs = (key: keyof Config['tls'], other: keyof Config['tls']) => {
+    if (tls[other] === undefined) fault(['tls', other], `is missing: tls.${key} needs it`)
+  }
+  if (tls.certificateFile !== undefined) needs('certificateFile', 'keyFile')
+  if (tls.keyFile !== undefined) needs('keyFile', 'certificateFile')
+  if (tls.clientCertificates !== 'none') needs('clientCertificates', 'certificateFile')
+  if (tls.clientCertificates === 'require') needs('clientCertificates', 'clientCaFile')
+  if (tls.certificateFile !== undefined && tls.terminatedBy !== undefined) {
+    fault(['tls', 'terminatedBy'], 'says who ends TLS elsewhere; tls.certificateFile ends it here')
+  }
+}
+
 /** Checks what goes beyond one key. `config` has passed the schema. */
 export function checkRules(config: Config): Findings {
   const faults: { path: Path; message: string }[] = []
@@ -69,6 +82,10 @@ export function checkRules(config: Config): Findings {
   const published = new URL(config.public.url)
   if (published.protocol === 'http:' && !isLoopback(published)) {
     warnings.push('public.url is plain http: access tokens can be read on the way')
+  }
+  checkTls(config, fault)
+  if (config.tls.terminatedBy === 'none') {
+    warnings.push('tls.terminatedBy is none: access tokens and records can be read on the way')
   }
   fault(['upstream', 'url'], findUrlFault(config.upstream.url))
   plain(

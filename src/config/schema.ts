@@ -80,6 +80,37 @@ export const configSchema = z.strictObject({
       port: port.default(8081).describe('port of the admin listener'),
     })
     .prefault({}),
+  tls: z
+    .strictObject({
+      certificateFile: z
+        .string()
+        .optional()
+        .describe(
+          'certificate chain of the FHIR listener, PEM; with it the listener is HTTPS only',
+        ),
+      keyFile: z
+        .string()
+        .optional()
+        .describe('private key of it, PEM; both are read again when they change'),
+      minimumVersion: z.literal([1.2, 1.3]).default(1.2).describe('least TLS version'),
+      clientCertificates: z
+        .enum(['none', 'request', 'require'])
+        .default('none')
+        .describe(
+          'whether clients are asked for a certificate; require: no connection without one',
+        ),
+      clientCaFile: z
+        .string()
+        .optional()
+        .describe('certificate authorities of client certificates, PEM'),
+      terminatedBy: z
+        .enum(['proxy', 'none'])
+        .optional()
+        .describe(
+          'who ends TLS where there is no certificateFile: proxy, one that nobody gets past; none, nobody, which warns at every start; default: plain HTTP is answered to this very machine and trustedProxies alone',
+        ),
+    })
+    .prefault({}),
   public: z.strictObject({
     url: z
       .url({ protocol: /^https?$/ })

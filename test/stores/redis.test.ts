@@ -92,7 +92,7 @@ t.test('drill: Redis is killed, and comes back empty (RATE-5)', async (t) => {
   await redis.kill()
   await until(() => !gateway.connection.isReady())
   t.equal(await given(gateway, 'a'), 2, 'half of the limit, not none and not all')
-  await t.rejects(gateway.replay.remember('x', 60), /store-unavailable/)
+  await t.rejects(gateway.replay.remember('x', 60), /replay-unavailable/)
   t.ok(gateway.results.includes('skipped'), 'nobody waited for it')
 
   await redis.restart()
@@ -120,7 +120,7 @@ t.test('drill: Redis is frozen while many ask (RATE-5)', async (t) => {
   const before = gateway.results.length
   await gateway.counters.take('b', rate, 1)
   t.equal(gateway.results[before], 'skipped', 'the connection is given up: nobody waits any more')
-  await t.rejects(gateway.replay.remember('x', 60), /store-unavailable/)
+  await t.rejects(gateway.replay.remember('x', 60), /replay-unavailable/)
   redis.thaw()
   await until(gateway.connection.isReady)
   t.equal(await given(gateway, 'c'), 4)
@@ -138,7 +138,7 @@ t.test('drill: Redis is slow', async (t) => {
   await until(gateway.connection.isReady)
   slow.wire.delay = 2000
   t.equal(await given(gateway, 'a'), 2)
-  await t.rejects(gateway.replay.remember('x', 60), /store-unavailable/)
+  await t.rejects(gateway.replay.remember('x', 60), /replay-unavailable/)
   slow.wire.delay = 0
   await until(gateway.connection.isReady)
   t.equal(await given(gateway, 'b'), 4)
