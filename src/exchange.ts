@@ -45,6 +45,8 @@ export type Principal = {
   /** v3-ActReason codes the token was issued for (AUTHN-17). */
   readonly purposes: readonly string[]
   readonly organization: string | undefined
+  /** `aud` of the token. */
+  readonly audiences?: readonly string[]
   /** `jti`, for audit. */
   readonly tokenId: string | undefined
   /** `iat` and `exp`: seconds since the epoch; `issuedAt` is 0 when the token does not say. */

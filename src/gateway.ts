@@ -66,7 +66,7 @@ export function createGateway(parts: GatewayParts): Gateway {
     },
   })
 
-  async function answer(arrival: Arrival, upstream: Upstream): Promise<Answer> {
+  async function answer(arrival: Arrival, bare: Upstream): Promise<Answer> {
     const exchange = open(arrival)
     try {
       checkCapacity()
@@ -79,6 +79,7 @@ export function createGateway(parts: GatewayParts): Gateway {
       if (interaction.code === 'capabilities')
         return await conclude(exchange, describe(interaction))
       const principal = exchange.record('principal', await authenticate(arrival))
+      const upstream = stages.vouch(exchange, principal, bare)
       exchange.lap('authenticate')
       await stages.limit.principal(principal, interaction)
       const inquiry = await read(arrival, interaction)

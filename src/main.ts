@@ -11,6 +11,8 @@ import { registerRateLimiter } from './adapters/rate-limiter.ts'
 import { connectRedis } from './adapters/redis-connection.ts'
 import type { RedisConnection } from './adapters/redis-connection.ts'
 import { createRedisStore } from './adapters/redis-store.ts'
+import { watchAssertionKey } from './adapters/signing-key.ts'
+import { createUpstreamCredentials } from './adapters/upstream-credentials.ts'
 import { createUpstreamPool } from './adapters/upstream-pool.ts'
 import type { UpstreamPool } from './adapters/upstream-pool.ts'
 import type { Config } from './config/schema.ts'
@@ -29,6 +31,7 @@ import { createAuthenticate } from './stages/authenticate/authenticate.ts'
 import { createAuthorize } from './stages/authorize/authorize.ts'
 import { permitTransaction } from './stages/authorize/transaction.ts'
 import { forward } from './stages/forward/forward.ts'
+import { createVouch } from './stages/forward/vouch.ts'
 import { createLimit } from './stages/limit/limit.ts'
 import { createRelease } from './stages/release/release.ts'
 import { createRenderRefusal } from './stages/sanitize/render-refusal.ts'
@@ -87,7 +90,6 @@ export async function start(config: Config, options: StartOptions = {}): Promise
       },
     },
   )
-  const pool = createUpstreamPool(config)
   const prometheus = createPrometheus({
     version: shippedVersion(),
     isReady: () => Object.values(checks).every((check) => check()),
@@ -96,6 +98,12 @@ export async function start(config: Config, options: StartOptions = {}): Promise
   })
   const keys = createIssuerKeys(config, log, clock.now, prometheus.keysRefreshed)
   const { filesReloaded: reloaded } = prometheus
+  const credentials = createUpstreamCredentials(config, {
+    ...{ log, now: clock.now, reloaded, fetched: prometheus.tokenFetched },
+  })
+  const pool = createUpstreamPool(config, { log, reloaded, credentials })
+  if (pool.expiresAt !== undefined) prometheus.watchCertificate('upstream', pool.expiresAt)
+  const assertion = watchAssertionKey(config, { log, reloaded })
   const certificate = watchListenerCertificate(config.tls, { log, reloaded })
   if (certificate !== undefined) prometheus.watchCertificate('listener', certificate.expiresAt)
   const redis: RedisConnection | undefined =
@@ -119,6 +127,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
   const checks = {
     audit: () => audit.isReady(),
     issuers: () => keys.isReady(),
+    credentials: () => credentials.isReady(),
     upstream: () => upstream.statement() !== undefined,
     serving: () => !stopping,
   }
@@ -156,6 +165,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
             clock,
             seal,
           }),
+          vouch: createVouch(config, { clock, signer: assertion?.signer }),
           forward,
           sanitize,
           release,
@@ -174,7 +184,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     registry: prometheus.registry,
   })
 
-  await Promise.all([keys.start(), upstream.start()])
+  await Promise.all([keys.start(), credentials.start().then(upstream.start)])
   try {
     await fastify.listen({ host: config.host, port: config.port })
     await admin.listen({ host: config.admin.host, port: config.admin.port })
@@ -187,9 +197,13 @@ export async function start(config: Config, options: StartOptions = {}): Promise
       redis?.close(),
       sink.close(),
     ])
-    upstream.stop()
-    certificate?.close()
+    stopWatching()
     throw error
+  }
+
+  function stopWatching(): void {
+    upstream.stop()
+    for (const watched of [policies, certificate, credentials, assertion]) watched?.close()
   }
 
   const basePath = new URL(config.public.url).pathname.replace(/\/$/, '')
@@ -199,9 +213,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     async close() {
       if (stopping) return
       stopping = true
-      upstream.stop()
-      policies.close()
-      certificate?.close()
+      stopWatching()
       // A fifth of the time is left for the last audit records to reach the disk.
       await drain(fastify, config.shutdownSeconds * 800)
       await Promise.allSettled([

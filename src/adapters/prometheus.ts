@@ -18,6 +18,7 @@ export type Prometheus = {
   readonly filesReloaded: (setting: string, result: 'reloaded' | 'failed') => void
   /** Makes the metrics of Redis known; the answer counts commands. */
   readonly watchRedis: (isReady: () => boolean) => (result: RedisResult) => void
+  readonly tokenFetched: (result: 'fetched' | 'failed') => void
   /** Makes the gauge of a certificate known; it reads when the certificate expires. */
   readonly watchCertificate: (which: 'listener' | 'upstream', expiresAt: () => number) => void
 }
@@ -91,6 +92,11 @@ export function createPrometheus(watched: Watched): Prometheus {
     help: 'Attempts to refresh the keys of an issuer, by result.',
     labels: ['result'],
   })
+  const tokens = createCounter(registry, {
+    name: 'fhirewall_upstream_token_fetches_total',
+    help: 'Attempts to get an access token of the gateway’s own for upstream, by result.',
+    labels: ['result'],
+  })
   const reloads = createCounter(registry, {
     name: 'fhirewall_file_reloads_total',
     help: 'Changed certificate, key and secret files, by setting: taken over, or of no use.',
@@ -161,6 +167,9 @@ export function createPrometheus(watched: Watched): Prometheus {
     filesReloaded(setting, result) {
       reloads.add(result === 'reloaded' ? 1 : 0, setting, 'reloaded')
       reloads.add(result === 'failed' ? 1 : 0, setting, 'failed')
+    },
+    tokenFetched(result) {
+      tokens.add(1, result)
     },
     watchRedis(isReady) {
       const name = 'fhirewall_redis_ready'

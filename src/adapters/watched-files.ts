@@ -104,8 +104,6 @@ function isSame(a: readonly Buffer[] | undefined, b: readonly Buffer[] | undefin
 export function parseSecret(content: Buffer | undefined): string {
   const text = (content ?? Buffer.of()).toString('utf8').replace(/\r?\n$/, '')
   // What goes into a header or a command must not begin a second one.
-  if (!/^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/.test(text)) {
-    throw new Error('a secret file must hold one line of plain ASCII')
-  }
+  if (!/^[^\p{Cc}]+$/u.test(text)) throw new Error('a secret file must hold one line')
   return text
 }

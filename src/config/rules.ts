@@ -62,6 +62,37 @@ function checkTls({ tls }: Config, fault: (path: Path, message: string | undefin
   }
 }
 
+/** AUTHN-19: what upstream is shown is one thing, complete, and never two. */
+function checkCredentials(
+  { upstream }: Config,
+  fault: (path: Path, message: string | undefined) => void,
+): void {
+  const { credentials, authorization, certificateFile, keyFile } = upstream
+  const { kind, secretFile, issuer, tokenUrl, clientId } = credentials
+  const missing = (key: string) => {
+    fault(['upstream', 'credentials', key], `is missing: credentials of kind ${kind} need it`)
+  }
+  if (kind === 'basic' || kind === 'bearer') {
+    if (secretFile === undefined) missing('secretFile')
+  } else if (kind === 'client-credentials') {
+    if (clientId === undefined) missing('clientId')
+    if ((issuer === undefined) === (tokenUrl === undefined)) missing('issuer')
+    if ((secretFile === undefined) === (credentials.keyFile === undefined)) missing('secretFile')
+  }
+  if (kind !== 'none' && authorization !== undefined) {
+    fault(['upstream', 'authorization'], 'is a second credential beside upstream.credentials')
+  }
+  if (upstream.forwardToken && (kind !== 'none' || authorization !== undefined)) {
+    fault(['upstream', 'forwardToken'], 'would be a second credential; keep one of them')
+  }
+  if ((certificateFile === undefined) !== (keyFile === undefined)) {
+    fault(['upstream', 'keyFile'], 'and upstream.certificateFile need each other')
+  }
+  if (certificateFile !== undefined && !upstream.url.startsWith('https:')) {
+    fault(['upstream', 'certificateFile'], 'needs an https: upstream')
+  }
+}
+
 /** Checks what goes beyond one key. `config` has passed the schema. */
 export function checkRules(config: Config): Findings {
   const faults: { path: Path; message: string }[] = []
@@ -97,6 +128,14 @@ export function checkRules(config: Config): Findings {
   // A header value that node:http would refuse at the first request, too late.
   if (/[^\t\x20-\x7e]/.test(config.upstream.authorization ?? '')) {
     fault(['upstream', 'authorization'], 'must be one line of plain ASCII')
+  }
+  checkCredentials(config, fault)
+  for (const key of ['issuer', 'tokenUrl'] as const) {
+    const text = config.upstream.credentials[key]
+    const path = ['upstream', 'credentials', key]
+    if (text === undefined) continue
+    if (key === 'issuer') fault(path, findUrlFault(text))
+    plain(path, text, config.allowInsecureIssuers, 'allowInsecureIssuers')
   }
   const seen = new Set<string>()
   config.issuers.forEach(({ url }, index) => {
