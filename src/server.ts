@@ -144,6 +144,17 @@ function listen(
   // A handshake that fails is no request: there is nobody to answer and nothing to record.
   server.removeAllListeners('tlsClientError')
   server.on('tlsClientError', (_error, socket) => socket.destroy())
+  // node:http knows a connection only after its handshake; a stop must end the others as well.
+  const open = new Set<Socket>()
+  server.on('connection', (socket: Socket) => {
+    open.add(socket)
+    socket.on('close', () => open.delete(socket))
+  })
+  const closeAll = server.closeAllConnections.bind(server)
+  server.closeAllConnections = () => {
+    closeAll()
+    for (const socket of open) socket.destroy()
+  }
   return server
 }
 

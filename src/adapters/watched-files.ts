@@ -36,9 +36,8 @@ export function watchFiles<Value>(
   options: WatchOptions<Value>,
 ): WatchedFiles<Value> {
   const { setting, log, reloaded, changed, intervalMs = 2000 } = options
-  let seen: readonly Buffer[] | undefined = files.map((file) => readFileSync(file))
-  let moving: readonly Buffer[] | undefined = seen
-  let current = load(seen)
+  let [seen, current] = begin(files, load, setting)
+  let moving = seen
   let soon: NodeJS.Timeout | undefined
 
   function take(found: readonly Buffer[] | undefined): void {
@@ -84,6 +83,20 @@ export function watchFiles<Value>(
       clearInterval(timer)
       clearTimeout(soon)
     },
+  }
+}
+
+/** The first content; whoever starts the gateway is told which setting is at fault. */
+function begin<Value>(
+  files: readonly string[],
+  load: (contents: readonly Buffer[]) => Value,
+  setting: string,
+): [seen: readonly Buffer[] | undefined, current: Value] {
+  try {
+    const found = files.map((file) => readFileSync(file))
+    return [found, load(found)]
+  } catch (error) {
+    throw new Error(`${setting}: ${(error as Error).message}`, { cause: error })
   }
 }
 

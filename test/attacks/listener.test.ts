@@ -8,11 +8,14 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { Agent, request } from 'node:https'
+import { connect as connectPlain } from 'node:net'
 import { networkInterfaces, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connect, TLSSocket } from 'node:tls'
 import type { ConnectionOptions } from 'node:tls'
 import t from 'tap'
+import { watchListenerCertificate } from '../../src/adapters/listener-certificate.ts'
+import { configSchema } from '../../src/config/schema.ts'
 import { createWayReader } from '../../src/http/forwarded.ts'
 import { createCertificates } from '../support/certificates.ts'
 import { startGateway } from '../support/gateway.ts'
@@ -119,6 +122,26 @@ t.test('client certificates: none, request, require (AUTHN-13)', async (t) => {
     t.match(await shake(gateway.port, pair(theirs)), foreign, `${clientCertificates}: of another`)
     await gateway.close()
   }
+})
+
+t.test('a connection that never shakes hands does not keep a stop from ending', async (t) => {
+  const { gateway, read } = await setUp()
+  const idle = connectPlain(gateway.port, '127.0.0.1')
+  const ended = new Promise((done) => idle.on('close', done))
+  idle.on('error', () => undefined)
+  await read(new Agent({ ca }))
+  await gateway.close()
+  await ended
+  t.pass('the stop ended, and the connection with it')
+  const { tls } = configSchema.pick({ tls: true }).parse({
+    tls: { certificateFile: certificates.ca, keyFile: first.key },
+  })
+  const log = { debug() {}, info() {}, warn() {}, error() {} }
+  t.throws(
+    () => watchListenerCertificate(tls, { log }),
+    /^tls: /,
+    'no start with a pair that does not fit',
+  )
 })
 
 t.test('a new certificate under load: no request is lost, a bad one is not taken', async (t) => {

@@ -10,20 +10,25 @@ import { createRedisReplay } from '../../src/adapters/redis-replay.ts'
 import { createRedisStore } from '../../src/adapters/redis-store.ts'
 import type { Rate } from '../../src/ports.ts'
 import { createCertificates } from '../support/certificates.ts'
+import { startGateway } from '../support/gateway.ts'
 import { redisSettings, startRedis, startSlowWire, until } from '../support/redis.ts'
+import { json } from '../support/upstream.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'fhirewall-redis-'))
 // So slow that within a test no cell comes back.
 const rate: Rate = { burst: 4, perSecond: 0.001 }
 
+// However busy the machine is; where a timeout is the point, it is shorter.
+const PATIENT_TIMEOUT = { timeoutSeconds: 5 }
+
 /** One gateway's stores over Redis, with all that it logged and counted. */
-function open(settings: Record<string, unknown>, localShare = 0.5) {
+function open(settings: Record<string, unknown>) {
   const said: string[] = []
   const results: RedisResult[] = []
   const write = (fields: object, message: string) => {
     said.push(`${JSON.stringify(fields)} ${message}`)
   }
-  const connection = connectRedis(redisSettings(settings), {
+  const connection = connectRedis(redisSettings({ ...PATIENT_TIMEOUT, ...settings }), {
     log: { debug: write, info: write, warn: write, error: write },
     asked: (result) => results.push(result),
   })
@@ -33,7 +38,7 @@ function open(settings: Record<string, unknown>, localShare = 0.5) {
     connection,
     said,
     results,
-    counters: createRedisStore({ connection, local, localShare }),
+    counters: createRedisStore({ connection, local, localShare: 0.5 }),
     replay: createRedisReplay(connection),
   }
 }
@@ -104,7 +109,7 @@ t.test('drill: Redis is killed, and comes back empty (RATE-5)', async (t) => {
 
 t.test('drill: Redis is frozen while many ask (RATE-5)', async (t) => {
   const redis = await startRedis()
-  const gateway = open({ url: redis.url })
+  const gateway = open({ url: redis.url, timeoutSeconds: 0.5 })
   t.teardown(async () => {
     redis.thaw()
     await gateway.connection.close()
@@ -129,7 +134,7 @@ t.test('drill: Redis is frozen while many ask (RATE-5)', async (t) => {
 t.test('drill: Redis is slow', async (t) => {
   const redis = await startRedis()
   const slow = await startSlowWire(redis.port)
-  const gateway = open({ url: `redis://127.0.0.1:${slow.port}`, timeoutSeconds: 0.2 })
+  const gateway = open({ url: `redis://127.0.0.1:${slow.port}`, timeoutSeconds: 0.5 })
   t.teardown(async () => {
     await gateway.connection.close()
     slow.close()
@@ -142,6 +147,48 @@ t.test('drill: Redis is slow', async (t) => {
   slow.wire.delay = 0
   await until(gateway.connection.isReady)
   t.equal(await given(gateway, 'b'), 4)
+})
+
+t.test('a gateway whose Redis goes serves on, limits and tells (RATE-5)', async (t) => {
+  const redis = await startRedis()
+  const gateway = await startGateway({
+    handler: json('{"resourceType":"Patient","id":"p1"}'),
+    config: {
+      redis: { url: redis.url, timeoutSeconds: 2 },
+      limits: { address: { burst: 1000 }, principal: { burst: 4, perSecond: 0.001 } },
+    },
+  })
+  t.teardown(async () => {
+    await gateway.close()
+    await redis.close()
+  })
+  const read = async (sub: string) => {
+    const token = await gateway.token({ scope: 'patient/*.rs', patient: 'p1', sub })
+    const headers = { authorization: `Bearer ${token}` }
+    return (await fetch(`${gateway.url}/Patient/p1`, { headers })).status
+  }
+  const readiness = async () => {
+    const answer = await fetch(`${gateway.adminUrl}/readyz`)
+    return { status: answer.status, ...((await answer.json()) as { degraded?: string[] }) }
+  }
+  const statuses = async (sub: string) => {
+    const found: number[] = []
+    for (let n = 0; n < 5; n++) found.push(await read(sub))
+    return found
+  }
+  await until(async () => (await gateway.metrics()).includes('fhirewall_redis_ready 1'))
+  t.strictSame(await statuses('anna'), [200, 200, 200, 200, 429])
+  t.notOk((await readiness()).degraded)
+
+  await redis.kill()
+  await until(async () => (await gateway.metrics()).includes('fhirewall_redis_ready 0'))
+  t.strictSame(await statuses('berta'), [200, 200, 429, 429, 429])
+  t.match(await readiness(), { status: 'ready', degraded: ['redis'] })
+  t.match(await gateway.metrics(), /fhirewall_redis_commands_total\{result="skipped"\} [1-9]/)
+
+  await redis.restart()
+  await until(async () => (await gateway.metrics()).includes('fhirewall_redis_ready 1'))
+  t.strictSame(await statuses('clara'), [200, 200, 200, 200, 429])
 })
 
 t.test('a password from a file, which changes; TLS to Redis is verified', async (t) => {
