@@ -3,20 +3,50 @@ import { Refusal } from '../refusal.ts'
 import type { RedisConnection } from './redis-connection.ts'
 
 /**
+ * One step: 1 the key is new and kept, 0 it was there, -1 nobody can tell. The second key says since
+ * when Redis has remembered: one that lost its content a moment ago knows nothing of what was used
+ * before that, for as long as it would have had to remember it.
+ */
+const REMEMBER = `
+local seconds, now = tonumber(ARGV[1]), tonumber(redis.call('TIME')[1])
+local since = tonumber(redis.call('GET', KEYS[2]))
+if since == nil then
+  since = now
+  redis.call('SET', KEYS[2], now)
+end
+if redis.call('SET', KEYS[1], '', 'EX', seconds, 'NX') == false then return 0 end
+if now - since <= seconds then return -1 end
+return 1`
+
+type Remember = (key: string, since: string, seconds: number) => Promise<number>
+
+/**
  * What was used once, for all gateways (AUTHN-11). Fails closed: a proof that cannot be looked up
  * could be a second use, so it is refused as long as Redis cannot be asked. A timeout leaves open
  * whether the key was kept; then the very same proof is refused the next time, too.
  */
 export function createRedisReplay(connection: RedisConnection): ReplayStore {
+  const since = connection.keyOf('replay-since', '')
+
+  async function ask(key: string, seconds: number): Promise<number> {
+    return connection.ask(async (redis) => {
+      const script = { numberOfKeys: 2, lua: REMEMBER }
+      if (!('remember' in redis)) redis.defineCommand('remember', script)
+      const { remember } = redis as unknown as { readonly remember: Remember }
+      return remember.call(redis, connection.keyOf('replay', key), since, Math.max(1, seconds))
+    })
+  }
+
   return {
     async remember(key, seconds) {
-      const name = connection.keyOf('replay', key)
-      const lasting = Math.max(1, Math.ceil(seconds))
+      let found: number
       try {
-        return (await connection.ask((redis) => redis.set(name, '', 'EX', lasting, 'NX'))) === 'OK'
+        found = await ask(key, Math.ceil(seconds))
       } catch (error) {
         throw new Refusal('replay-unavailable', { cause: error })
       }
+      if (found < 0) throw new Refusal('replay-unavailable', { detail: 'Redis was empty lately' })
+      return found === 1
     },
     // The connection belongs to whoever made it.
     close: async () => undefined,

@@ -67,14 +67,19 @@ t.test('gateways share counters and what was used once (RATE-5)', async (t) => {
   t.notOk(refused.allowed)
   t.ok(refused.retryAfter > 900 && refused.retryAfter <= 1000, 'the wait comes from Redis’ clock')
 
+  const look = new Redis(redis.port)
+  const since = one.connection.keyOf('replay-since', '')
+  await t.rejects(one.replay.remember('a', 60), /replay-unavailable/, 'an empty Redis cannot tell')
+  t.equal(await two.replay.remember('a', 60), false, 'but it remembers')
+  await look.set(since, Math.floor(Date.now() / 1000) - 61)
+  await look.del(one.connection.keyOf('replay', 'a'))
   const jti = 'eyJhbGciOi-proof-of-anna'
   const answers = await Promise.all(
     Array.from({ length: 20 }, (_, n) => (n % 2 === 0 ? one : two).replay.remember(jti, 60)),
   )
   t.equal(answers.filter(Boolean).length, 1, 'a proof is new exactly once, whoever is asked')
 
-  const look = new Redis(redis.port)
-  const keys = await look.keys('*')
+  const keys = (await look.keys('*')).filter((key) => key !== since)
   t.equal(keys.length, 2)
   for (const key of keys) {
     t.match(key, /^fhirewall:(?:counter|replay):[\w-]{43}$/, 'no address, person or token')
@@ -103,7 +108,11 @@ t.test('drill: Redis is killed, and comes back empty (RATE-5)', async (t) => {
   await redis.restart()
   await until(gateway.connection.isReady)
   t.equal(await given(gateway, 'a'), 4, 'the script is there again without a restart of ours')
-  t.equal(await gateway.replay.remember('x', 60), true)
+  await t.rejects(
+    gateway.replay.remember('x', 60),
+    /replay-unavailable/,
+    'what it lost, nobody knows',
+  )
   t.match(gateway.said.join('\n'), /Redis is gone[^]*Redis is connected/)
 })
 
