@@ -8,24 +8,42 @@ import type { RedisConnection } from './redis-connection.ts'
  * before that, for as long as it would have had to remember it.
  */
 const REMEMBER = `
-local seconds, now = tonumber(ARGV[1]), tonumber(redis.call('TIME')[1])
+local seconds, now, kept = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+if now == nil then
+  local time = redis.call('TIME')
+  now = time[1] + time[2] / 1000000
+end
 local since = tonumber(redis.call('GET', KEYS[2]))
 if since == nil then
   since = now
   redis.call('SET', KEYS[2], now)
 end
-if redis.call('SET', KEYS[1], '', 'EX', seconds, 'NX') == false then return 0 end
+if (tonumber(redis.call('GET', KEYS[1])) or 0) > now then return 0 end
+redis.call('SET', KEYS[1], now + seconds, 'EX', seconds + kept)
 if now - since <= seconds then return -1 end
 return 1`
 
-type Remember = (key: string, since: string, seconds: number) => Promise<number>
+type Remember = (
+  key: string,
+  since: string,
+  ...args: readonly [seconds: number, now: number | string, kept: number]
+) => Promise<number>
 
 /**
  * What was used once, for all gateways (AUTHN-11). Fails closed: a proof that cannot be looked up
  * could be a second use, so it is refused as long as Redis cannot be asked. A timeout leaves open
  * whether the key was kept; then the very same proof is refused the next time, too.
  */
-export function createRedisReplay(connection: RedisConnection): ReplayStore {
+export function createRedisReplay(
+  connection: RedisConnection,
+  options: {
+    /** Milliseconds, instead of Redis' own clock: for tests that hold time still. */
+    readonly now?: () => number
+  } = {},
+): ReplayStore {
+  const { now } = options
+  // The script says when the time is over; the key only has to be there until then.
+  const kept = now === undefined ? 1 : 3600
   const since = connection.keyOf('replay-since', '')
 
   async function ask(key: string, seconds: number): Promise<number> {
@@ -33,7 +51,9 @@ export function createRedisReplay(connection: RedisConnection): ReplayStore {
       const script = { numberOfKeys: 2, lua: REMEMBER }
       if (!('remember' in redis)) redis.defineCommand('remember', script)
       const { remember } = redis as unknown as { readonly remember: Remember }
-      return remember.call(redis, connection.keyOf('replay', key), since, Math.max(1, seconds))
+      const at = now === undefined ? '' : now() / 1000
+      const name = connection.keyOf('replay', key)
+      return remember.call(redis, name, since, Math.max(1, seconds), at, kept)
     })
   }
 

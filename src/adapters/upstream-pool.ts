@@ -59,7 +59,8 @@ export function createUpstreamPool(config: Config, ports: PoolPorts): UpstreamPo
     const before = pool
     pool = open()
     old.add(before)
-    void before.close().finally(() => old.delete(before))
+    const closed = (): boolean => old.delete(before)
+    before.close().then(closed, closed)
   }
 
   return {

@@ -230,6 +230,7 @@ t.test(
     const pem = write('some.pem', 'PEM')
     const own = { FHIREWALL_UPSTREAM_CREDENTIALS_KIND: 'client-credentials' }
     for (const [env, ...expected] of [
+      [{ NODE_TLS_REJECT_UNAUTHORIZED: '0' }, 'NODE_TLS_REJECT_UNAUTHORIZED: switches off'],
       [{ FHIREWALL_TLS_CERTIFICATE_FILE: pem }, 'tls.keyFile: is missing'],
       [{ FHIREWALL_TLS_KEY_FILE: pem }, 'tls.certificateFile: is missing'],
       [

@@ -89,6 +89,29 @@ t.test('gateways share counters and what was used once (RATE-5)', async (t) => {
   look.disconnect()
 })
 
+t.test(
+  'what was used is known until its time is over, and seen again no longer (AUTHN-11)',
+  async (t) => {
+    const redis = await startRedis()
+    const { connection } = open({ url: redis.url })
+    t.teardown(async () => {
+      await connection.close()
+      await redis.close()
+    })
+    await until(connection.isReady)
+    let now = 1_000_000
+    const store = createRedisReplay(connection, { now: () => now })
+    await connection.ask((client) => client.set(connection.keyOf('replay-since', ''), 0))
+    t.equal(await store.remember('a', 60), true)
+    t.equal(await store.remember('a', 60), false)
+    t.equal(await store.remember('b', 60), true, 'keys do not touch each other')
+    now += 59_000
+    t.equal(await store.remember('a', 600), false)
+    now += 2_000
+    t.equal(await store.remember('a', 60), true, 'being seen again prolonged nothing')
+  },
+)
+
 t.test('drill: Redis is killed, and comes back empty (RATE-5)', async (t) => {
   const redis = await startRedis()
   const gateway = open({ url: redis.url })
