@@ -109,8 +109,8 @@ export async function createServerFor(
       return send(reply, { status: 204, headers, body: undefined })
     }
     const way = readWay(request.raw.socket.remoteAddress, request.headers)
-    const isSafe = way.isTrusted ? !way.cameInPlain : way.isLocal || terminatedBy !== undefined
-    const isExposed = parts.certificate === undefined && !isSafe
+    const isEncrypted = parts.certificate !== undefined || terminatedBy !== undefined
+    const isExposed = way.cameInPlain || !(isEncrypted || way.isTrusted || way.isLocal)
     const arrival = arrivalOf(request.raw, reply.raw, basePath, way.address, isExposed)
     if (arrival === undefined) {
       const outside = { ...bareArrival(request.raw.socket), method: request.method }

@@ -21,6 +21,7 @@ const LONGEST_PAUSE_MS = 30_000
 const ASSUMED_SECONDS = 300
 /** A token is not sent so shortly before its end that it could end on the way. */
 const MARGIN_MS = 2_000
+const MARGIN_SHARE = 0.1
 /** Between two fetches that upstream's 401 caused. */
 const COOLDOWN_MS = 10_000
 const B64TOKEN = /^[A-Za-z0-9\-._~+/]+=*$/
@@ -44,7 +45,7 @@ export type UpstreamCredentials = {
   readonly close: () => void
 }
 
-type Token = { readonly value: string; readonly fetchedAt: number; readonly expiresAt: number }
+type Token = { readonly value: string; readonly fetchedAt: number; readonly usableUntil: number }
 
 /**
  * A token by the client credentials grant (RFC 6749 §4.4), fetched in the background well ahead of
@@ -65,7 +66,7 @@ export function createClientCredentials(
   let isClosed = false
 
   const valid = (): Token | undefined =>
-    token !== undefined && now() < token.expiresAt - MARGIN_MS ? token : undefined
+    token !== undefined && now() < token.usableUntil ? token : undefined
 
   async function refresh(): Promise<void> {
     pending ??= fetchToken().finally(() => {
@@ -97,7 +98,8 @@ export function createClientCredentials(
       }
       const fetchedAt = now()
       const lasts = Math.max(1, answer.expires_in ?? ASSUMED_SECONDS) * 1000
-      token = { value: `Bearer ${answer.access_token}`, fetchedAt, expiresAt: fetchedAt + lasts }
+      const usableUntil = fetchedAt + lasts - Math.min(MARGIN_MS, lasts * MARGIN_SHARE)
+      token = { value: `Bearer ${answer.access_token}`, fetchedAt, usableUntil }
       failures = 0
       wait = Math.min(lasts * 0.75, 2 ** 31 - 1)
       fetched?.('fetched')

@@ -100,6 +100,7 @@ export function connectRedis(config: Config['redis'], ports: RedisPorts): RedisC
     keyOf: (kind, text) => `${config.keyPrefix}${kind}:${hash('sha256', text, 'base64url')}`,
     async close() {
       password?.close()
+      isUp = false
       redis.disconnect()
     },
   }

@@ -13,6 +13,7 @@ import { networkInterfaces, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connect, TLSSocket } from 'node:tls'
 import type { ConnectionOptions } from 'node:tls'
+import fc from 'fast-check'
 import t from 'tap'
 import { watchListenerCertificate } from '../../src/adapters/listener-certificate.ts'
 import { configSchema } from '../../src/config/schema.ts'
@@ -31,17 +32,21 @@ const strangers = createCertificates(folder, 'strangers')
 const ca = readFileSync(certificates.ca)
 const first = certificates.issue('first')
 
-async function setUp(tls: Record<string, unknown> = {}) {
+async function setUp(tls: Record<string, unknown> = {}, more: Record<string, unknown> = {}) {
   const gateway = await startGateway({
     handler: json(PATIENT),
-    config: { tls: { certificateFile: first.cert, keyFile: first.key, ...tls } },
+    config: { tls: { certificateFile: first.cert, keyFile: first.key, ...tls }, ...more },
   })
   const authorization = `Bearer ${await gateway.token(CLAIMS)}`
   const read = async (
     agent: Agent,
+    headers: Record<string, string> = {},
   ): Promise<{ status: number; hsts: unknown; serial: string | undefined }> =>
     new Promise((resolve, reject) => {
-      const asked = request(`${gateway.url}/Patient/p1`, { agent, headers: { authorization } })
+      const asked = request(`${gateway.url}/Patient/p1`, {
+        agent,
+        headers: { authorization, ...headers },
+      })
       asked.on('error', reject)
       asked.on('response', (answer) => {
         const { socket } = answer
@@ -123,6 +128,34 @@ t.test('client certificates: none, request, require (AUTHN-13)', async (t) => {
     await gateway.close()
   }
 })
+
+t.test(
+  'a proxy that was reached in plain is refused over TLS, too; garbage ends nothing',
+  async (t) => {
+    const { gateway, read } = await setUp({}, { trustedProxies: ['127.0.0.1/32'] })
+    t.teardown(() => gateway.close())
+    t.equal((await read(new Agent({ ca }), { 'x-forwarded-proto': 'https' })).status, 200)
+    t.equal((await read(new Agent({ ca }), { 'x-forwarded-proto': 'http' })).status, 403)
+    const records = (await gateway.audit()).length
+    await fc.assert(
+      fc.asyncProperty(fc.uint8Array({ maxLength: 600 }), fc.boolean(), async (bytes, isHello) => {
+        await new Promise<void>((done) => {
+          const socket = connectPlain(gateway.port, '127.0.0.1', () => {
+            // The begin of a real handshake takes the rest further in.
+            if (isHello) socket.write(Buffer.from('160301020001', 'hex'))
+            socket.end(bytes)
+          })
+          socket.on('error', () => undefined)
+          socket.on('close', () => done())
+          socket.resume()
+        })
+      }),
+      { numRuns: 200 },
+    )
+    t.equal((await read(new Agent({ ca }))).status, 200)
+    t.equal((await gateway.audit()).length, records + 1, 'and fills no audit log')
+  },
+)
 
 t.test('a connection that never shakes hands does not keep a stop from ending', async (t) => {
   const { gateway, read } = await setUp()

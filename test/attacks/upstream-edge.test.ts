@@ -236,7 +236,7 @@ t.test(
       await server.close()
     })
     t.equal((await read()).status, 200)
-    t.equal(seen().authorization, 'Bearer own-1')
+    t.match(seen().authorization, /^Bearer own-\d+$/)
     await until(() => endpoint.requests.length >= 2)
     t.pass('renewed without a request that needs it')
     endpoint.fail = (response) => response.writeHead(500).end('CANARY')
