@@ -99,7 +99,9 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
     }
     await checkReferences(entry, principal, upstream, isTransaction)
     const inquiry: Inquiry = { arrival, interaction, body: request.resource }
-    return exchange.record('permit', await stages.authorize(principal, inquiry, upstream))
+    const permit = exchange.record('permit', await stages.authorize(principal, inquiry, upstream))
+    await stages.limit.permit(principal, permit)
+    return permit
   }
 
   /**

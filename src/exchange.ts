@@ -39,6 +39,10 @@ export type Principal = {
   readonly scopes: readonly SmartScope[]
   /** Launch context: a bare Patient id (CTX-1). */
   readonly patient: string | undefined
+  /** Launch context: a bare Encounter id. Context, not a limit, unless a policy makes it one (CTX-3). */
+  readonly encounter?: string | undefined
+  /** `fhirContext` of the launch: `Type/id` of resources on our own base. */
+  readonly context?: readonly string[]
   /** The person, as a resource on our own base (CTX-2); a foreign one is undefined. */
   readonly fhirUser: ResourceId | undefined
   readonly roles: readonly string[]
@@ -76,7 +80,7 @@ export type Tally = {
  */
 export type FitAnswer = {
   readonly status: number
-  /** Only `etag`, `last-modified`, `location`, `content-location`, as upstream wrote them. */
+  /** Only `etag`, `last-modified`, `location`, `content-location`, `retry-after`, as upstream wrote them. */
   readonly headers: Readonly<Record<string, string>>
   readonly body: Buffer | AsyncIterable<Buffer> | undefined
 }

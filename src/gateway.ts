@@ -89,6 +89,7 @@ export function createGateway(parts: GatewayParts): Gateway {
         return await conclude(exchange, answer)
       }
       const permit = exchange.record('permit', await stages.authorize(principal, inquiry, upstream))
+      await stages.limit.permit(principal, permit)
       exchange.lap('authorize')
       const came = await stages.forward(permit, upstream, exchange)
       exchange.lap('forward')
@@ -116,6 +117,8 @@ export function createGateway(parts: GatewayParts): Gateway {
 
   function parse(arrival: Arrival): Interaction {
     const interaction = parseInteraction(arrival, definitions, limits)
+    // A bulk file is NDJSON whatever a client's library says it takes.
+    if (interaction.operation === 'export-file') return interaction
     const format = interaction.parameters.filter((parameter) => parameter.name === '_format')
     checkAcceptable(
       arrival.headers['accept'],

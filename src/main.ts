@@ -156,7 +156,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
           })
         },
         stages: {
-          limit: createLimit(config, { take }),
+          limit: createLimit(config, { take, rates: () => policies.current().rates }),
           authenticate: createAuthenticate(config, { keys, clock }),
           authorize: createAuthorize(config, {
             policies: policies.current,

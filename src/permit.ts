@@ -1,5 +1,5 @@
 import type { Interaction, Parameter } from './fhir/interaction.ts'
-import type { OperationShape } from './fhir/operations.ts'
+import type { LinesShape, OperationShape } from './fhir/operations.ts'
 import type { SmartLetter } from './oauth/smart-scope.ts'
 
 /** HL7 v3-Confidentiality, low to high. */
@@ -106,6 +106,9 @@ export type Inspection = {
 /** Judges the bytes of one JSON resource. Throws an error with reason `body-malformed`. */
 export type Inspect = (terms: Terms, resource: Buffer) => Inspection
 
+/** What an address of a bulk export leads to: the job itself, or one of its files. */
+export type BulkKind = 'job' | LinesShape
+
 /** What a permit is made of. */
 export type PermitFields = {
   /** The interaction as upstream will get it: narrowed, canonical. */
@@ -127,8 +130,12 @@ export type PermitFields = {
   readonly target?: { readonly path: string; readonly query: string } | undefined
   /** Makes a page link of ours out of an address below the upstream base. */
   readonly pageLink?: ((target: string) => string) | undefined
+  /** Bulk Data Access: makes an address of ours out of one below the upstream base. */
+  readonly bulkLink?: ((kind: BulkKind, target: string) => string) | undefined
   /** operation: what comes back. */
   readonly shape?: OperationShape | undefined
+  /** X-Provenance, judged as the create that it is. */
+  readonly provenance?: string | undefined
   /** Media type of `body` when it is not a FHIR resource. */
   readonly contentType?: string | undefined
 }
@@ -150,8 +157,10 @@ export class Permit {
   readonly patients: readonly string[]
   readonly shape: OperationShape | undefined
   readonly contentType: string | undefined
+  readonly provenance: string | undefined
   readonly target: { readonly path: string; readonly query: string } | undefined
   readonly pageLink: ((target: string) => string) | undefined
+  readonly bulkLink: PermitFields['bulkLink']
 
   /** What it was made of, for the permit of which it becomes a part. */
   readonly fields: PermitFields
@@ -168,8 +177,10 @@ export class Permit {
     this.patients = fields.patients ?? []
     this.shape = fields.shape
     this.contentType = fields.contentType
+    this.provenance = fields.provenance
     this.target = fields.target
     this.pageLink = fields.pageLink
+    this.bulkLink = fields.bulkLink
   }
 
   static issue(fields: PermitFields): Permit {

@@ -17,6 +17,8 @@ export type UpstreamRequest = {
   readonly query: string
   readonly headers: Readonly<Record<string, string>>
   readonly body?: Buffer
+  /** The answer may be of any size: it is released line by line and never held as a whole. */
+  readonly isBulk?: true
   /** Aborted when the client goes away: the upstream request is cancelled with it. */
   readonly signal: AbortSignal
 }
@@ -39,7 +41,7 @@ export type Rate = { readonly burst: number; readonly perSecond: number }
 export type Taken = { readonly allowed: boolean; readonly retryAfter: number }
 
 /** What is limited: one family of counters each. */
-export type Bucket = 'address' | 'principal' | 'failures'
+export type Bucket = 'address' | 'principal' | 'failures' | 'rule'
 
 /** Takes `cost` cells of `rate` from the counter of `key` in `bucket`; `cost` 0 only looks. */
 export type Take = (bucket: Bucket, key: string, rate: Rate, cost: number) => Promise<Taken>

@@ -192,6 +192,11 @@ export const REFUSALS = {
     issue: 'not-found',
     text: 'This page link is not valid any more, or not yours. Repeat the search and follow its links.',
   },
+  'export-gone': {
+    status: 404,
+    issue: 'not-found',
+    text: 'This address of a bulk export is not valid any more, or not yours. Begin the export again.',
+  },
   'multiple-matches': {
     status: 412,
     issue: 'multiple-matches',

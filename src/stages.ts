@@ -9,6 +9,7 @@ export type Stages = {
   readonly limit: {
     readonly address: (arrival: Arrival) => Promise<void>
     readonly principal: (principal: Principal, interaction: Interaction) => Promise<void>
+    readonly permit: (principal: Principal, permit: Permit) => Promise<void> | undefined
     readonly failed: (arrival: Arrival) => Promise<void>
   }
   readonly authenticate: (arrival: Arrival) => Principal | Promise<Principal>

@@ -22,7 +22,7 @@ export async function registerRateLimiter(
     skipOnError: false,
     store: storeClass(store),
   })
-  const limiters = new Map<Rate, Limiter>()
+  const limiters = new WeakMap<Rate, Limiter>()
 
   return (bucket, key, rate, cost) => {
     let limiter = limiters.get(rate)

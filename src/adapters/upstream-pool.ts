@@ -86,7 +86,12 @@ export function createUpstreamPool(config: Config, ports: PoolPorts): UpstreamPo
             },
             body: request.body ?? null,
           },
-          new Collector(upstream, request.signal, resolved, reject),
+          new Collector(
+            request.isBulk === true ? { ...upstream, maximumAnswerBytes: Infinity } : upstream,
+            request.signal,
+            resolved,
+            reject,
+          ),
         )
       })
     },

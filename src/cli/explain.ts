@@ -134,9 +134,10 @@ function explainTo(
       for (const fact of missing) say(`           not given: ${fact}`)
     }
   }
+  const bases = [config.upstream.url, config.public.url].map((url) => url.replace(/\/$/, ''))
   const holdings = new Holdings(principal, about, {
-    ...{ policies, definitions, now },
-    compile: (scope, of) => compileScope(scope, of, definitions, config.limits, []),
+    ...{ policies, definitions, now, bases },
+    compile: (scope, of) => compileScope(scope, of, definitions, config.limits, bases),
   })
   const grant = holdings.demand(type, asked)
   const patients = patientsOf(grant)

@@ -68,6 +68,8 @@ export const issuerSchema = z.strictObject({
     .strictObject({
       scope: z.string().default('scope').describe('granted scopes, a string or an array'),
       patient: z.string().default('patient').describe('the launch patient, a bare id'),
+      encounter: z.string().default('encounter').describe('the launch encounter, a bare id'),
+      fhirContext: z.string().default('fhirContext').describe('other resources of the launch'),
       fhirUser: z.string().default('fhirUser').describe('the person, a reference or URL'),
       roles: z.string().default('roles').describe('roles, for policies'),
       purposes: z
@@ -259,6 +261,13 @@ export const configSchema = z.strictObject({
         )
         .meta({ writeOnly: true }),
       lifetimeSeconds: seconds.default(900).describe('how long a page link can be followed'),
+    })
+    .prefault({}),
+  bulk: z
+    .strictObject({
+      lifetimeSeconds: seconds
+        .default(86_400)
+        .describe('how long the addresses of a bulk export ($export) and its files hold'),
     })
     .prefault({}),
   policies: z.string().optional().describe('folder of policies (default: the shipped ones)'),

@@ -3,6 +3,7 @@ import { createServer } from 'node:http'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { loadDefinitions } from '../fhir/definitions.ts'
 import type { Definitions } from '../fhir/definitions.ts'
+import { BulkExport } from './fhir-export.ts'
 import { parseSearch, runSearch, SearchError } from './fhir-search.ts'
 import { FhirStore } from './fhir-store.ts'
 import type { Json, StoredResource, Version } from './fhir-store.ts'
@@ -93,6 +94,7 @@ class Fhir {
   base = ''
   readonly store = new FhirStore()
   readonly #definitions: Definitions
+  readonly #bulk = new BulkExport(this.store)
   readonly #pages = new Map<string, readonly StoredResource[]>()
 
   constructor(definitions: Definitions) {
@@ -107,6 +109,12 @@ class Fhir {
       if (method === 'POST') return this.runBundle(request.body)
       if (method === 'GET' && query.has('_getpages')) return this.#page(query)
       throw new FhirError(400, 'processing', 'Unexpected operation on the server root')
+    }
+    if (segments.at(-1) === '$export') return this.#export(segments, query)
+    if (type === '$export-poll-status') return this.#exportStatus(method, query.get('_jobId') ?? '')
+    if (type === 'Binary' && id !== undefined && history === undefined && method === 'GET') {
+      const file = this.#bulk.file(id)
+      if (file !== undefined) return file
     }
     if (type === 'metadata' && id === undefined && method === 'GET') return this.#metadata()
     if (!this.#definitions.types.has(type))
@@ -418,6 +426,22 @@ class Fhir {
     return bundle('searchset', matches.length, links, entries)
   }
 
+  #export(segments: readonly string[], query: URLSearchParams): Reply {
+    const asked = `${this.base}/${segments.join('/')}${query.size > 0 ? `?${query.toString()}` : ''}`
+    const all = [...this.#definitions.types]
+    const ofPatients = all.filter(
+      (type) =>
+        type === 'Patient' || this.#definitions.compartmentPaths('Patient', type).length > 0,
+    )
+    return this.#bulk.begin(this.base, asked, segments.length === 1 ? all : ofPatients, query)
+  }
+
+  #exportStatus(method: string, id: string): Reply {
+    const reply = method === 'DELETE' ? this.#bulk.cancel(id) : this.#bulk.status(id)
+    if (reply === undefined) throw new FhirError(404, 'processing', `HAPI-2040: no job "${id}"`)
+    return reply
+  }
+
   #metadata(): Reply {
     const interactions = [
       'read',
@@ -446,11 +470,17 @@ class Fhir {
             interaction: interactions.map((code) => ({ code })),
             versioning: 'versioned-update',
             updateCreate: true,
+            ...(type === 'Patient' || type === 'Group'
+              ? {
+                  operation: [{ name: 'export', definition: `${this.base}/OperationDefinition/x` }],
+                }
+              : {}),
             searchParam: [...this.#definitions.searchParameters(type)].map(
               ([name, { type: kind }]) => ({ name, type: kind }),
             ),
           })),
           interaction: [{ code: 'transaction' }, { code: 'batch' }],
+          operation: [{ name: 'export', definition: `${this.base}/OperationDefinition/export` }],
         },
       ],
     }

@@ -59,11 +59,13 @@ export function buildCapabilityStatement(source: CapabilitySource): string {
     source.allowed.filter((code) => version !== 'DSTU2' || !code.endsWith('patch')),
   )
   const isOld = version === 'DSTU2' || version === 'STU3'
+  const offersExport = allowed.has('operation') && operations(rest).has('export')
   return JSON.stringify({
     resourceType,
     status: 'active',
     date: now,
     kind: 'instance',
+    ...(offersExport && !isOld ? { instantiates: [`${BULK}CapabilityStatement/bulk-data`] } : {}),
     software: { name: 'FHIRewall' },
     implementation: { description: 'FHIR server behind FHIRewall', url: publicUrl },
     fhirVersion: NUMBERS[version],
@@ -77,6 +79,7 @@ export function buildCapabilityStatement(source: CapabilitySource): string {
         security: buildSecurity(source),
         ...filled('resource', buildResources(rest, allowed, source.definitions)),
         ...filled('interaction', buildSystemInteractions(rest, allowed)),
+        ...filled('operation', offersExport ? [EXPORT] : []),
       },
     ],
   })
@@ -138,15 +141,17 @@ function buildResources(
 
 /** Operations that upstream has and this gateway can judge, by the definitions of FHIR itself. */
 function buildOperations(resource: Properties, type: string): readonly unknown[] {
-  const offered = new Set(
-    list(resource['operation']).map(({ name }) => String(name).replace(/^\$/, '')),
-  )
+  const offered = operations(resource)
   const names = OPERATIONS.filter(
-    ({ name, types }) => offered.has(name) && (types === '*' || types.includes(type)),
+    ({ name, level, types }) =>
+      level !== 'system' && offered.has(name) && (types === '*' || types.includes(type)),
   ).map(({ name }) => name)
   return [...new Set(names)].map((name) => ({
     name,
-    definition: `http://hl7.org/fhir/OperationDefinition/${name === 'validate' ? 'Resource' : type}-${name}`,
+    definition:
+      name === 'export'
+        ? `${BULK}OperationDefinition/${type.toLowerCase()}-export`
+        : `http://hl7.org/fhir/OperationDefinition/${name === 'validate' ? 'Resource' : type}-${name}`,
   }))
 }
 
@@ -188,6 +193,13 @@ const isObject = (value: unknown): value is Properties =>
 
 const list = (value: unknown): readonly Properties[] =>
   Array.isArray(value) ? value.filter(isObject) : []
+
+/** The names of the operations that a part of upstream's statement offers, without '$'. */
+const operations = (part: Properties): ReadonlySet<string> =>
+  new Set(list(part['operation']).map(({ name }) => String(name).replace(/^\$/, '')))
+
+const BULK = 'http://hl7.org/fhir/uv/bulkdata/'
+const EXPORT = { name: 'export', definition: `${BULK}OperationDefinition/export` }
 
 const codes = (part: Properties): ReadonlySet<unknown> =>
   new Set(list(part['interaction']).map(({ code }) => code))

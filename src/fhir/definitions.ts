@@ -47,6 +47,8 @@ export type Definitions = {
    * (`agent.patient`) cannot be told from the resource and are left out.
    */
   readonly compartmentPaths: (compartment: CompartmentName, type: string) => readonly ElementPath[]
+  /** The search parameters that HL7 defines this compartment by; [] = the type is in none. */
+  readonly compartmentParameters: (compartment: CompartmentName, type: string) => readonly string[]
   /**
    * JSON keys at the top of a resource that must be there; of a choice all are named
    * (`medicationReference`, `medicationCodeableConcept`), and one of them must be there.
@@ -107,6 +109,8 @@ export function loadDefinitions(version: FhirVersion): Definitions {
     patientPaths: (type) => patientPaths(type) ?? [],
     patientParameter: patientParameters,
     compartmentPaths: (compartment, type) => compartments[compartment](type) ?? [],
+    compartmentParameters: (compartment, type) =>
+      entries.get(type)?.compartments[compartment] ?? [],
     mandatory: (type) => mandatory(type) ?? NO_ELEMENTS,
     summaryElements: (type) => summary(type) ?? NO_ELEMENTS,
   }

@@ -67,7 +67,7 @@ type Shape = {
   readonly methods: Readonly<Partial<Record<Method, Answer>>>
 }
 /** One segment: a literal, or T type, C compartment type, I id, V version id, O `$operation`. */
-type Part = 'T' | 'C' | 'I' | 'V' | 'O' | '*' | `_${string}` | 'metadata' | '$versions'
+type Part = 'T' | 'C' | 'I' | 'V' | 'O' | '*' | `_${string}` | 'metadata' | `$${string}`
 
 const reading = (code: InteractionCode, set: ParameterSet) =>
   ({ GET: [code, set], HEAD: [code, set] }) as const
@@ -94,6 +94,11 @@ const GRAMMAR: readonly (readonly Shape[])[] = [
     {
       pattern: ['$versions'],
       methods: { ...reading('versions', 'general'), POST: ['operation', 'operation'] },
+    },
+    // Bulk Data Access: a job is asked about, and cancelled, at an address that the gateway makes.
+    {
+      pattern: ['$export-status'],
+      methods: { ...reading('operation', 'operation'), DELETE: ['operation', 'operation'] },
     },
     { pattern: ['O'], methods: OPERATION },
     {
@@ -403,7 +408,7 @@ function placeOf(pattern: readonly Part[], segments: readonly string[]): Place {
     const segment = segments[at] ?? ''
     if (part === 'T' || part === '*') place.type = segment
     else if (part === 'V') place.versionId = segment
-    else if (part === 'O') place.operation = segment.slice(1)
+    else if (part === 'O' || part === '$export-status') place.operation = segment.slice(1)
     else if (part === 'I' && !inCompartment) place.id = segment
   })
   if (inCompartment) place.compartment = { type: segments[0] ?? '', id: segments[1] ?? '' }

@@ -1,3 +1,4 @@
+import { valuesAt } from './element.ts'
 import type { Definitions, ElementPath } from './definitions.ts'
 import { containsInterval, parseDateInterval, parseElementInterval } from './match-date.ts'
 import type { Interval } from './match-date.ts'
@@ -58,7 +59,7 @@ function compileParameter(
     return undefined
   const { paths } = own
   const elementsOf = (resource: unknown): unknown[] =>
-    paths.flatMap((path) => valuesAt(resource, path, 0))
+    paths.flatMap((path) => valuesAt(resource, path).filter(isThere))
   if (modifier === 'missing') {
     const [wanted, ...more] = values
     if (more.length > 0 || (wanted !== 'true' && wanted !== 'false')) return undefined
@@ -234,12 +235,5 @@ function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-/** The elements at a path, lists passed through; not those that are only said to be absent. */
-function valuesAt(value: unknown, path: ElementPath, from: number): unknown[] {
-  if (value === undefined || value === null) return []
-  if (Array.isArray(value)) return value.flatMap((one: unknown) => valuesAt(one, path, from))
-  const name = path[from]
-  if (name === undefined) return [value]
-  if (!isObject(value) || !Object.hasOwn(value, name)) return []
-  return valuesAt(value[name], path, from + 1)
-}
+/** Not an element that is only said to be absent. */
+const isThere = (value: unknown): boolean => value !== undefined && value !== null

@@ -17,11 +17,25 @@ export type OperationShape =
   | 'parameters'
   /** An OperationOutcome: codes and places, none of upstream's words. */
   | 'outcome'
+  /** Bulk Data Access: the address of a job; what the job has come to. */
+  | 'job'
+  | 'manifest'
+  /** Bulk Data Access, a file of NDJSON: of resources, of Bundles that delete, of OperationOutcomes. */
+  | LinesShape
+
+/** What the lines of a bulk file are. */
+export type LinesShape = 'resources' | 'deletions' | 'outcomes'
+
+export const LINES: ReadonlySet<string> = new Set<LinesShape>([
+  'resources',
+  'deletions',
+  'outcomes',
+])
 
 export type Operation = {
   readonly name: string
-  /** Where it is asked: `/Type/$name` or `/Type/id/$name`. */
-  readonly level: 'type' | 'instance'
+  /** Where it is asked: `/$name`, `/Type/$name` or `/Type/id/$name`. */
+  readonly level: 'system' | 'type' | 'instance'
   readonly types: readonly string[] | '*'
   readonly methods: readonly Method[]
   /** SMART letter that it needs on its type. */
@@ -37,6 +51,8 @@ export type Operation = {
 
 const READ: readonly Method[] = ['GET', 'HEAD']
 const PERIOD = ['start', 'end']
+const GET: readonly Method[] = ['GET']
+const EXPORT = ['_outputFormat', '_since', '_until', '_type']
 const TERMS = ['url', 'code', 'system', 'version', 'display', 'date', 'displayLanguage']
 
 export const OPERATIONS: readonly Operation[] = [
@@ -86,18 +102,39 @@ export const OPERATIONS: readonly Operation[] = [
     ...{ name: 'translate', level: 'type', types: ['ConceptMap'], methods: READ, letter: 'r' },
     ...{ shape: 'parameters', parameters: [...TERMS, 'source', 'target', 'targetsystem'] },
   },
+  // Bulk Data Access (https://hl7.org/fhir/uv/bulkdata): for system clients, `stages/authorize/export.ts`.
+  {
+    ...{ name: 'export', level: 'system', types: '*', methods: GET, letter: 'r' },
+    ...{ shape: 'job', parameters: EXPORT },
+  },
+  {
+    ...{ name: 'export', level: 'type', types: ['Patient'], methods: GET, letter: 'r' },
+    ...{ shape: 'job', parameters: EXPORT },
+  },
+  {
+    ...{ name: 'export', level: 'instance', types: ['Group'], methods: GET, letter: 'r' },
+    ...{ shape: 'job', parameters: EXPORT },
+  },
+  {
+    ...{ name: 'export-status', level: 'system', types: '*', methods: ['GET', 'DELETE'] },
+    ...{ letter: 'r', shape: 'manifest', parameters: ['_job'] },
+  },
+  {
+    ...{ name: 'export-file', level: 'system', types: '*', methods: GET, letter: 'r' },
+    ...{ shape: 'resources', parameters: ['_file'] },
+  },
 ]
 
 /** The row of an operation, or undefined: it is not offered. */
 export function findOperation(interaction: Interaction): Operation | undefined {
   const { operation, type, id, versionId, method } = interaction
-  if (type === undefined || versionId !== undefined) return undefined
-  const level = id === undefined ? 'type' : 'instance'
+  if (operation === undefined || versionId !== undefined) return undefined
+  const level = type === undefined ? 'system' : id === undefined ? 'type' : 'instance'
   return OPERATIONS.find(
     (row) =>
       row.name === operation &&
       row.level === level &&
-      (row.types === '*' || row.types.includes(type)) &&
+      (type === undefined || row.types === '*' || row.types.includes(type)) &&
       row.methods.includes(method),
   )
 }

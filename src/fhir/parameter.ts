@@ -131,6 +131,20 @@ export function isGeneral(name: string): boolean {
   return GENERAL.has(name)
 }
 
+const COMMON: ReadonlySet<string> = new Set([
+  '_id',
+  '_lastUpdated',
+  '_tag',
+  '_profile',
+  '_security',
+  '_source',
+])
+
+/** Whether it is a search parameter of every type, by an element that every resource has. */
+export function isCommon(name: string): boolean {
+  return COMMON.has(name)
+}
+
 /**
  * Parses `a=b&c=d` (application/x-www-form-urlencoded, ASCII only) against the names that `set`
  * allows on `type` ('*' = any). Throws InteractionError.

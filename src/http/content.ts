@@ -24,6 +24,16 @@ export function isFhirJson(value: string | string[] | undefined): boolean {
   return type !== undefined && JSON_TYPES.has(type)
 }
 
+/** Newline-delimited FHIR JSON, as bulk files come (https://hl7.org/fhir/uv/bulkdata). */
+export const NDJSON = 'application/fhir+ndjson'
+const NDJSON_TYPES = new Set([NDJSON, 'application/ndjson', 'application/x-ndjson', 'ndjson'])
+
+/** Whether a media type is newline-delimited FHIR JSON under one of its names. */
+export function isNdjson(value: string | string[] | undefined): boolean {
+  const type = value === 'ndjson' ? value : parseMediaType(value)
+  return type !== undefined && NDJSON_TYPES.has(type)
+}
+
 /**
  * Whether the caller takes FHIR JSON. `_format` overrides Accept (FHIR R4 http.html). Throws
  * HeaderError `not-acceptable`: only what can be inspected is offered (REST-14).

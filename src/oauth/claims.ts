@@ -23,6 +23,28 @@ export function parsePatient(claim: unknown): string | undefined {
     : undefined
 }
 
+const MOST_CONTEXT = 50
+
+/**
+ * `fhirContext` (SMART App Launch 2.2, scopes-and-launch-context.html): objects with a `reference`,
+ * and a `role` that is not "" (CTX-1). What names a resource elsewhere, by `canonical` or by
+ * `identifier` names none here. A claim that is not of its form holds nothing.
+ */
+export function parseFhirContext(claim: unknown, publicUrl: string): readonly string[] {
+  if (!Array.isArray(claim) || claim.length > MOST_CONTEXT) return []
+  return claim.flatMap((item: unknown) => {
+    if (typeof item !== 'object' || item === null) return []
+    const { reference, role } = item as Claims
+    if (typeof reference !== 'string' || role === '') return []
+    const local = reference.startsWith(`${publicUrl}/`)
+      ? reference.slice(publicUrl.length + 1)
+      : reference
+    const [type = '', id = '', ...rest] = local.split('/')
+    const isLocal = rest.length === 0 && /^[A-Z][A-Za-z]{1,63}$/.test(type)
+    return isLocal && parsePatient(id) !== undefined ? [local] : []
+  })
+}
+
 const PERSONS = new Set(['Patient', 'Practitioner', 'PractitionerRole', 'RelatedPerson', 'Person'])
 
 /**

@@ -30,6 +30,8 @@ const PRINCIPAL = {
   purposes: LIST,
   organization: TEXT,
   patient: TEXT,
+  encounter: TEXT,
+  context: LIST,
   fhirUserType: TEXT,
   fhirUserId: TEXT,
 }
@@ -39,8 +41,10 @@ const NOW = { hour: 'double', weekday: 'double' }
 /** The facts of a principal, those only that its token gives. */
 export function factsOf(principal: Principal): ConditionFacts['principal'] {
   const { kind, issuer, clientId, roles, purposes, organization, patient, fhirUser } = principal
+  const { encounter, context = [] } = principal
   return {
-    ...{ kind, issuer, roles, purposes },
+    ...{ kind, issuer, roles, purposes, context },
+    ...(encounter === undefined ? {} : { encounter }),
     ...(clientId === undefined ? {} : { clientId }),
     ...(organization === undefined ? {} : { organization }),
     ...(patient === undefined ? {} : { patient }),

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import type { SmartLevel } from '../oauth/smart-scope.ts'
 import type { Clearance, Confidentiality, MaskingProfile } from '../permit.ts'
 import type { Principal } from '../exchange.ts'
+import type { Rate } from '../ports.ts'
 import { factsOf } from './condition.ts'
 import type { Condition, ConditionFacts } from './condition.ts'
 import type { Rule } from './schema.ts'
@@ -23,15 +24,21 @@ export type PolicyRequest = {
   readonly operation?: string
   /** Milliseconds since the epoch. */
   readonly time: number
+  /** Whether the type is one that "*" does not mean: a rule that permits must name it. */
+  readonly byName?: boolean
   /** Whether an emergency is declared, with a reason, for one patient. */
   readonly breakGlass?: boolean
 }
+
+/** Whose compartment a policy may limit to: of the patient, encounter or practitioner of the token. */
+export type Compartment = NonNullable<Rule['obligations']['compartment']>
 
 export type Decision = {
   readonly permitted: boolean
   /** Names of the rules that decided. */
   readonly rules: readonly string[]
-  readonly compartment: boolean
+  /** In whose compartments a resource must be, all of them. */
+  readonly compartments: ReadonlySet<Compartment>
   readonly clearance: Clearance
   readonly masking: MaskingProfile
   /** Largest page of a search. */
@@ -70,6 +77,8 @@ export type PolicySet = {
   /** SHA-256 of what the rules say, in hexadecimal: which policies decided (GOV-2). */
   readonly hash: string
   readonly rules: number
+  /** Rules that limit how much a principal may ask by them, by name. */
+  readonly rates: ReadonlyMap<string, Rate>
 }
 
 const ORDER: readonly Confidentiality[] = ['U', 'L', 'M', 'N', 'R', 'V']
@@ -80,8 +89,8 @@ export function buildPolicySet(rules: readonly CompiledRule[]): PolicySet {
   const index = new Map<string, readonly CompiledRule[]>()
   const answers = new LastingAnswers()
   const find = (request: PolicyRequest): readonly CompiledRule[] => {
-    const { interaction, type, level, operation } = request
-    const key = `${interaction} ${type} ${level} ${operation ?? ''}`
+    const { interaction, type, level, operation, byName = false } = request
+    const key = `${interaction} ${type} ${level} ${operation ?? ''} ${String(byName)}`
     const known = index.get(key)
     if (known !== undefined) return known
     const found = rules.filter((rule) => strayOf(rule, request) === undefined)
@@ -104,13 +113,18 @@ export function buildPolicySet(rules: readonly CompiledRule[]): PolicySet {
       .update(JSON.stringify(rules.map((rule) => ({ ...rule, condition: rule.when }))))
       .digest('hex'),
     rules: rules.length,
+    rates: new Map(
+      rules.flatMap(({ name, obligations: { rate } }) =>
+        rate === undefined ? [] : [[name, rate] as const],
+      ),
+    ),
   }
 }
 
 /** Why a rule is not about a question, or undefined: it is. */
 function strayOf(
   rule: CompiledRule,
-  { interaction, type, level, operation }: PolicyRequest,
+  { interaction, type, level, operation, byName = false }: PolicyRequest,
 ): RuleTrace['verdict'] | undefined {
   if (!(rule.interactions as readonly string[]).includes(interaction)) {
     return 'not about this interaction'
@@ -122,6 +136,7 @@ function strayOf(
       return 'not about this operation'
   }
   const isNamed = rule.types.includes(type)
+  if (byName && rule.effect === 'permit' && !isNamed) return 'not about this type'
   if (!isNamed && !(rule.types.includes('*') && !rule.except.includes(type))) {
     return 'not about this type'
   }
@@ -157,7 +172,7 @@ function combine(rules: readonly CompiledRule[], asker: Asker): Decision {
   return {
     permitted: true,
     rules: permits.map(({ name }) => name),
-    compartment: permits.some(({ obligations }) => obligations.compartment === 'patient'),
+    compartments: new Set(permits.flatMap(({ obligations }) => obligations.compartment ?? [])),
     clearance: { confidentiality, sensitivities },
     masking: permits.some(({ obligations }) => obligations.masking === 'de-identified')
       ? 'de-identified'
@@ -197,7 +212,7 @@ function denied(rules: readonly string[]): Decision {
   return {
     permitted: false,
     rules,
-    compartment: true,
+    compartments: new Set(['patient']),
     clearance: NOTHING,
     masking: 'de-identified',
   }

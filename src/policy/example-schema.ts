@@ -9,6 +9,8 @@ export const questionSchema = z.strictObject({
       issuer: text.default('https://issuer.example'),
       clientId: text.optional(),
       patient: text.optional(),
+      encounter: text.optional(),
+      context: z.array(text).default([]),
       fhirUser: z
         .string()
         .regex(/^[A-Z][A-Za-z]+\/[A-Za-z0-9.-]{1,64}$/, 'such as Practitioner/d1')

@@ -47,6 +47,7 @@ function principalOf(as: Question['as']): Principal {
       kind: as.kind,
       key: 'example',
     },
+    ...{ encounter: as.encounter, context: as.context },
     ...{ scopes: [], patient: as.patient, roles: as.roles, purposes: as.purposes },
     fhirUser: as.fhirUser === undefined ? undefined : { type, id },
     ...{ organization: as.organization, tokenId: undefined, issuedAt: 0, expiresAt: 0 },

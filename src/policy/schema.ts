@@ -21,7 +21,12 @@ const plainRule = z.strictObject({
   levels: z.array(levels).min(1),
   obligations: z
     .strictObject({
-      compartment: z.literal('patient').optional(),
+      compartment: z
+        .enum(['patient', 'encounter', 'practitioner'])
+        .optional()
+        .describe(
+          'only what is in the compartment of the patient, encounter or practitioner of the token',
+        ),
       clearance: z
         .strictObject({
           confidentiality: z.enum(['U', 'L', 'M', 'N', 'R', 'V']).default('N'),
@@ -30,6 +35,10 @@ const plainRule = z.strictObject({
         .prefault({}),
       masking: z.enum(['baseline', 'de-identified']).default('baseline'),
       results: z.int().positive().optional().describe('largest page of a search'),
+      rate: z
+        .strictObject({ burst: z.int().positive(), perSecond: z.number().positive() })
+        .optional()
+        .describe('how much each principal may ask by this rule, on top of the limits of all'),
       parameters: z
         .strictObject({
           only: z.array(parameter).optional().describe('search parameters that may be used at all'),

@@ -178,7 +178,7 @@ const rows: [who: string, method: string, target: string, verdict: string, upstr
     '/Patient?name=a&_count=101&_id=p1; /Observation?_id=fhirewall.matches.nothing&patient=Patient%2Fp1',
   ],
   ['researcher', 'GET', '/Observation?patient.name=a', '400 parameter-forbidden', '-'],
-  ['patient', 'GET', '/Observation?_filter=a%20eq%20b', '400 parameter-forbidden', '-'],
+  ['patient', 'GET', '/Observation?_filter=a%20eq%20b', '400 parameter-malformed', '-'],
   ['patient', 'GET', '/Observation?_content=a', '400 parameter-forbidden', '-'],
   ['patient', 'GET', '/Observation?_summary=count', '400 parameter-forbidden', '-'],
   ['patient', 'GET', '/Observation?nonsense=a', '400 parameter-unknown', '-'],
@@ -254,3 +254,55 @@ t.test(
     t.equal((await gateway.audit()).length >= rows.length, true, 'each line is recorded')
   },
 )
+
+// pitfalls §2: what Inferno's single-patient and US Core tests read must not be denied by mistake.
+const ABOUT = (name: string, id: string) => ({ [name]: { reference: `Patient/${id}` } })
+const READS: readonly (readonly [target: string, resource: object, status: number])[] = [
+  ['Practitioner/x', {}, 200],
+  ['PractitionerRole/x', {}, 200],
+  ['Organization/x', {}, 200],
+  ['Location/x', {}, 200],
+  ['Medication/x', {}, 200],
+  ['HealthcareService/x', {}, 200],
+  ['Provenance/x', { target: [{ reference: 'Patient/p1' }] }, 200],
+  ['Provenance/x', { target: [{ reference: 'Patient/p12' }] }, 404],
+  ['Provenance/x', { target: [] }, 404],
+  ...['p1', 'p2'].flatMap((id): [string, object, number][] => {
+    const status = id === 'p1' ? 200 : 404
+    return [
+      ['Device/x', ABOUT('patient', id), status],
+      ['List/x', ABOUT('subject', id), status],
+      ['RelatedPerson/x', ABOUT('patient', id), status],
+      ['CareTeam/x', ABOUT('subject', id), status],
+      ['CarePlan/x', ABOUT('subject', id), status],
+      ['Goal/x', ABOUT('subject', id), status],
+      ['Coverage/x', ABOUT('beneficiary', id), status],
+      ['Specimen/x', ABOUT('subject', id), status],
+      ['DocumentReference/x', ABOUT('subject', id), status],
+      ['DiagnosticReport/x', ABOUT('subject', id), status],
+      ['Immunization/x', ABOUT('patient', id), status],
+      ['AllergyIntolerance/x', ABOUT('patient', id), status],
+      ['QuestionnaireResponse/x', ABOUT('subject', id), status],
+      ['ServiceRequest/x', ABOUT('subject', id), status],
+      ['MedicationDispense/x', ABOUT('subject', id), status],
+    ]
+  }),
+  // Nobody's device or list is not this patient's.
+  ['Device/x', {}, 404],
+  ['List/x', {}, 404],
+  ['Group/x', { member: [{ entity: { reference: 'Patient/p1' } }] }, 403],
+]
+
+t.test('the reads of Inferno pass under the shipped patient policy (§2)', async (t) => {
+  const gateway = await startGateway()
+  t.teardown(() => gateway.close())
+  const token = await gateway.token({ scope: 'patient/*.rs', patient: 'p1' })
+  for (const [target, resource, status] of READS) {
+    const [resourceType, id] = target.split('/')
+    gateway.upstream.answerWith(json(JSON.stringify({ resourceType, id, ...resource })))
+    const answer = await fetch(`${gateway.url}/${target}`, {
+      headers: { authorization: `Bearer ${token}` },
+    })
+    t.equal(answer.status, status, `${target} ${JSON.stringify(resource)}`)
+  }
+})

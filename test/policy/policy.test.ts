@@ -307,7 +307,7 @@ function isWithin(a: Decision, b: Decision): boolean {
   if (!a.permitted) return true
   return (
     b.permitted &&
-    (a.compartment || !b.compartment) &&
+    [...b.compartments].every((one) => a.compartments.has(one)) &&
     ORDER.indexOf(a.clearance.confidentiality) <= ORDER.indexOf(b.clearance.confidentiality) &&
     [...a.clearance.sensitivities].every((code) => b.clearance.sensitivities.has(code)) &&
     (a.masking === 'de-identified' || b.masking === 'baseline')
@@ -457,12 +457,12 @@ t.test('the shipped policies: who gets what', async (t) => {
     [nurse,      'user',    'read',        'Observation',  '-'],
   ]
   for (const [one, level, interaction, type, expected] of rows) {
-    const { permitted, compartment, clearance, masking } = shipped.evaluate(
+    const { permitted, compartments, clearance, masking } = shipped.evaluate(
       one,
       ask({ level, interaction, type }),
     )
     const found = permitted
-      ? `${compartment ? 'compartment' : 'all'} ${clearance.confidentiality} ${masking}`
+      ? `${compartments.has('patient') ? 'compartment' : 'all'} ${clearance.confidentiality} ${masking}`
       : '-'
     t.equal(
       found,
@@ -556,7 +556,7 @@ t.test('the language on one page: what it shows is what loads', async (t) => {
   const page = readFileSync(join(shippedPolicies(), 'README.md'), 'utf8')
   const blocks = [...page.matchAll(/```yaml\n([\s\S]*?)```/g)].map(([, text = '']) => text)
   const whole = blocks.filter((text) => text.startsWith('policy:'))
-  t.equal(whole.length, 2)
+  t.equal(whole.length, 3)
   for (const text of whole) t.strictSame(problemsOf({ 'a.yaml': text }), [])
   const [examples = '', ...others] = blocks.filter((text) => !whole.includes(text))
   t.match(examples, /^examples:/)

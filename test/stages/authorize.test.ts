@@ -644,7 +644,6 @@ t.test('a current version that comes in pieces is judged whole, or not at all', 
 t.test('headers that ask for something else are refused (§8)', async (t) => {
   const post = { method: 'POST', target: '/Observation', body: fresh }
   for (const headers of [
-    { 'x-provenance': '{}' },
     { prefer: 'respond-async' },
     { prefer: 'return=minimal, Respond-Async' },
   ]) {

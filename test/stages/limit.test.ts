@@ -19,6 +19,7 @@ function create() {
   const clock = { now: () => at, monotonic: () => at }
   const store = createMemoryStore({ trackedKeys: 1000, clock })
   const limit = createLimit(config, {
+    rates: () => new Map([['ward/slow', { burst: 2, perSecond: 1 }]]),
     take: async (bucket, key, rate, cost) => store.take(`${bucket} ${key}`, rate, cost),
   })
   return { limit, advance: (ms: number) => (at += ms) }

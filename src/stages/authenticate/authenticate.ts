@@ -2,7 +2,14 @@ import { decodeProtectedHeader, errors, jwtVerify } from 'jose'
 import type { JWTPayload } from 'jose'
 import type { Config, IssuerConfig } from '../../config/schema.ts'
 import type { Arrival, Principal } from '../../exchange.ts'
-import { claimAt, parseCodes, parseFhirUser, parsePatient, parseText } from '../../oauth/claims.ts'
+import {
+  claimAt,
+  parseCodes,
+  parseFhirContext,
+  parseFhirUser,
+  parsePatient,
+  parseText,
+} from '../../oauth/claims.ts'
 import type { Claims } from '../../oauth/claims.ts'
 import { parseCredentials } from '../../oauth/credentials.ts'
 import { parseScopes } from '../../oauth/smart-scope.ts'
@@ -203,6 +210,8 @@ export function principalOf(claims: Claims, issuer: IssuerConfig, publicUrl: str
     key: JSON.stringify([issuer.url, subject ?? '', subject === undefined ? clientId : '']),
     scopes: parseScopes(at('scope')),
     patient: parsePatient(at('patient')),
+    encounter: parsePatient(at('encounter')),
+    context: parseFhirContext(at('fhirContext'), publicUrl),
     fhirUser: parseFhirUser(at('fhirUser'), publicUrl),
     roles: parseCodes(at('roles')),
     purposes: parseCodes(at('purposes')),

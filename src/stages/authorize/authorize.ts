@@ -100,14 +100,9 @@ export function createAuthorize(
       definitions,
       compile,
       now: clock.now(),
+      bases,
     })
-    const cursors = createCursors(
-      seal,
-      principal,
-      inForce.hash,
-      clock.now(),
-      config.paging.lifetimeSeconds,
-    )
+    const cursors = createCursors(seal, principal, inForce.hash, clock.now(), config)
     return decide({
       ...{
         principal,
@@ -136,7 +131,7 @@ export function createAuthorize(
     checkHeaders(inquiry)
     const permit = authorize(principal, inquiry, upstream, { left: MOST_SEARCHES })
     const { interaction } = inquiry
-    // A further page is one of the question it belongs to.
+    // A further page is one of the question it belongs to, and so is what an export has come to.
     if (interaction.code === 'paging') return permit
     return permit instanceof Promise
       ? permit.then((found) => Permit.issue({ ...found.fields, requested: interaction }))
@@ -148,12 +143,15 @@ export function createAuthorize(
 function checkHeaders({ arrival: { headers }, interaction }: Inquiry): void {
   const isConditional = interaction.code === 'conditional-create'
   const isSecond = headers['if-none-exist'] !== undefined && !isConditional
-  if (isSecond || headers['x-provenance'] !== undefined) {
+  const { code, type } = interaction
+  const mayTell = (code === 'create' || code === 'update') && type !== 'Provenance'
+  if (isSecond || (headers['x-provenance'] !== undefined && !mayTell)) {
     throw new Refusal('interaction-refused', {
       detail: 'a header that asks for a second interaction',
     })
   }
-  if (/respond-async/i.test([headers.prefer ?? ''].flat().join())) {
+  const isExport = interaction.operation?.startsWith('export') === true
+  if (!isExport && /respond-async/i.test([headers.prefer ?? ''].flat().join())) {
     throw new Refusal('interaction-refused', {
       detail: 'Prefer: respond-async',
       parameter: 'Prefer',

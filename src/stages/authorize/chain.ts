@@ -1,3 +1,4 @@
+import { valuesAt } from '../../fhir/element.ts'
 import type { Interaction, Parameter } from '../../fhir/interaction.ts'
 import { formatParameters, parseParameters } from '../../fhir/parameter.ts'
 import { parseReference } from '../../fhir/reference.ts'
@@ -12,7 +13,7 @@ const NOT_HELD: ReadonlySet<string> = new Set(['scope-insufficient', 'policy-den
 const NOTHING: Parameter = { name: '_id', values: ['fhirewall.matches.nothing'] }
 
 /**
- * The interaction without chains and `_has`: each is answered first, as a search of its own that the
+ * The interaction without chains, `_has` and `_list`: each is answered first, as a search of its own that the
  * principal may make and whose matches it may see, and becomes a list of ids. What a chain tells is
  * no more than those searches tell (SCOPE-10).
  */
@@ -24,6 +25,7 @@ export async function resolveChains(
   const parameters: Parameter[] = []
   for (const parameter of interaction.parameters) {
     if (!isLinked(parameter)) parameters.push(parameter)
+    else if (parameter.name === '_list') parameters.push(await inList(request, type, parameter))
     else if (parameter.name === '_has') parameters.push(await reverse(request, type, parameter))
     else parameters.push(await forward(request, type, parameter))
   }
@@ -31,7 +33,7 @@ export async function resolveChains(
 }
 
 export const isLinked = ({ name, chain }: Parameter): boolean =>
-  chain !== undefined || name === '_has'
+  chain !== undefined || name === '_has' || name === '_list'
 
 /** `subject:Patient.name=x`: the patients of that name, then `subject=Patient/1,Patient/2`. */
 async function forward(request: Request, type: string, parameter: Parameter): Promise<Parameter> {
@@ -65,29 +67,47 @@ async function forward(request: Request, type: string, parameter: Parameter): Pr
 
 /** `_has:Observation:patient:code=x`: those observations, then the ids of what they refer to. */
 async function reverse(request: Request, type: string, parameter: Parameter): Promise<Parameter> {
-  const { definitions, config, bases } = request
+  const { definitions, config } = request
   const [source = '', reference = '', ...rest] = (parameter.modifier ?? '').split(':')
   const text = `${rest.join(':')}=${formatParameters([parameter]).replace(/^[^=]*=/, '')}`
   const criteria = parseParameters(text, 'search', source, definitions, config.limits)
   const paths = definitions.searchParameters(source).get(reference)?.paths ?? []
   const seen = await searchInView(request, source, criteria)
-  const ids = new Set<string>()
-  for (const { resource } of seen) {
-    for (const path of paths) {
-      for (const value of valuesAt(resource, path)) {
-        const text = (value as { reference?: unknown } | null)?.reference
-        const local = typeof text === 'string' ? parseReference(text, bases) : undefined
-        if (local?.type === type) ids.add(local.id)
-      }
-    }
-  }
+  const ids = new Set(
+    seen.flatMap(({ resource }) => paths.flatMap((path) => idsAt(resource, path, type, request))),
+  )
   return ids.size === 0 ? NOTHING : { name: '_id', values: [...ids] }
 }
 
-function valuesAt(value: unknown, path: readonly string[]): unknown[] {
-  if (Array.isArray(value)) return value.flatMap((item: unknown) => valuesAt(item, path))
-  const [name, ...rest] = path
-  if (name === undefined) return [value]
-  if (typeof value !== 'object' || value === null || !Object.hasOwn(value, name)) return []
-  return valuesAt((value as Record<string, unknown>)[name], rest)
+/** `_list=42`: the resources of the type that a list names, when the principal may see the list. */
+async function inList(
+  request: Request,
+  type: string,
+  { values, modifier }: Parameter,
+): Promise<Parameter> {
+  const [list = '', ...more] = values
+  // `$current-allergies` and its like are lists that upstream makes up: nobody can judge them.
+  if (more.length > 0 || modifier !== undefined || !/^[A-Za-z0-9.-]{1,64}$/.test(list)) {
+    throw new Refusal('parameter-forbidden', { parameter: '_list' })
+  }
+  const seen = await searchInView(request, 'List', [{ name: '_id', values: [list] }])
+  const ids = seen.flatMap(({ resource }) => idsAt(resource, ['entry', 'item'], type, request))
+  if (ids.length > request.config.limits.valuesPerParameter) {
+    throw new Refusal('parameter-forbidden', { parameter: '_list', detail: 'a list too long' })
+  }
+  return ids.length === 0 ? NOTHING : { name: '_id', values: [...new Set(ids)] }
+}
+
+/** The ids of resources of a type that the references at a path name. */
+function idsAt(
+  resource: unknown,
+  path: readonly string[],
+  type: string,
+  { bases }: Request,
+): string[] {
+  return valuesAt(resource, path).flatMap((value) => {
+    const text = (value as { reference?: unknown } | null)?.reference
+    const local = typeof text === 'string' ? parseReference(text, bases) : undefined
+    return local?.type === type ? [local.id] : []
+  })
 }

@@ -1,3 +1,4 @@
+import { both, compileCompartment, ownersOf } from './compartment.ts'
 import type { Principal } from '../../exchange.ts'
 import type { Definitions } from '../../fhir/definitions.ts'
 import type { Method } from '../../fhir/interaction.ts'
@@ -16,8 +17,15 @@ const READ: Asked = { letter: 'r', word: 'read' }
 const SEARCH: Asked = { letter: 's', word: 'search-type' }
 
 // SCOPE-14: no scope is enough for these; the last three carry contents that nobody judges yet.
-const NEVER = new Set(['AuditEvent', 'Subscription', 'Binary', 'Bundle', 'Parameters'])
-const NEVER_WRITTEN =
+/** Nobody judges what is in them, or where they send it. */
+const NEVER = new Set(['Subscription', 'Binary', 'Bundle', 'Parameters'])
+
+/**
+ * SCOPE-14: types that no wildcard means, neither of a scope nor of a policy: both must name them.
+ * What is written to them changes what a server does, or what others believe.
+ */
+const NAMED_ONLY = new Set(['AuditEvent'])
+const WRITTEN_BY_NAME_ONLY =
   /^(?:CapabilityStatement|StructureDefinition|StructureMap|ImplementationGuide|SearchParameter|MessageDefinition|OperationDefinition|CompartmentDefinition|GraphDefinition|ExampleScenario|CodeSystem|ValueSet|ConceptMap|NamingSystem|TerminologyCapabilities|TestScript|Consent|Provenance)$/
 
 /** What the request is about, as conditions of policies may ask. */
@@ -36,6 +44,8 @@ export type HoldingsParts = {
   readonly compile: (scope: SmartScope, type: string) => Criteria | undefined
   /** Milliseconds since the epoch. */
   readonly now: number
+  /** A reference on one of these is to a resource of ours. */
+  readonly bases: readonly string[]
 }
 
 /** A scope that holds; with the criteria of a granular one. */
@@ -97,16 +107,20 @@ export class Holdings {
   }
 
   #decide(type: string, { letter, word }: Asked): Grant | Refusal {
-    const scopes = heldScopes(this.#principal, type, letter).flatMap((scope): Held[] => {
+    const byName =
+      NAMED_ONLY.has(type) || ('cud'.includes(letter) && WRITTEN_BY_NAME_ONLY.test(type))
+    const held = heldScopes(this.#principal, type, letter)
+    const scopes = held.flatMap((scope): Held[] => {
+      if (byName && scope.target === '*') return []
       if (scope.filters.length === 0) return [{ level: scope.level }]
       // SCOPE-8: a filter that cannot be evaluated exactly grants nothing.
       const criteria = this.#parts.compile(scope, type)
       return criteria === undefined ? [] : [{ level: scope.level, criteria }]
     })
-    if (scopes.length === 0) return new Refusal('scope-insufficient')
-    if (NEVER.has(type) || ('cud'.includes(letter) && NEVER_WRITTEN.test(type))) {
+    if (held.length > 0 && (NEVER.has(type) || (byName && scopes.length === 0))) {
       return new Refusal('policy-denied', { detail: 'a type that no scope is enough for' })
     }
+    if (scopes.length === 0) return new Refusal('scope-insufficient')
     const reach: Reach[] = []
     const rules = new Set<string>()
     let isEmergency = false
@@ -114,7 +128,7 @@ export class Holdings {
     const bans: NonNullable<Decision['parameters']>[] = []
     for (const level of LEVELS) {
       if (!isUsable(this.#principal, level)) continue
-      const decision = this.#ask(type, word, level)
+      const decision = this.#ask(type, word, level, byName)
       // A rule that denies at one level denies, whatever scopes there are at it or another: so that
       // one more scope never takes away.
       if (!decision.permitted && decision.rules.length > 0) return new Refusal('policy-denied')
@@ -143,11 +157,11 @@ export class Holdings {
     }
   }
 
-  #ask(type: string, word: string, level: SmartLevel): Decision {
+  #ask(type: string, word: string, level: SmartLevel, byName: boolean): Decision {
     const { id, method, operation, breakGlass = false } = this.#about
     const { policies, now } = this.#parts
     const question = {
-      ...{ interaction: word, type, level, id, method, time: now },
+      ...{ interaction: word, type, level, id, method, time: now, byName },
       ...(operation === undefined ? {} : { operation }),
     }
     const decision = policies.evaluate(this.#principal, { ...question, breakGlass })
@@ -162,24 +176,35 @@ export class Holdings {
   #reach(
     type: string,
     level: SmartLevel,
-    { compartment, clearance, masking }: Decision,
+    { compartments, clearance, masking }: Decision,
     scopes: readonly Held[],
   ): Reach[] {
-    const { definitions } = this.#parts
+    const { definitions, bases } = this.#parts
     const isTied = type === 'Patient' || definitions.patientPaths(type).length > 0
     const own = ownPatient(this.#principal, level)
     // SCOPE-11: whatever a policy says, patient/ never reaches beyond the compartment of its patient.
-    const isLimited = compartment || own !== undefined || (level === 'patient' && isTied)
+    const isLimited =
+      compartments.has('patient') || own !== undefined || (level === 'patient' && isTied)
     const patient = own ?? this.#principal.patient
     // A type that no patient can be told from is in nobody's compartment.
     if (isLimited && (patient === undefined || !isTied)) return []
+    const within: Criteria[] = []
+    for (const owner of ownersOf(this.#principal, compartments)) {
+      const criteria = owner && compileCompartment(owner, type, definitions, bases)
+      if (criteria === undefined) return []
+      within.push(criteria)
+    }
     const limit: Reach = {
       ...(isLimited && patient !== undefined ? { patient } : {}),
       ...{ clearance, masking },
     }
+    const reach = (criteria: readonly Criteria[]): Reach =>
+      criteria.length === 0 ? limit : { ...limit, criteria: both(criteria) }
     // SCOPE-6: a constrained scope beside an unconstrained one has no effect.
-    if (scopes.some(({ criteria }) => criteria === undefined)) return [limit]
-    return scopes.map(({ criteria }) => (criteria === undefined ? limit : { ...limit, criteria }))
+    if (scopes.some(({ criteria }) => criteria === undefined)) return [reach(within)]
+    return scopes.map(({ criteria }) =>
+      reach(criteria === undefined ? within : [criteria, ...within]),
+    )
   }
 }
 

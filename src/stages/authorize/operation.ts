@@ -4,6 +4,7 @@ import type { Interaction, Parameter } from '../../fhir/interaction.ts'
 import { patientsOf, Permit } from '../../permit.ts'
 import type { Grant, Terms } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
+import { decideExport } from './export.ts'
 import { only } from './request.ts'
 import type { Request } from './request.ts'
 import { capCount } from './question.ts'
@@ -15,18 +16,19 @@ const GENERAL = new Set(['_format', '_pretty'])
  * An operation: offered by its row, permitted by scope and policy for its type, held to the patient
  * of the grant, and released in the shape that its row says.
  */
-export function decideOperation(request: Request): Permit {
+export function decideOperation(request: Request): Permit | Promise<Permit> {
   const { inquiry, holdings, cursors, config } = request
   const { interaction, body } = inquiry
   const row = findOperation(interaction)
   if (row === undefined) throw new Refusal('operation-refused')
-  const { type = '' } = interaction
-  const grant = holdings.demand(type, { letter: row.letter, word: 'operation' })
   for (const { name } of interaction.parameters) {
     if (!row.parameters.includes(name) && !GENERAL.has(name)) {
       throw new Refusal('parameter-unknown', { detail: 'not a parameter of this operation' })
     }
   }
+  if (row.name.startsWith('export')) return decideExport(request, row)
+  const { type = '' } = interaction
+  const grant = holdings.demand(type, { letter: row.letter, word: 'operation' })
   if (row.takesResource === true) judgeResource(request, type, grant)
   const patients = patientsOf(grant)
   if (row.level === 'instance' && type === 'Patient' && patients !== undefined) {

@@ -1,4 +1,6 @@
-import type { Interaction } from '../../fhir/interaction.ts'
+import type { Definitions } from '../../fhir/definitions.ts'
+import { parseFilter } from '../../fhir/filter.ts'
+import type { Interaction, Parameter } from '../../fhir/interaction.ts'
 import { patientsOf, Permit } from '../../permit.ts'
 import type { Grant, Terms } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
@@ -31,8 +33,9 @@ function permitSearch(
   grant: Grant,
   interaction: Interaction,
 ): Permit {
-  const { parameters, trim } = takeShape(interaction.parameters)
-  checkParameters(parameters, grant, definitions)
+  const shaped = takeShape(interaction.parameters)
+  const { trim } = shaped
+  const parameters = rewriteFilters(shaped.parameters, type, grant, definitions)
   checkIncludes(parameters, definitions, (other) => holdings.find(other) !== undefined)
   const question = { ...interaction, parameters }
   const hasIncludes = parameters.some(({ name }) => name.endsWith('include'))
@@ -52,6 +55,33 @@ function permitSearch(
     pageLink: (target) => cursors.close(target, inquiry.interaction),
     breakGlass: brokenBy(grant, reason),
   })
+}
+
+/**
+ * The parameters with each `_filter` written anew, once every comparison in it is permitted as the
+ * search parameter that it is.
+ */
+function rewriteFilters(
+  parameters: readonly Parameter[],
+  type: string,
+  grant: Grant,
+  definitions: Definitions,
+): readonly Parameter[] {
+  const asked: Parameter[] = []
+  const written = parameters.map((parameter) => {
+    if (parameter.name !== '_filter') {
+      asked.push(parameter)
+      return parameter
+    }
+    if (grant.forbids?.('_filter') === true) {
+      throw new Refusal('parameter-forbidden', { parameter: '_filter' })
+    }
+    const filter = parseFilter(parameter.values.join(), type, definitions)
+    for (const { name, value } of filter.comparisons) asked.push({ name, values: [value] })
+    return { name: '_filter', values: [filter.text] }
+  })
+  checkParameters(asked, grant, definitions)
+  return written
 }
 
 /** Search over several types: they must be named, and each must be held. */

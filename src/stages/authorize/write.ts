@@ -20,13 +20,36 @@ export async function decideWrite(request: Request): Promise<Permit> {
   checkParameters(parameters, grant, request.definitions)
   const { ifMatch, patients } = await judgeWrite(request, type, grant)
   const isJsonPatch = parseMediaType(arrival.headers['content-type']) === JSON_PATCH
+  const told = await judgeProvenance(request)
   return Permit.issue({
     ...{ interaction: { ...interaction, parameters }, requested: interaction, body, patients },
     terms: { ...only(type, request.holdings.look(type, ASKED.read)), trim },
-    rules: grant.rules,
+    rules: [...new Set([...grant.rules, ...(told?.rules ?? [])])],
+    provenance: told?.header,
     ifMatch,
     contentType: interaction.code === 'patch' && isJsonPatch ? JSON_PATCH : undefined,
   })
+}
+
+/**
+ * X-Provenance (https://hl7.org/fhir/R4/provenance.html#header) is a create of its own, of a
+ * Provenance about what is written: judged as one.
+ */
+async function judgeProvenance({
+  inquiry,
+  again,
+}: Request): Promise<{ readonly header: string; readonly rules: readonly string[] } | undefined> {
+  const header = inquiry.arrival.headers['x-provenance']
+  const { code, type } = inquiry.interaction
+  if (header === undefined || type === 'Provenance') return undefined
+  if (typeof header !== 'string' || (code !== 'create' && code !== 'update')) {
+    throw new Refusal('header-malformed', { parameter: 'X-Provenance' })
+  }
+  const { rules } = await again(
+    { code: 'create', method: 'POST', type: 'Provenance', parameters: [] },
+    Buffer.from(header, 'latin1'),
+  )
+  return { header, rules }
 }
 
 /** What judging a write found. */

@@ -1,6 +1,8 @@
 import type { Exchange } from '../../exchange.ts'
 import { formatInteraction } from '../../fhir/interaction.ts'
 import type { Interaction } from '../../fhir/interaction.ts'
+import { LINES } from '../../fhir/operations.ts'
+import { NDJSON } from '../../http/content.ts'
 import { parsePreferReturn } from '../../http/headers.ts'
 import { Permit } from '../../permit.ts'
 import type { Upstream, UpstreamAnswer, UpstreamRequest } from '../../ports.ts'
@@ -24,13 +26,16 @@ export async function forward(
   const { path, query } = permit.target ?? formatted
   const form = permit.target === undefined ? formatted.form : undefined
   const isRead = interaction.method === 'HEAD' || permit.target !== undefined
+  const isBulk = LINES.has(permit.shape ?? '')
   const headers: Record<string, string> = {
-    accept: 'application/fhir+json',
+    accept: isBulk ? NDJSON : 'application/fhir+json',
     'x-request-id': exchange.id,
   }
+  if (permit.shape === 'job') headers['prefer'] = 'respond-async'
   const prefer = formatPrefer(interaction, exchange)
   if (prefer !== undefined) headers['prefer'] = prefer
   if (permit.ifMatch !== undefined) headers['if-match'] = permit.ifMatch
+  if (permit.provenance !== undefined) headers['x-provenance'] = permit.provenance
   const body = form === undefined ? permit.body : Buffer.from(form)
   if (body !== undefined) {
     headers['content-type'] =
@@ -40,12 +45,13 @@ export async function forward(
   }
   const request: UpstreamRequest = {
     // HEAD is GET here: what cannot be inspected cannot be judged (REST-4).
-    method: isRead ? 'GET' : interaction.method,
+    method: isRead && interaction.method !== 'DELETE' ? 'GET' : interaction.method,
     path,
     query,
     headers,
     signal: exchange.arrival.signal,
     ...(body === undefined ? {} : { body }),
+    ...(isBulk ? { isBulk } : {}),
   }
   return upstream(request)
 }

@@ -2,7 +2,8 @@ import { isIPv6 } from 'node:net'
 import type { Config } from '../../config/schema.ts'
 import type { Arrival, Principal } from '../../exchange.ts'
 import type { InteractionCode, Interaction } from '../../fhir/interaction.ts'
-import type { Bucket, Take, Taken } from '../../ports.ts'
+import type { Permit } from '../../permit.ts'
+import type { Bucket, Rate, Take, Taken } from '../../ports.ts'
 import { Refusal } from '../../refusal.ts'
 
 /**
@@ -47,6 +48,11 @@ export type Limit = {
    * @throws {Refusal} `rate-exceeded`
    */
   readonly principal: (principal: Principal, interaction: Interaction) => Promise<void>
+  /**
+   * After authorization: takes one cell for each rule that permitted and has a rate of its own.
+   * @throws {Refusal} `rate-exceeded`
+   */
+  readonly permit: (principal: Principal, permit: Permit) => Promise<void> | undefined
   /** After a failed authentication: counts it against the address. */
   readonly failed: (arrival: Arrival) => Promise<void>
 }
@@ -55,9 +61,19 @@ export type Limit = {
  * How much may be asked (RATE-1, RATE-2, RATE-4). The `detail` of a refusal is the name of the bucket
  * that was empty, which metrics count by.
  */
-export function createLimit(config: Config, ports: { readonly take: Take }): Limit {
+export function createLimit(
+  config: Config,
+  ports: { readonly take: Take; readonly rates: () => ReadonlyMap<string, Rate> },
+): Limit {
   const { address, principal, failures } = config.limits
-  const { take } = ports
+  const { take, rates } = ports
+
+  async function takeEach(who: Principal, rules: readonly string[]): Promise<void> {
+    for (const rule of rules) {
+      const rate = rates().get(rule)
+      if (rate !== undefined) check('rule', await take('rule', `${rule} ${who.key}`, rate, 1))
+    }
+  }
 
   return {
     async address(arrival) {
@@ -68,6 +84,9 @@ export function createLimit(config: Config, ports: { readonly take: Take }): Lim
     async principal(who, interaction) {
       check('principal', await take('principal', who.key, principal, costOf(interaction)))
     },
+    permit: (who, { rules }) =>
+      // Mostly no rule has one, and then nothing is waited for.
+      rules.some((rule) => rates().has(rule)) ? takeEach(who, rules) : undefined,
     async failed(arrival) {
       await take('failures', addressKey(arrival.address), failures, 1)
     },

@@ -148,7 +148,7 @@ export function readPages(
 }
 
 /** The part of an address that follows one of our bases; undefined for any other address. */
-function below(url: string, bases: readonly string[]): string | undefined {
+export function below(url: string, bases: readonly string[]): string | undefined {
   const base = bases.find((one) => url.startsWith(one) && /^[/?]/.test(url.slice(one.length)))
   if (base === undefined) return undefined
   const target = url.slice(base.length)

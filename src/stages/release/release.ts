@@ -10,6 +10,11 @@ import { createSimdScan } from '../../json/simd-scan.ts'
 import { JsonError } from '../../json/token.ts'
 import type { Tape } from '../../json/tape.ts'
 import { member, textOf } from '../../json/tape.ts'
+import { LINES } from '../../fhir/operations.ts'
+import type { LinesShape } from '../../fhir/operations.ts'
+import { NDJSON } from '../../http/content.ts'
+import { releaseJob, releaseLines, releaseManifest } from './export.ts'
+import { Readable } from 'node:stream'
 import { Permit } from '../../permit.ts'
 import type { Inspect } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
@@ -56,7 +61,7 @@ export function createRelease(config: Config, definitions: Definitions): Release
   async function release(permit: Permit, fit: FitAnswer): Promise<Released> {
     if (!Permit.isGenuine(permit)) throw new Error('release needs a permit that was issued')
     const tally = newTally(permit.terms.hasOthers === true)
-    const headers = headersOf(fit)
+    const headers = headersOf(fit, permit)
     const { code } = permit.interaction
     const { method } = permit.requested
     const isWrite = WRITES.has(code)
@@ -65,13 +70,23 @@ export function createRelease(config: Config, definitions: Definitions): Release
       discard(fit.body)
       return { answer: { status: fit.status, headers, body: undefined }, tally }
     }
+    const { shape } = permit
+    if (isLines(shape)) {
+      const { status, body: came } = fit
+      const pieces = Buffer.isBuffer(came) ? Readable.from([came]) : came
+      const body = releaseLines(pieces, shape, permit, context, tally)
+      return { answer: { status, headers: { 'content-type': NDJSON }, body }, tally }
+    }
     const whole = (bytes: Buffer): Buffer | undefined => releaseWhole(bytes, permit, tally)
     const body = Buffer.isBuffer(fit.body)
       ? whole(fit.body)
       : isBundle(permit)
         ? releaseStream(fit.body, permit, context, tally, whole)
         : releaseGathered(fit.body, whole)
-    if (body !== undefined) headers['content-type'] = 'application/fhir+json; charset=utf-8'
+    if (body !== undefined) {
+      headers['content-type'] =
+        shape === 'manifest' ? 'application/json' : 'application/fhir+json; charset=utf-8'
+    }
     if (method !== 'HEAD') return { answer: { status: fit.status, headers, body }, tally }
     // HEAD answers what GET would, without the body: it is judged to the end all the same.
     if (body !== undefined && !Buffer.isBuffer(body)) await drain(body)
@@ -79,6 +94,7 @@ export function createRelease(config: Config, definitions: Definitions): Release
   }
 
   function releaseWhole(bytes: Buffer, permit: Permit, tally: Tally): Buffer | undefined {
+    if (permit.shape === 'manifest') return releaseManifest(bytes, permit, context)
     const tape = read(bytes)
     const { code } = permit.interaction
     const type = textOf(tape, member(tape, 0, words.at.resourceType))
@@ -125,9 +141,12 @@ export function createRelease(config: Config, definitions: Definitions): Release
     return type === undefined || id === undefined ? undefined : `${type}/${id}`
   }
 
-  function headersOf(fit: FitAnswer): Record<string, string> {
+  function headersOf(fit: FitAnswer, permit: Permit): Record<string, string> {
     const headers: Record<string, string> = {}
-    for (const name of ['etag', 'last-modified']) {
+    if (permit.shape === 'job') {
+      return { 'content-location': releaseJob(fit.headers['content-location'], permit, context) }
+    }
+    for (const name of ['etag', 'last-modified', 'retry-after']) {
       const value = fit.headers[name]
       if (value !== undefined) headers[name] = value
     }
@@ -160,6 +179,10 @@ export function createRelease(config: Config, definitions: Definitions): Release
     inspect,
     splitTransaction: (body, entries) => splitTransaction(read(body), entries, words),
   }
+}
+
+function isLines(shape: Permit['shape']): shape is LinesShape {
+  return shape !== undefined && LINES.has(shape)
 }
 
 const WRITES: ReadonlySet<string> = new Set(['create', 'update', 'patch', 'delete'])

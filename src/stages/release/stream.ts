@@ -9,12 +9,12 @@ import { formatLinks, readPages, releaseEntry, unreadable } from './bundle.ts'
 import type { Context } from './context.ts'
 
 /** One resource in a large Bundle, or a large single resource, at most. */
-const LARGEST_RESOURCE = 33_554_432
+export const LARGEST_RESOURCE = 33_554_432
 /** Output is gathered to about this size: a chunk per resource would cost more than judging it. */
-const CHUNK = 65_536
+export const CHUNK = 65_536
 
 /** Milliseconds at a stretch, after which others have their turn. */
-const STRETCH = 4
+export const STRETCH = 4
 
 /** A single resource above the buffer threshold: gathered, then judged as any other. */
 export async function* releaseGathered(

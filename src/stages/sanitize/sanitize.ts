@@ -1,4 +1,5 @@
-import { isFhirJson } from '../../http/content.ts'
+import { LINES } from '../../fhir/operations.ts'
+import { isFhirJson, isNdjson } from '../../http/content.ts'
 import type { FitAnswer } from '../../exchange.ts'
 import type { Permit } from '../../permit.ts'
 import type { UpstreamAnswer } from '../../ports.ts'
@@ -36,6 +37,10 @@ const SAYABLE: Readonly<Record<string, RegExp>> = {
  */
 export function sanitize(permit: Permit, answer: UpstreamAnswer): FitAnswer {
   const { status, headers, body } = answer
+  if (permit.shape === 'job' || permit.shape === 'manifest') {
+    const begun = sanitizeJob(permit, answer)
+    if (begun !== undefined) return begun
+  }
   if (status !== 200 && status !== 201 && status !== 204) {
     discard(body)
     throw new Refusal(meaning(permit, status), { detail: `upstream answered ${status}` })
@@ -54,8 +59,28 @@ export function sanitize(permit: Permit, answer: UpstreamAnswer): FitAnswer {
   }
   const coding = headers['content-encoding']
   if (coding !== undefined && coding !== 'identity') throw unreadable(body, 'a compressed body')
-  if (!isFhirJson(headers['content-type'])) throw unreadable(body, 'a body that is not FHIR JSON')
+  const isExpected = LINES.has(permit.shape ?? '') ? isNdjson : isFhirJson
+  if (!isExpected(headers['content-type'])) throw unreadable(body, 'a body that is not FHIR JSON')
   return { status, headers: fit, body }
+}
+
+/** A bulk export that has begun, goes on or was given up; undefined: it has come to its end. */
+function sanitizeJob(
+  permit: Permit,
+  { status, headers, body }: UpstreamAnswer,
+): FitAnswer | undefined {
+  const isEnd = permit.interaction.method === 'DELETE' && status >= 200 && status < 300
+  if (status !== 202 && !isEnd) {
+    if (permit.shape === 'job' && status < 300) throw unreadable(body, 'no job for an export')
+    return undefined
+  }
+  discard(body)
+  const fit: Record<string, string> = {}
+  const location = headers['content-location']
+  if (typeof location === 'string') fit['content-location'] = location
+  const wait = headers['retry-after']
+  if (typeof wait === 'string' && /^\d{1,5}$/.test(wait)) fit['retry-after'] = wait
+  return { status: 202, headers: fit, body: undefined }
 }
 
 function meaning(permit: Permit, status: number): Reason {
