@@ -17,6 +17,8 @@ export type Arrival = {
   readonly address: string
   /** DER of the certificate that the client has proved to hold, to us or to a trusted proxy. */
   readonly clientCertificate?: Buffer | undefined
+  /** True when it came by plain HTTP where that is not accepted (AUTHN-20). */
+  readonly isExposed?: boolean
   /** The unread body; `undefined` when the request has none. */
   readonly body: AsyncIterable<Buffer> | undefined
   /** Aborted when the client goes away before its answer is complete. */
@@ -49,6 +51,8 @@ export type Principal = {
   /** v3-ActReason codes the token was issued for (AUTHN-17). */
   readonly purposes: readonly string[]
   readonly organization: string | undefined
+  /** `aud` of the token. */
+  readonly audiences?: readonly string[]
   /** `jti`, for audit. */
   readonly tokenId: string | undefined
   /** `iat` and `exp`: seconds since the epoch; `issuedAt` is 0 when the token does not say. */

@@ -15,8 +15,8 @@ import {
   readBody,
 } from './http/content.ts'
 import { corsHeaders } from './http/cors.ts'
-import { checkHeaders, parseRequestId, SAFE_HEADERS } from './http/headers.ts'
 import { schemeOf } from './oauth/credentials.ts'
+import { checkHeaders, parseRequestId, safeHeaders } from './http/headers.ts'
 import type { Clock, Upstream } from './ports.ts'
 import { Refusal, toRefusal } from './refusal.ts'
 import type { Stages } from './stages.ts'
@@ -52,6 +52,10 @@ export function createGateway(parts: GatewayParts): Gateway {
   const { config, definitions, stages, clock } = parts
   const { limits } = config
   const origins = new Set(config.cors.origins)
+  const safe = safeHeaders(
+    config.tls.certificateFile !== undefined ||
+      (config.tls.terminatedBy === 'proxy' && config.public.url.startsWith('https:')),
+  )
   let underWay = 0
 
   const answerBundle = createAnswerBundle({
@@ -63,17 +67,20 @@ export function createGateway(parts: GatewayParts): Gateway {
     },
   })
 
-  async function answer(arrival: Arrival, upstream: Upstream): Promise<Answer> {
+  async function answer(arrival: Arrival, bare: Upstream): Promise<Answer> {
     const exchange = open(arrival)
     try {
       checkCapacity()
       checkHeaders(arrival.rawHeaders)
       await stages.limit.address(arrival)
+      // AUTHN-20: refused, not redirected, or the next token would be sent in plain as well.
+      if (arrival.isExposed === true) throw new Refusal('tls-required')
       exchange.lap('limit')
       const interaction = exchange.record('interaction', parse(arrival))
       if (interaction.code === 'capabilities')
         return await conclude(exchange, describe(interaction))
       const principal = exchange.record('principal', await authenticate(arrival))
+      const upstream = stages.vouch(exchange, principal, bare)
       exchange.lap('authenticate')
       await stages.limit.principal(principal, interaction)
       const inquiry = await read(arrival, interaction)
@@ -208,7 +215,7 @@ export function createGateway(parts: GatewayParts): Gateway {
 
   function headersOf(exchange: Exchange, { headers }: Answer): Record<string, string> {
     return {
-      ...SAFE_HEADERS,
+      ...safe,
       ...corsHeaders(exchange.arrival.headers, origins),
       ...headers,
       'x-request-id': exchange.id,

@@ -2,12 +2,19 @@ import { randomBytes } from 'node:crypto'
 import { isAbsolute, resolve } from 'node:path'
 import { createFileAuditSink } from './adapters/file-audit-sink.ts'
 import { createIssuerKeys } from './adapters/issuer-keys.ts'
+import { watchListenerCertificate } from './adapters/listener-certificate.ts'
 import { createExchangeLog, createLogger } from './adapters/logger.ts'
+import { createRedisReplay } from './adapters/redis-replay.ts'
 import { createMemoryReplay } from './adapters/memory-replay.ts'
 import { createMemoryStore } from './adapters/memory-store.ts'
 import { watchPolicies } from './adapters/policy-files.ts'
 import { createPrometheus } from './adapters/prometheus.ts'
 import { registerRateLimiter } from './adapters/rate-limiter.ts'
+import { connectRedis } from './adapters/redis-connection.ts'
+import type { RedisConnection } from './adapters/redis-connection.ts'
+import { createRedisStore } from './adapters/redis-store.ts'
+import { watchAssertionKey } from './adapters/signing-key.ts'
+import { createUpstreamCredentials } from './adapters/upstream-credentials.ts'
 import { createUpstreamPool } from './adapters/upstream-pool.ts'
 import type { UpstreamPool } from './adapters/upstream-pool.ts'
 import type { Config } from './config/schema.ts'
@@ -26,6 +33,7 @@ import { createAuthenticate } from './stages/authenticate/authenticate.ts'
 import { createAuthorize } from './stages/authorize/authorize.ts'
 import { permitTransaction } from './stages/authorize/transaction.ts'
 import { forward } from './stages/forward/forward.ts'
+import { createVouch } from './stages/forward/vouch.ts'
 import { createLimit } from './stages/limit/limit.ts'
 import { createRelease } from './stages/release/release.ts'
 import { createRenderRefusal } from './stages/sanitize/render-refusal.ts'
@@ -84,7 +92,6 @@ export async function start(config: Config, options: StartOptions = {}): Promise
       },
     },
   )
-  const pool = createUpstreamPool(config)
   const prometheus = createPrometheus({
     version: shippedVersion(),
     isReady: () => Object.values(checks).every((check) => check()),
@@ -92,8 +99,31 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     policyHash: () => policies.current().hash,
   })
   const keys = createIssuerKeys(config, log, clock.now, prometheus.keysRefreshed)
-  const store = createMemoryStore({ trackedKeys: config.limits.trackedKeys, clock })
-  const replays = createMemoryReplay({ most: config.dpop.rememberedProofs, clock })
+  const { filesReloaded: reloaded } = prometheus
+  const credentials = createUpstreamCredentials(config, {
+    ...{ log, now: clock.now, reloaded, fetched: prometheus.tokenFetched },
+  })
+  const pool = createUpstreamPool(config, { log, reloaded, credentials })
+  if (pool.expiresAt !== undefined) prometheus.watchCertificate('upstream', pool.expiresAt)
+  const assertion = watchAssertionKey(config, { log, reloaded })
+  const certificate = watchListenerCertificate(config.tls, { log, reloaded })
+  if (certificate !== undefined) prometheus.watchCertificate('listener', certificate.expiresAt)
+  const redis: RedisConnection | undefined =
+    config.redis.url === undefined
+      ? undefined
+      : connectRedis(config.redis, {
+          log,
+          asked: prometheus.watchRedis(() => redis?.isReady() ?? false),
+          reloaded,
+        })
+  const local = createMemoryStore({ trackedKeys: config.limits.trackedKeys, clock })
+  const { localShare } = config.redis
+  const store =
+    redis === undefined ? local : createRedisStore({ connection: redis, local, localShare })
+  const replays =
+    redis === undefined
+      ? createMemoryReplay({ most: config.dpop.rememberedProofs, clock })
+      : createRedisReplay(redis)
   const upstream = watchUpstream(config, pool, log)
   const audit = createAudit(config, { sink, policyHash: () => policies.current().hash })
   const { release, inspect, splitTransaction } = createRelease(config, definitions)
@@ -103,6 +133,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
   const checks = {
     audit: () => audit.isReady(),
     issuers: () => keys.isReady(),
+    credentials: () => credentials.isReady(),
     upstream: () => upstream.statement() !== undefined,
     serving: () => !stopping,
   }
@@ -111,6 +142,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     config,
     pool,
     keys,
+    certificate,
     createGateway: async (fhir) => {
       const take = await registerRateLimiter(fhir, store)
       return createGateway({
@@ -139,6 +171,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
             clock,
             seal,
           }),
+          vouch: createVouch(config, { clock, signer: assertion?.signer }),
           forward,
           sanitize,
           release,
@@ -151,9 +184,13 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     },
   })
 
-  const admin = createAdminServer({ checks, registry: prometheus.registry })
+  const admin = createAdminServer({
+    checks,
+    watched: redis === undefined ? {} : { redis: redis.isReady },
+    registry: prometheus.registry,
+  })
 
-  await Promise.all([keys.start(), upstream.start()])
+  await Promise.all([keys.start(), credentials.start().then(upstream.start)])
   try {
     await fastify.listen({ host: config.host, port: config.port })
     await admin.listen({ host: config.admin.host, port: config.admin.port })
@@ -163,29 +200,37 @@ export async function start(config: Config, options: StartOptions = {}): Promise
       admin.close(),
       keys.close(),
       pool.close(),
+      redis?.close(),
       sink.close(),
     ])
-    upstream.stop()
+    stopWatching()
     throw error
+  }
+
+  function stopWatching(): void {
+    upstream.stop()
+    for (const watched of [policies, certificate, credentials, assertion]) watched?.close()
   }
 
   const basePath = new URL(config.public.url).pathname.replace(/\/$/, '')
   return {
-    url: `http://${config.host}:${portOf(fastify)}${basePath}`,
+    url: `http${certificate === undefined ? '' : 's'}://${config.host}:${portOf(fastify)}${basePath}`,
     adminUrl: `http://${config.admin.host}:${portOf(admin)}`,
     async close() {
       if (stopping) return
       stopping = true
-      upstream.stop()
-      policies.close()
+      stopWatching()
       // A fifth of the time is left for the last audit records to reach the disk.
       await drain(fastify, config.shutdownSeconds * 800)
       await Promise.allSettled([
-        admin.close(),
-        keys.close(),
-        store.close(),
-        replays.close(),
-        pool.close(),
+        ...[
+          admin.close(),
+          keys.close(),
+          store.close(),
+          replays.close(),
+          pool.close(),
+          redis?.close(),
+        ],
       ])
       await sink.close()
     },

@@ -72,6 +72,12 @@ export type ReplayStore = {
   readonly close: () => Promise<void>
 }
 
+/** Signs JWTs of the gateway's own. */
+export type Signer = {
+  /** A compact JWS over these claims, as they are. */
+  readonly sign: (claims: Readonly<Record<string, unknown>>) => Promise<string>
+}
+
 /** Where audit records go: append-only, in order, one JSON text a line. */
 export type AuditSink = {
   /** False once an append has failed and none has succeeded since: new requests are refused. */

@@ -23,6 +23,14 @@ type Row = {
 }
 
 export const REFUSALS = {
+  // On what way?
+  'tls-required': {
+    status: 403,
+    issue: 'security',
+    close: true,
+    text: 'This gateway is used over HTTPS only. Use an https address; whatever was sent here could be read on the way, so have the access token replaced.',
+  },
+
   // Who asks?
   'credentials-missing': {
     status: 401,
@@ -272,6 +280,13 @@ export const REFUSALS = {
     status: 502,
     issue: 'transient',
     text: 'The FHIR server sent an answer that cannot be checked, so it was not passed on. Tell the operator the request id.',
+  },
+
+  'upstream-credentials': {
+    status: 503,
+    issue: 'transient',
+    retryAfter: 5,
+    text: 'The gateway has no valid credentials for the FHIR server at the moment. Try again shortly.',
   },
 
   // We ourselves

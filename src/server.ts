@@ -1,18 +1,20 @@
 import { createServer, STATUS_CODES } from 'node:http'
 import type { IncomingMessage, Server } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { Socket } from 'node:net'
-import { BlockList, isIP } from 'node:net'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import Fastify from 'fastify'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { createCertificateReader } from './adapters/client-certificate.ts'
+import type { ListenerCertificate } from './adapters/listener-certificate.ts'
 import { FHIR_ROUTE, registerTransport } from './adapters/transport.ts'
 import type { UpstreamPool } from './adapters/upstream-pool.ts'
 import type { Config } from './config/schema.ts'
 import type { Answer, Arrival } from './exchange.ts'
 import type { Gateway } from './gateway.ts'
 import { answerPreflight, isPreflight } from './http/cors.ts'
+import { createWayReader } from './http/forwarded.ts'
 import type { IssuerKeys } from './ports.ts'
 import { Refusal } from './refusal.ts'
 import { registerHealth } from './routes/health.ts'
@@ -24,6 +26,8 @@ export type ServerParts = {
   readonly config: Config
   readonly pool: UpstreamPool
   readonly keys: IssuerKeys
+  /** Makes the listener an HTTPS one. */
+  readonly certificate?: ListenerCertificate | undefined
   readonly createGateway: (fastify: FastifyInstance) => Promise<Gateway>
 }
 
@@ -48,17 +52,15 @@ export async function createServerFor(
     exposeHeadRoutes: false,
     bodyLimit: config.limits.bodyBytes,
     serverFactory: (handler) => {
-      const server = createServer(
-        {
-          maxHeaderSize: config.limits.headerBytes,
-          requestTimeout: config.limits.requestTimeoutSeconds * 1000,
-          headersTimeout: Math.min(config.limits.requestTimeoutSeconds, 15) * 1000,
-          keepAliveTimeout: 10_000,
-          connectionsCheckingInterval: 1_000,
-          requireHostHeader: false,
-        },
-        handler,
-      )
+      const options = {
+        maxHeaderSize: config.limits.headerBytes,
+        requestTimeout: config.limits.requestTimeoutSeconds * 1000,
+        headersTimeout: Math.min(config.limits.requestTimeoutSeconds, 15) * 1000,
+        keepAliveTimeout: 10_000,
+        connectionsCheckingInterval: 1_000,
+        requireHostHeader: false,
+      }
+      const server = listen(options, handler, parts.certificate)
       // RFC 9110 §10.1.1 lets an unknown expectation be ignored. Node's own 417 would be no refusal of
       // the table, and in no record.
       server.on('checkExpectation', (request, response) => {
@@ -92,8 +94,9 @@ export async function createServerFor(
   for (const path of registerWellKnown(fastify, config, parts.keys)) exact.add(path)
   state.gateway = await parts.createGateway(fastify)
 
-  const trusted = trustedProxies(config.trustedProxies)
   const readCertificate = createCertificateReader(config.clientCertificates.header)
+  const readWay = createWayReader(config.trustedProxies)
+  const { terminatedBy } = config.tls
   const origins = new Set(config.cors.origins)
   const answer = async (
     request: FastifyRequest,
@@ -107,15 +110,15 @@ export async function createServerFor(
       const headers = answerPreflight(request.headers, origins, isPublic)
       return send(reply, { status: 204, headers, body: undefined })
     }
-    const arrival = arrivalOf(request.raw, reply.raw, basePath, trusted)
+    const way = readWay(request.raw.socket.remoteAddress, request.headers)
+    const isEncrypted = parts.certificate !== undefined || terminatedBy !== undefined
+    const isExposed = way.cameInPlain || !(isEncrypted || way.isTrusted || way.isLocal)
+    const arrival = arrivalOf(request.raw, reply.raw, basePath, way.address, isExposed)
     if (arrival === undefined) {
       const outside = { ...bareArrival(request.raw.socket), method: request.method }
       return send(reply, await spine().refuse(outside, new Refusal('interaction-unknown')))
     }
-    const isFromProxy =
-      trusted !== undefined &&
-      isTrusted(trusted, plainAddress(request.raw.socket.remoteAddress ?? ''))
-    const clientCertificate = readCertificate(request.raw, isFromProxy)
+    const clientCertificate = readCertificate(request.raw, way.isTrusted)
     return send(reply, await spine().answer({ ...arrival, clientCertificate }, upstream))
   }
   await registerTransport(fastify, config, parts.pool, answer)
@@ -130,6 +133,32 @@ export async function createServerFor(
     return send(reply, await spine().refuse(bareArrival(request.raw.socket), refusal))
   })
   return { fastify, gateway: spine() }
+}
+
+/** The listener: HTTPS alone when there is a certificate for it. */
+function listen(
+  options: Parameters<typeof createServer>[0] & object,
+  handler: Parameters<typeof createServer>[1],
+  certificate: ListenerCertificate | undefined,
+): Server {
+  if (certificate === undefined) return createServer(options, handler)
+  const server = createTlsServer({ ...options, ...certificate.options() }, handler)
+  certificate.attach(server)
+  // A handshake that fails is no request: there is nobody to answer and nothing to record.
+  server.removeAllListeners('tlsClientError')
+  server.on('tlsClientError', (_error, socket) => socket.destroy())
+  // node:http knows a connection only after its handshake; a stop must end the others as well.
+  const open = new Set<Socket>()
+  server.on('connection', (socket: Socket) => {
+    open.add(socket)
+    socket.on('close', () => open.delete(socket))
+  })
+  const closeAll = server.closeAllConnections.bind(server)
+  server.closeAllConnections = () => {
+    closeAll()
+    for (const socket of open) socket.destroy()
+  }
+  return server
 }
 
 const ONE_WRITE = 8192
@@ -166,7 +195,8 @@ function arrivalOf(
   raw: Received,
   response: FastifyReply['raw'],
   basePath: string,
-  trusted: BlockList | undefined,
+  address: string,
+  isExposed: boolean,
 ): Arrival | undefined {
   const url = raw[TARGET] ?? ''
   if (!url.startsWith(basePath)) return undefined
@@ -184,7 +214,8 @@ function arrivalOf(
     target,
     headers: raw.headers,
     rawHeaders: raw.rawHeaders,
-    address: addressOf(raw, trusted),
+    address,
+    ...(isExposed ? { isExposed } : {}),
     body: hasBody ? (raw as AsyncIterable<Buffer>) : undefined,
     signal: gone.signal,
   }
@@ -200,40 +231,6 @@ function bareArrival(socket: Socket): Arrival {
     body: undefined,
     signal: new AbortController().signal,
   }
-}
-
-function trustedProxies(ranges: readonly string[]): BlockList | undefined {
-  if (ranges.length === 0) return undefined
-  const list = new BlockList()
-  for (const range of ranges) {
-    const [address = '', prefix] = range.split('/')
-    const family = isIP(address) === 6 ? 'ipv6' : 'ipv4'
-    list.addSubnet(address, Number(prefix ?? (family === 'ipv6' ? 128 : 32)), family)
-  }
-  return list
-}
-
-/** HTTP-3: X-Forwarded-For is believed from configured hops only, and only its last foreign entry. */
-function addressOf(raw: IncomingMessage, trusted: BlockList | undefined): string {
-  let address = plainAddress(raw.socket.remoteAddress ?? '')
-  const forwarded = raw.headers['x-forwarded-for']
-  if (trusted === undefined || typeof forwarded !== 'string') return address
-  for (const hop of forwarded.split(',').reverse()) {
-    if (!isTrusted(trusted, address)) break
-    const candidate = plainAddress(hop.trim())
-    if (isIP(candidate) === 0) break
-    address = candidate
-  }
-  return address
-}
-
-function isTrusted(trusted: BlockList, address: string): boolean {
-  const family = isIP(address)
-  return family !== 0 && trusted.check(address, family === 6 ? 'ipv6' : 'ipv4')
-}
-
-function plainAddress(address: string): string {
-  return address.startsWith('::ffff:') && isIP(address.slice(7)) === 4 ? address.slice(7) : address
 }
 
 /** A request that is not even HTTP: refused from the same table, recorded, connection closed. */
@@ -268,15 +265,14 @@ function endWith(socket: Socket, answer: Answer): void {
 }
 
 /** What the admin listener shows. */
-export type AdminParts = {
-  readonly checks: Parameters<typeof registerHealth>[1]['checks']
+export type AdminParts = Parameters<typeof registerHealth>[1] & {
   readonly registry: Parameters<typeof registerMetrics>[1]
 }
 
 /** Builds the admin listener; it does not listen yet. */
-export function createAdminServer({ checks, registry }: AdminParts): FastifyInstance {
+export function createAdminServer({ registry, ...health }: AdminParts): FastifyInstance {
   const admin = Fastify({ logger: false })
-  registerHealth(admin, { checks })
+  registerHealth(admin, health)
   registerMetrics(admin, registry)
   return admin
 }

@@ -2,6 +2,7 @@ import { collectDefaultMetrics, Registry } from 'prom-client'
 import type { Exchange, Observer } from '../exchange.ts'
 import { REFUSALS } from '../refusal.ts'
 import { createCounter, createGauge, createHistogram } from './prometheus-metrics.ts'
+import type { RedisResult } from './redis-connection.ts'
 
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
 const STAGE_SECONDS = [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 30]
@@ -14,6 +15,12 @@ export type Prometheus = {
   /** Of this gateway alone; `/metrics` is formatted from it. */
   readonly registry: Registry
   readonly keysRefreshed: (result: 'refreshed' | 'failed') => void
+  readonly filesReloaded: (setting: string, result: 'reloaded' | 'failed') => void
+  /** Makes the metrics of Redis known; the answer counts commands. */
+  readonly watchRedis: (isReady: () => boolean) => (result: RedisResult) => void
+  readonly tokenFetched: (result: 'fetched' | 'failed') => void
+  /** Makes the gauge of a certificate known; it reads when the certificate expires. */
+  readonly watchCertificate: (which: 'listener' | 'upstream', expiresAt: () => number) => void
 }
 
 /** What the gauges read whenever they are asked. */
@@ -85,6 +92,16 @@ export function createPrometheus(watched: Watched): Prometheus {
     help: 'Attempts to refresh the keys of an issuer, by result.',
     labels: ['result'],
   })
+  const tokens = createCounter(registry, {
+    name: 'fhirewall_upstream_token_fetches_total',
+    help: 'Attempts to get an access token of the gateway’s own for upstream, by result.',
+    labels: ['result'],
+  })
+  const reloads = createCounter(registry, {
+    name: 'fhirewall_file_reloads_total',
+    help: 'Changed certificate, key and secret files, by setting: taken over, or of no use.',
+    labels: ['setting', 'result'],
+  })
   createGauge(registry, 'fhirewall_ready', 'Whether the gateway is ready: 1 or 0.', () =>
     watched.isReady() ? 1 : 0,
   )
@@ -146,6 +163,31 @@ export function createPrometheus(watched: Watched): Prometheus {
     registry,
     keysRefreshed: (result) => {
       keys.add(1, result)
+    },
+    filesReloaded(setting, result) {
+      reloads.add(result === 'reloaded' ? 1 : 0, setting, 'reloaded')
+      reloads.add(result === 'failed' ? 1 : 0, setting, 'failed')
+    },
+    tokenFetched(result) {
+      tokens.add(1, result)
+    },
+    watchRedis(isReady) {
+      const name = 'fhirewall_redis_ready'
+      createGauge(registry, name, 'Whether Redis can be asked: 1 or 0.', () => (isReady() ? 1 : 0))
+      const commands = createCounter(registry, {
+        name: 'fhirewall_redis_commands_total',
+        help: 'Commands to Redis, by result; skipped: not sent, because Redis was known to be away.',
+        labels: ['result'],
+      })
+      for (const result of ['answered', 'failed', 'skipped']) commands.add(0, result)
+      return (result) => {
+        commands.add(1, result)
+      }
+    },
+    watchCertificate(which, expiresAt) {
+      const name = `fhirewall_${which}_certificate_remaining_seconds`
+      const help = 'Until the certificate in use expires; negative when it has.'
+      createGauge(registry, name, help, () => (expiresAt() - Date.now()) / 1000)
     },
   }
 }

@@ -1,67 +1,104 @@
-import { readFileSync } from 'node:fs'
 import { Readable } from 'node:stream'
 import { Pool } from 'undici'
 import type { Dispatcher } from 'undici'
 import type { Config } from '../config/schema.ts'
 import type { UpstreamAnswer, UpstreamRequest } from '../ports.ts'
 import { Refusal } from '../refusal.ts'
+import type { UpstreamCredentials } from './client-credentials.ts'
+import { watchUpstreamTls } from './upstream-tls.ts'
+import type { WatchOptions } from './watched-files.ts'
 
 /** The connections to the FHIR server: one bounded HTTP/1.1 pool, TLS verified, no redirects. */
 export type UpstreamPool = {
   readonly request: (request: UpstreamRequest) => Promise<UpstreamAnswer>
+  /** When our own certificate expires, milliseconds since the epoch; undefined without one. */
+  readonly expiresAt: (() => number) | undefined
   readonly close: () => Promise<void>
 }
 
-/** Opens no connection yet; throws when the CA file cannot be read. */
-export function createUpstreamPool(config: Config): UpstreamPool {
+/** What {@link createUpstreamPool} needs from outside. */
+export type PoolPorts = Pick<WatchOptions<unknown>, 'log' | 'reloaded'> & {
+  readonly credentials: Pick<UpstreamCredentials, 'authorization' | 'rejected'>
+}
+
+/** Opens no connection yet; throws when a file of the settings cannot be read. */
+export function createUpstreamPool(config: Config, ports: PoolPorts): UpstreamPool {
   const { upstream } = config
+  const { credentials, log, reloaded } = ports
   const base = new URL(upstream.url)
   const basePath = base.pathname.replace(/\/$/, '')
-  const pool = new Pool(base.origin, {
-    connections: upstream.connections,
-    pipelining: 1,
-    allowH2: false,
-    // Shorter than common server idle times: a reused socket must not be one upstream is closing.
-    keepAliveTimeout: 4_000,
-    keepAliveMaxTimeout: 30_000,
-    headersTimeout: upstream.headersTimeoutSeconds * 1000,
-    bodyTimeout: upstream.bodyTimeoutSeconds * 1000,
-    connect: {
-      timeout: upstream.connectTimeoutSeconds * 1000,
-      rejectUnauthorized: true,
-      ...(upstream.caFile === undefined ? {} : { ca: readFileSync(upstream.caFile) }),
-    },
+  const trust = watchUpstreamTls(upstream, {
+    ...{ log, ...(reloaded === undefined ? {} : { reloaded }) },
+    changed: renew,
   })
+  const old = new Set<Pool>()
+  let pool = open()
 
-  // The gateway's own credential (AUTHN-19), and bodies as they are: what is compressed cannot be judged.
-  const own = {
-    'accept-encoding': 'identity',
-    ...(upstream.authorization === undefined ? {} : { authorization: upstream.authorization }),
+  function open(): Pool {
+    return new Pool(base.origin, {
+      connections: upstream.connections,
+      pipelining: 1,
+      allowH2: false,
+      // Shorter than common server idle times: a reused socket must not be one upstream is closing.
+      keepAliveTimeout: 4_000,
+      keepAliveMaxTimeout: 30_000,
+      headersTimeout: upstream.headersTimeoutSeconds * 1000,
+      bodyTimeout: upstream.bodyTimeoutSeconds * 1000,
+      connect: {
+        timeout: upstream.connectTimeoutSeconds * 1000,
+        // Said here, so that no variable of the environment can say otherwise (AUTHN-20).
+        rejectUnauthorized: true,
+        minVersion: 'TLSv1.2',
+        ...trust.context(),
+      },
+    })
+  }
+
+  /** New requests go by the new certificate; those under way end on the connections they have. */
+  function renew(): void {
+    const before = pool
+    pool = open()
+    old.add(before)
+    const closed = (): boolean => old.delete(before)
+    before.close().then(closed, closed)
   }
 
   return {
     async request(request) {
+      const shown = credentials.authorization()
+      const authorization = shown instanceof Promise ? await shown : shown
       if (request.signal.aborted) throw new Error('the client has gone')
       return new Promise((resolve, reject) => {
         const path = basePath + request.path + (request.query === '' ? '' : `?${request.query}`)
+        const resolved = (answer: UpstreamAnswer): void => {
+          if (answer.status === 401) credentials.rejected()
+          resolve(answer)
+        }
         pool.dispatch(
           {
             path: path === '' ? '/' : path,
             method: request.method,
-            headers: { ...request.headers, ...own },
+            headers: {
+              ...request.headers,
+              // Bodies as they are: what is compressed cannot be judged.
+              'accept-encoding': 'identity',
+              ...(authorization === undefined ? {} : { authorization }),
+            },
             body: request.body ?? null,
           },
           new Collector(
             request.isBulk === true ? { ...upstream, maximumAnswerBytes: Infinity } : upstream,
             request.signal,
-            resolve,
+            resolved,
             reject,
           ),
         )
       })
     },
+    expiresAt: trust.expiresAt,
     async close() {
-      await pool.destroy()
+      trust.close()
+      await Promise.all([...old, pool].map((each) => each.destroy()))
     },
   }
 }

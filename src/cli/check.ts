@@ -1,3 +1,4 @@
+import { findFileProblems } from '../adapters/edge-files.ts'
 import { ConfigError, formatProblem, loadConfig } from '../config/load.ts'
 import type { Problem } from '../config/load.ts'
 import { shippedPolicies } from '../config/shipped.ts'
@@ -27,6 +28,9 @@ function findProblems(file: string | undefined): {
     const loaded = loadConfig({ file, env: process.env })
     warnings = loaded.warnings
     folder = loaded.config.policies
+    for (const message of findFileProblems(loaded.config)) {
+      problems.push({ line: 0, column: 0, message })
+    }
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error
     problems.push(...error.problems)

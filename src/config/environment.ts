@@ -67,6 +67,11 @@ export function readEnvironment(env: Readonly<Record<string, string | undefined>
     problems.push({ variable, line: 0, column: 0, message })
   }
 
+  // AUTHN-20: it would hold for issuers, upstream and Redis alike.
+  if (env['NODE_TLS_REJECT_UNAUTHORIZED'] === '0') {
+    const instead = 'unset it, and name your own authority in NODE_EXTRA_CA_CERTS or a caFile'
+    report('NODE_TLS_REJECT_UNAUTHORIZED', `switches off every check of certificates; ${instead}`)
+  }
   for (const variable of Object.keys(env).sort()) {
     const given = env[variable]
     if (given === undefined || !variable.startsWith('FHIREWALL_') || INTERNAL.has(variable))

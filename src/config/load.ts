@@ -57,6 +57,13 @@ function listRequired(path: Path): Path[] {
     : [path]
 }
 
+/** The settings that name a file to be read. */
+function listFiles(): (readonly string[])[] {
+  return listSettings().flatMap(({ path, variable }) =>
+    variable !== undefined && /[a-z]File$/.test(path.at(-1) ?? '') ? [path] : [],
+  )
+}
+
 /** By line, then what stands in no line. */
 function inOrder(problems: readonly Problem[]): Problem[] {
   const rank = ({ line, column }: Problem) => (line === 0 ? Infinity : line * 1e6 + column)
@@ -160,12 +167,13 @@ export function loadConfig(sources: {
   const { faults, warnings } =
     config === undefined ? { faults: [], warnings: [] } : checkRules(config)
   for (const { path, message } of faults) report(path, message)
-  const caFile = config?.upstream.caFile
-  if (caFile !== undefined) {
+  for (const path of config === undefined ? [] : listFiles()) {
+    const name = read(config, path)
+    if (typeof name !== 'string') continue
     try {
-      readFileSync(caFile)
+      readFileSync(name)
     } catch (error) {
-      report(['upstream', 'caFile'], `cannot be read: ${describeReadError(error)}`)
+      report(path, `cannot be read: ${describeReadError(error)}`)
     }
   }
   if (problems.length > 0 || parsed.data === undefined) throw new ConfigError(inOrder(problems))

@@ -49,6 +49,50 @@ function findRangeFault(text: string): string | undefined {
   return Number(bits) === 0 ? 'would believe everyone; name your own proxies' : undefined
 }
 
+function checkTls({ tls }: Config, fault: (path: Path, message: string | undefined) => void): void {
+  const needs = (key: keyof Config['tls'], other: keyof Config['tls']) => {
+    if (tls[other] === undefined) fault(['tls', other], `is missing: tls.${key} needs it`)
+  }
+  if (tls.certificateFile !== undefined) needs('certificateFile', 'keyFile')
+  if (tls.keyFile !== undefined) needs('keyFile', 'certificateFile')
+  if (tls.clientCertificates !== 'none') needs('clientCertificates', 'certificateFile')
+  if (tls.clientCertificates === 'require') needs('clientCertificates', 'clientCaFile')
+  if (tls.certificateFile !== undefined && tls.terminatedBy !== undefined) {
+    fault(['tls', 'terminatedBy'], 'says who ends TLS elsewhere; tls.certificateFile ends it here')
+  }
+}
+
+/** AUTHN-19: what upstream is shown is one thing, complete, and never two. */
+function checkCredentials(
+  { upstream }: Config,
+  fault: (path: Path, message: string | undefined) => void,
+): void {
+  const { credentials, authorization, certificateFile, keyFile } = upstream
+  const { kind, secretFile, issuer, tokenUrl, clientId } = credentials
+  const missing = (key: string) => {
+    fault(['upstream', 'credentials', key], `is missing: credentials of kind ${kind} need it`)
+  }
+  if (kind === 'basic' || kind === 'bearer') {
+    if (secretFile === undefined) missing('secretFile')
+  } else if (kind === 'client-credentials') {
+    if (clientId === undefined) missing('clientId')
+    if ((issuer === undefined) === (tokenUrl === undefined)) missing('issuer')
+    if ((secretFile === undefined) === (credentials.keyFile === undefined)) missing('secretFile')
+  }
+  if (kind !== 'none' && authorization !== undefined) {
+    fault(['upstream', 'authorization'], 'is a second credential beside upstream.credentials')
+  }
+  if (upstream.forwardToken && (kind !== 'none' || authorization !== undefined)) {
+    fault(['upstream', 'forwardToken'], 'would be a second credential; keep one of them')
+  }
+  if ((certificateFile === undefined) !== (keyFile === undefined)) {
+    fault(['upstream', 'keyFile'], 'and upstream.certificateFile need each other')
+  }
+  if (certificateFile !== undefined && !upstream.url.startsWith('https:')) {
+    fault(['upstream', 'certificateFile'], 'needs an https: upstream')
+  }
+}
+
 /** Checks what goes beyond one key. `config` has passed the schema. */
 export function checkRules(config: Config): Findings {
   const faults: { path: Path; message: string }[] = []
@@ -70,6 +114,10 @@ export function checkRules(config: Config): Findings {
   if (published.protocol === 'http:' && !isLoopback(published)) {
     warnings.push('public.url is plain http: access tokens can be read on the way')
   }
+  checkTls(config, fault)
+  if (config.tls.terminatedBy === 'none') {
+    warnings.push('tls.terminatedBy is none: access tokens and records can be read on the way')
+  }
   fault(['upstream', 'url'], findUrlFault(config.upstream.url))
   plain(
     ['upstream', 'url'],
@@ -80,6 +128,14 @@ export function checkRules(config: Config): Findings {
   // A header value that node:http would refuse at the first request, too late.
   if (/[^\t\x20-\x7e]/.test(config.upstream.authorization ?? '')) {
     fault(['upstream', 'authorization'], 'must be one line of plain ASCII')
+  }
+  checkCredentials(config, fault)
+  for (const key of ['issuer', 'tokenUrl'] as const) {
+    const text = config.upstream.credentials[key]
+    const path = ['upstream', 'credentials', key]
+    if (text === undefined) continue
+    if (key === 'issuer') fault(path, findUrlFault(text))
+    plain(path, text, config.allowInsecureIssuers, 'allowInsecureIssuers')
   }
   const seen = new Set<string>()
   config.issuers.forEach(({ url }, index) => {
@@ -99,7 +155,16 @@ export function checkRules(config: Config): Findings {
     fault(['admin', 'port'], 'is the port of the FHIR listener too')
   }
   if (config.redis.url !== undefined) {
-    warnings.push('redis.url has no effect yet: counters are kept in memory, by each gateway alone')
+    const url = new URL(config.redis.url)
+    if (url.protocol === 'redis:' && !isLoopback(url)) {
+      warnings.push('redis.url is plain redis: what passes can be read and changed on the way')
+    }
+    if (!/^\/?\d*$/.test(url.pathname)) fault(['redis', 'url'], 'must end in a database number')
+    if (config.redis.caFile !== undefined && url.protocol !== 'rediss:') {
+      fault(['redis', 'caFile'], 'needs a rediss: URL')
+    }
+  } else if (config.redis.passwordFile !== undefined) {
+    fault(['redis', 'passwordFile'], 'needs redis.url')
   }
   return { faults, warnings }
 }

@@ -22,6 +22,15 @@ const rate = (burst: number, perSecond: number, what: string) =>
     .prefault({})
     .describe(what)
 
+/** A private key that signs JWTs. */
+const signingKey = {
+  keyId: z.string().min(1).optional().describe('`kid` of that key'),
+  algorithm: z
+    .enum(['ES256', 'ES384', 'RS256', 'RS384', 'PS256', 'PS384', 'EdDSA'])
+    .default('ES384')
+    .describe('its signature algorithm'),
+}
+
 export const issuerSchema = z.strictObject({
   url: z.url({ protocol: /^https?$/ }).describe('issuer URL, exactly as in the `iss` claim'),
   audiences: z
@@ -90,6 +99,37 @@ export const configSchema = z.strictObject({
       port: port.default(8081).describe('port of the admin listener'),
     })
     .prefault({}),
+  tls: z
+    .strictObject({
+      certificateFile: z
+        .string()
+        .optional()
+        .describe(
+          'certificate chain of the FHIR listener, PEM; with it the listener is HTTPS only',
+        ),
+      keyFile: z
+        .string()
+        .optional()
+        .describe('private key of it, PEM; both are read again when they change'),
+      minimumVersion: z.literal([1.2, 1.3]).default(1.2).describe('least TLS version'),
+      clientCertificates: z
+        .enum(['none', 'request', 'require'])
+        .default('none')
+        .describe(
+          'whether clients are asked for a certificate; require: no connection without one',
+        ),
+      clientCaFile: z
+        .string()
+        .optional()
+        .describe('certificate authorities of client certificates, PEM'),
+      terminatedBy: z
+        .enum(['proxy', 'none'])
+        .optional()
+        .describe(
+          'who ends TLS where there is no certificateFile: proxy, one that nobody gets past; none, nobody, which warns at every start; default: plain HTTP is answered to this very machine and trustedProxies alone',
+        ),
+    })
+    .prefault({}),
   public: z.strictObject({
     url: z
       .url({ protocol: /^https?$/ })
@@ -102,11 +142,78 @@ export const configSchema = z.strictObject({
       .default(false)
       .describe('accept plain http: beyond loopback; warns at every start'),
     caFile: z.string().optional().describe('certificate authorities to trust, PEM'),
+    certificateFile: z
+      .string()
+      .optional()
+      .describe('the gateway’s own client certificate for upstream, PEM'),
+    keyFile: z.string().optional().describe('private key of it, PEM'),
     authorization: z
       .string()
       .optional()
       .describe('Authorization header for upstream, the gateway’s own credential; secret')
       .meta({ writeOnly: true }),
+    credentials: z
+      .strictObject({
+        kind: z
+          .enum(['none', 'basic', 'bearer', 'client-credentials'])
+          .default('none')
+          .describe('what the gateway shows upstream as its own; goes beside a certificate'),
+        secretFile: z
+          .string()
+          .optional()
+          .describe(
+            'file with user:password, the token, or the client secret; read again when it changes',
+          ),
+        issuer: z
+          .url({ protocol: /^https?$/ })
+          .optional()
+          .describe('client-credentials: the OpenID provider, found by discovery'),
+        tokenUrl: z
+          .url({ protocol: /^https?$/ })
+          .optional()
+          .describe('client-credentials: the token endpoint, where there is no discovery'),
+        clientId: z.string().min(1).optional().describe('client-credentials: the client'),
+        scope: z.string().min(1).optional().describe('client-credentials: the scopes asked for'),
+        resource: z
+          .url()
+          .optional()
+          .describe('client-credentials: what the token is for (RFC 8707)'),
+        keyFile: z
+          .string()
+          .optional()
+          .describe('client-credentials: key that signs for the client, instead of a secret, PEM'),
+        ...signingKey,
+      })
+      .prefault({}),
+    assertion: z
+      .strictObject({
+        keyFile: z
+          .string()
+          .optional()
+          .describe('key that signs a short JWT naming the principal for upstream’s log, PEM'),
+        ...signingKey,
+        header: z
+          .string()
+          .regex(/^[Xx]-[A-Za-z0-9-]{1,60}$/, 'a header name that begins with X-')
+          .default('X-FHIRewall-Assertion')
+          .describe('header it is sent in'),
+        issuer: z.string().min(1).optional().describe('its `iss` (default: the public URL)'),
+        audience: z.string().min(1).optional().describe('its `aud` (default: the upstream URL)'),
+      })
+      .prefault({}),
+    forwardToken: z
+      .boolean()
+      .default(false)
+      .describe('send the caller’s own token on, if its audience is upstream as well'),
+    audience: z
+      .string()
+      .min(1)
+      .optional()
+      .describe('the audience a token that is sent on must have (default: the upstream URL)'),
+    forwardedFor: z
+      .enum(['none', 'forwarded', 'x-forwarded-for'])
+      .default('none')
+      .describe('header in which upstream is told the address of the client'),
     connections: z.int().positive().default(64).describe('sockets to upstream at most'),
     connectTimeoutSeconds: seconds.default(3).describe('until upstream accepts a connection'),
     headersTimeoutSeconds: seconds.default(30).describe('until upstream begins to answer'),
@@ -223,8 +330,27 @@ export const configSchema = z.strictObject({
       url: z
         .url({ protocol: /^rediss?$/ })
         .optional()
-        .describe('shared counters (default: in memory); secret')
+        .describe('shared counters (default: in memory); rediss: is TLS; secret')
         .meta({ writeOnly: true }),
+      passwordFile: z
+        .string()
+        .optional()
+        .describe('file with the password, read again when it changes; goes before one in the URL'),
+      caFile: z.string().optional().describe('certificate authorities to trust for rediss:, PEM'),
+      keyPrefix: z
+        .string()
+        .regex(/^[\x21-\x7e]{0,64}$/, 'at most 64 plain characters')
+        .default('fhirewall:')
+        .describe('begin of every key; the same for all gateways that share their counters'),
+      timeoutSeconds: seconds.max(5).default(0.1).describe('until an answer counts as missing'),
+      localShare: z
+        .number()
+        .positive()
+        .max(1)
+        .default(0.5)
+        .describe(
+          'while Redis cannot be asked: the part of every limit that each gateway allows alone (exact is 1 / gateways)',
+        ),
     })
     .prefault({}),
   audit: z

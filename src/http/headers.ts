@@ -74,10 +74,18 @@ export function parsePreferReturn(
 }
 
 /** Headers on every answer (HTTP-5, REST-16): clinical data is never stored or framed on its way. */
-export const SAFE_HEADERS: Readonly<Record<string, string>> = {
+const SAFE_HEADERS: Readonly<Record<string, string>> = {
   'cache-control': 'no-store',
   'x-content-type-options': 'nosniff',
   'referrer-policy': 'no-referrer',
   'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
   vary: 'Authorization, Accept, Prefer, Origin',
+}
+
+/**
+ * The headers on every answer. RFC 6797 §7.2: Strict-Transport-Security "MUST NOT" be on an answer
+ * over plain HTTP.
+ */
+export function safeHeaders(isTls: boolean): Readonly<Record<string, string>> {
+  return isTls ? { ...SAFE_HEADERS, 'strict-transport-security': 'max-age=31536000' } : SAFE_HEADERS
 }

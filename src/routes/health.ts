@@ -1,7 +1,11 @@
 import type { FastifyInstance } from 'fastify'
 
 /** What readiness is made of, by name; each answers at once and never throws. */
-export type HealthOptions = { readonly checks: Readonly<Record<string, () => boolean>> }
+export type HealthOptions = {
+  readonly checks: Readonly<Record<string, () => boolean>>
+  /** What is missed but not needed to serve; it is told and decides nothing. */
+  readonly watched?: Readonly<Record<string, () => boolean>>
+}
 
 /**
  * For the admin listener: `/livez` (the event loop turns) and `/readyz` (every check holds, else
@@ -17,7 +21,11 @@ export function registerHealth(fastify: FastifyInstance, options: HealthOptions)
       Object.entries(options.checks).map(([name, check]) => [name, check()]),
     )
     const isReady = Object.values(checks).every(Boolean)
+    const degraded = Object.entries(options.watched ?? {}).flatMap(([name, check]) =>
+      check() ? [] : [name],
+    )
     void reply.code(isReady ? 200 : 503).header('cache-control', 'no-store')
-    return { status: isReady ? 'ready' : 'not ready', checks }
+    const status = isReady ? 'ready' : 'not ready'
+    return { status, checks, ...(degraded.length === 0 ? {} : { degraded }) }
   })
 }

@@ -35,7 +35,8 @@ export function registerWellKnown(
     issuers: config.issuers.map(({ url }) => url),
     proofAlgorithms: config.dpop.algorithms,
     requiresProof: config.issuers.every(({ requireBound }) => requireBound === 'dpop'),
-    takesCertificates: config.clientCertificates.header !== 'none',
+    takesCertificates:
+      config.clientCertificates.header !== 'none' || config.tls.clientCertificates !== 'none',
   })
   const base = new URL(config.public.url).pathname.replace(/\/$/, '')
   const places = [

@@ -58,6 +58,32 @@ t.test('config prints what is in effect, without secrets', async (t) => {
   t.notMatch(stdout, /hunter2/)
 })
 
+t.test('check reads certificates, keys and secrets as a start would', async (t) => {
+  const file = join(folder, 'no-key.pem')
+  writeFileSync(file, 'CANARY\nCANARY\n')
+  const bad = fhirewall(['check'], {
+    ...minimal,
+    FHIREWALL_TLS_CERTIFICATE_FILE: file,
+    FHIREWALL_TLS_KEY_FILE: file,
+    FHIREWALL_UPSTREAM_CREDENTIALS_KIND: 'bearer',
+    FHIREWALL_UPSTREAM_CREDENTIALS_SECRET_FILE: file,
+    FHIREWALL_UPSTREAM_ASSERTION_KEY_FILE: file,
+    FHIREWALL_REDIS_URL: 'redis://127.0.0.1',
+    FHIREWALL_REDIS_PASSWORD_FILE: file,
+  })
+  t.equal(bad.status, 1)
+  for (const setting of [
+    'tls',
+    'upstream.credentials.secretFile',
+    'upstream.assertion.keyFile',
+    'redis.passwordFile',
+  ]) {
+    t.match(bad.stderr, new RegExp(`^${setting}: `, 'm'))
+  }
+  t.match(bad.stderr, '4 problems')
+  t.notMatch(bad.stderr + bad.stdout, 'CANARY')
+})
+
 t.test('check finds every problem of configuration and policies at once', async (t) => {
   const good = fhirewall(['check'], minimal)
   t.equal(good.status, 0, good.stderr)

@@ -75,10 +75,10 @@ t.test('several issuers, secrets from files, and every type of value', async (t)
   t.equal(config.audit.file, '/var/lib/audit.jsonl')
   t.strictSame(config.trustedProxies, ['10.0.0.0/8', '192.0.2.1', '2001:db8::/32'])
   t.equal(config.upstream.url, 'http://[::1]:8090/fhir', 'a base has no slash at its end')
-  t.match(warnings, [/redis\.url has no effect yet/])
+  t.strictSame(warnings, [])
 
   const printed = JSON.stringify(redact(config))
-  t.notMatch(printed, /credential/)
+  t.notMatch(printed, /-credential/)
   t.match(printed, /\[secret\]/)
   t.equal(config.upstream.authorization, 'Bearer upstream-credential', 'the original is untouched')
 })
@@ -225,6 +225,82 @@ t.test('URLs that would lose or leak something are refused', async (t) => {
   const header = { ...minimal, FHIREWALL_UPSTREAM_AUTHORIZATION: 'Bearer a\r\nX-Evil: 1' }
   t.match(linesOf({ env: header }), [/^FHIREWALL_UPSTREAM_AUTHORIZATION: .*one line/])
 })
+
+t.test(
+  'edges: what does not fit together is told before the start (AUTHN-19, AUTHN-20)',
+  async (t) => {
+    const pem = write('some.pem', 'PEM')
+    const own = { FHIREWALL_UPSTREAM_CREDENTIALS_KIND: 'client-credentials' }
+    for (const [env, ...expected] of [
+      [{ NODE_TLS_REJECT_UNAUTHORIZED: '0' }, 'NODE_TLS_REJECT_UNAUTHORIZED: switches off'],
+      [{ FHIREWALL_TLS_CERTIFICATE_FILE: pem }, 'tls.keyFile: is missing'],
+      [{ FHIREWALL_TLS_KEY_FILE: pem }, 'tls.certificateFile: is missing'],
+      [
+        { FHIREWALL_TLS_CERTIFICATE_FILE: '/no/such' },
+        'tls.keyFile: ',
+        'tls.certificateFile: cannot',
+      ],
+      [{ FHIREWALL_TLS_MINIMUM_VERSION: '1.1' }, 'tls.minimumVersion: '],
+      [
+        { FHIREWALL_TLS_CLIENT_CERTIFICATES: 'require' },
+        'tls.certificateFile: is missing',
+        'tls.clientCaFile: is missing',
+      ],
+      [
+        {
+          FHIREWALL_TLS_CERTIFICATE_FILE: pem,
+          FHIREWALL_TLS_KEY_FILE: pem,
+          FHIREWALL_TLS_TERMINATED_BY: 'proxy',
+        },
+        'tls.terminatedBy: says who',
+      ],
+      [
+        { FHIREWALL_UPSTREAM_CREDENTIALS_KIND: 'basic' },
+        'upstream.credentials.secretFile: is missing',
+      ],
+      [
+        own,
+        'upstream.credentials.clientId: is missing',
+        'upstream.credentials.issuer: is missing',
+        'upstream.credentials.secretFile: is missing',
+      ],
+      [
+        {
+          ...own,
+          FHIREWALL_UPSTREAM_CREDENTIALS_TOKEN_URL: 'http://10.0.0.1/token',
+          FHIREWALL_UPSTREAM_CREDENTIALS_CLIENT_ID: 'gateway',
+          FHIREWALL_UPSTREAM_CREDENTIALS_SECRET_FILE: pem,
+          FHIREWALL_UPSTREAM_AUTHORIZATION: 'Bearer x',
+        },
+        'upstream.authorization: is a second credential',
+        'upstream.credentials.tokenUrl: must be https:',
+      ],
+      [
+        { FHIREWALL_UPSTREAM_FORWARD_TOKEN: 'true', FHIREWALL_UPSTREAM_AUTHORIZATION: 'Bearer x' },
+        'upstream.forwardToken: would be a second',
+      ],
+      [{ FHIREWALL_UPSTREAM_CERTIFICATE_FILE: pem }, 'need each other', 'needs an https: upstream'],
+      [{ FHIREWALL_UPSTREAM_ASSERTION_HEADER: 'Authorization' }, 'upstream.assertion.header: '],
+      [{ FHIREWALL_REDIS_PASSWORD_FILE: pem }, 'redis.passwordFile: needs redis.url'],
+      [
+        { FHIREWALL_REDIS_URL: 'redis://127.0.0.1/x', FHIREWALL_REDIS_CA_FILE: pem },
+        'redis.url: must end in a database number',
+        'redis.caFile: needs a rediss: URL',
+      ],
+    ] as const) {
+      const lines = linesOf({ env: { ...minimal, ...env } })
+      t.equal(lines.length, expected.length, lines.join('\n'))
+      for (const text of expected)
+        t.ok(
+          lines.some((line) => line.includes(text)),
+          text,
+        )
+    }
+    const open = { FHIREWALL_TLS_TERMINATED_BY: 'none', FHIREWALL_REDIS_URL: 'redis://10.0.0.1' }
+    const { warnings } = loadConfig({ env: { ...minimal, ...open } })
+    t.match(warnings, [/tls\.terminatedBy is none/, /redis\.url is plain/])
+  },
+)
 
 t.test('a FHIR version that nobody could judge is refused', async (t) => {
   for (const version of ['DSTU2', 'STU3', 'R4', 'R4B', 'R5']) {

@@ -33,6 +33,12 @@ env:
   - name: FHIREWALL_POLICIES
     value: /etc/fhirewall-policies
   {{- end }}
+  {{- if .Values.tls.secretName }}
+  - name: FHIREWALL_TLS_CERTIFICATE_FILE
+    value: /etc/fhirewall-tls/tls.crt
+  - name: FHIREWALL_TLS_KEY_FILE
+    value: /etc/fhirewall-tls/tls.key
+  {{- end }}
   {{- range $variable, $key := .Values.secretFiles }}
   - name: {{ $variable }}
     value: /etc/fhirewall-secrets/{{ $key }}
@@ -82,6 +88,11 @@ volumeMounts:
     mountPath: /etc/fhirewall-policies
     readOnly: true
   {{- end }}
+  {{- if .Values.tls.secretName }}
+  - name: fhirewall-tls
+    mountPath: /etc/fhirewall-tls
+    readOnly: true
+  {{- end }}
   {{- if .Values.secretFiles }}
   - name: fhirewall-secrets
     mountPath: /etc/fhirewall-secrets
@@ -97,6 +108,12 @@ volumeMounts:
 - name: fhirewall-policies
   configMap:
     name: {{ include "fhirewall.name" . }}-policies
+{{- end }}
+{{- if .Values.tls.secretName }}
+- name: fhirewall-tls
+  secret:
+    secretName: {{ .Values.tls.secretName }}
+    defaultMode: 0440
 {{- end }}
 {{- if .Values.secretFiles }}
 - name: fhirewall-secrets

@@ -224,6 +224,7 @@ export function principalOf(claims: Claims, issuer: IssuerConfig, publicUrl: str
     roles: parseCodes(at('roles')),
     purposes: parseCodes(at('purposes')),
     organization: parseText(at('organization')),
+    audiences: [claims['aud']].flat().filter((each) => typeof each === 'string'),
     tokenId: parseText(claims['jti']),
     issuedAt: typeof claims['iat'] === 'number' ? claims['iat'] : 0,
     expiresAt: typeof claims['exp'] === 'number' ? claims['exp'] : 0,
