@@ -101,7 +101,8 @@ function readPackage(folder: string, version: string): Map<string, Structure> {
     if (!/^StructureDefinition-[A-Za-z]+\.json$/.test(file)) continue
     const one = JSON.parse(readFileSync(join(folder, file), 'utf8')) as Definition
     if (one.kind !== 'resource' && one.kind !== 'complex-type') continue
-    if (one.fhirVersion !== version || one.derivation === 'constraint' || one.id !== one.type) continue
+    if (one.fhirVersion !== version || one.derivation === 'constraint' || one.id !== one.type)
+      continue
     found.set(one.type, {
       base: one.baseDefinition?.replace(/^.*\//, '') ?? '',
       elements: one.snapshot.element.map(({ path, min, max, type, contentReference }) => ({
@@ -145,7 +146,9 @@ function readProfiles(folder: string): Map<string, Structure> {
     const elements = blocks.map((text) => {
       const path = of(text, 'path') ?? ''
       const same = of(text, 'nameReference')
-      const codes = [...text.matchAll(/<type>[\s\S]*?<code value="([^"]*)"/g)].map(([, c = '']) => c)
+      const codes = [...text.matchAll(/<type>[\s\S]*?<code value="([^"]*)"/g)].map(
+        ([, c = '']) => c,
+      )
       const all = codes.includes('*') ? ANY : codes
       return {
         ...{ path, min: Number(of(text, 'min')), isArray: !/^[01]$/.test(of(text, 'max') ?? '') },

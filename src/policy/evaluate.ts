@@ -1,9 +1,11 @@
 import { createHash } from 'node:crypto'
 import type { SmartLevel } from '../oauth/smart-scope.ts'
-import type { Clearance, Confidentiality, MaskingProfile } from '../permit.ts'
+import type { Clearance, Confidentiality, MaskingNames } from '../permit.ts'
 import type { Principal } from '../exchange.ts'
 import { factsOf } from './condition.ts'
 import type { Condition, ConditionFacts } from './condition.ts'
+import { BASELINE } from './load-masking.ts'
+import type { MaskingProfiles } from './load-masking.ts'
 import type { Rule } from './schema.ts'
 
 /** A rule ready to be asked; `name` is `policy/rule`. */
@@ -33,7 +35,7 @@ export type Decision = {
   readonly rules: readonly string[]
   readonly compartment: boolean
   readonly clearance: Clearance
-  readonly masking: MaskingProfile
+  readonly masking: MaskingNames
   /** Largest page of a search. */
   readonly results?: number
   /** Search parameters that may be used at all, and those that may not. */
@@ -70,13 +72,18 @@ export type PolicySet = {
   /** SHA-256 of what the rules say, in hexadecimal: which policies decided (GOV-2). */
   readonly hash: string
   readonly rules: number
+  /** The profiles that the rules name. */
+  readonly masking: MaskingProfiles
 }
 
 const ORDER: readonly Confidentiality[] = ['U', 'L', 'M', 'N', 'R', 'V']
 const NOTHING: Clearance = { confidentiality: 'U', sensitivities: new Set() }
 
 /** Indexes rules by interaction, type and level; the index is bounded by the FHIR types asked. */
-export function buildPolicySet(rules: readonly CompiledRule[]): PolicySet {
+export function buildPolicySet(
+  rules: readonly CompiledRule[],
+  masking: MaskingProfiles = new Map(),
+): PolicySet {
   const index = new Map<string, readonly CompiledRule[]>()
   const answers = new LastingAnswers()
   const find = (request: PolicyRequest): readonly CompiledRule[] => {
@@ -102,8 +109,10 @@ export function buildPolicySet(rules: readonly CompiledRule[]): PolicySet {
     },
     hash: createHash('sha256')
       .update(JSON.stringify(rules.map((rule) => ({ ...rule, condition: rule.when }))))
+      .update(masking.size === 0 ? '' : JSON.stringify([...masking]))
       .digest('hex'),
     rules: rules.length,
+    masking,
   }
 }
 
@@ -159,9 +168,7 @@ function combine(rules: readonly CompiledRule[], asker: Asker): Decision {
     rules: permits.map(({ name }) => name),
     compartment: permits.some(({ obligations }) => obligations.compartment === 'patient'),
     clearance: { confidentiality, sensitivities },
-    masking: permits.some(({ obligations }) => obligations.masking === 'de-identified')
-      ? 'de-identified'
-      : 'baseline',
+    masking: new Set([BASELINE, ...permits.flatMap(({ obligations }) => obligations.masking)]),
     ...(emergency.length === 0 ? {} : { breakGlass: Math.min(...minutesOf(emergency)) }),
     ...questionOf(permits),
   }
@@ -199,7 +206,7 @@ function denied(rules: readonly string[]): Decision {
     rules,
     compartment: true,
     clearance: NOTHING,
-    masking: 'de-identified',
+    masking: new Set([BASELINE]),
   }
 }
 

@@ -26,13 +26,13 @@ export function decideSearch(request: Request): Permit | Promise<Permit> {
 }
 
 function permitSearch(
-  { inquiry, holdings, definitions, config, cursors, reason }: Request,
+  { inquiry, holdings, definitions, touches, config, cursors, reason }: Request,
   type: string,
   grant: Grant,
   interaction: Interaction,
 ): Permit {
   const { parameters, trim } = takeShape(interaction.parameters)
-  checkParameters(parameters, grant, definitions)
+  checkParameters(type, parameters, grant, { definitions, touches })
   checkIncludes(parameters, definitions, (other) => holdings.find(other) !== undefined)
   const question = { ...interaction, parameters }
   const hasIncludes = parameters.some(({ name }) => name.endsWith('include'))
@@ -55,7 +55,8 @@ function permitSearch(
 }
 
 /** Search over several types: they must be named, and each must be held. */
-function decideSystemSearch({ inquiry, holdings, definitions, config, cursors }: Request): Permit {
+function decideSystemSearch(request: Request): Permit {
+  const { inquiry, holdings, definitions, config, cursors } = request
   const { interaction } = inquiry
   const types = interaction.parameters
     .filter(({ name }) => name === '_type')
@@ -63,9 +64,12 @@ function decideSystemSearch({ inquiry, holdings, definitions, config, cursors }:
   if (types.length === 0 || interaction.compartment !== undefined) {
     throw new Refusal('interaction-refused', { detail: 'a search of all types there are' })
   }
-  const grants = types.map((type) => holdings.demand(type, ASKED['search-system']))
   const { parameters, trim } = takeShape(interaction.parameters)
-  for (const grant of grants) checkParameters(parameters, grant, definitions)
+  const grants = types.map((type) => {
+    const grant = holdings.demand(type, ASKED['search-system'])
+    checkParameters(type, parameters, grant, request)
+    return grant
+  })
   if (parameters.some((parameter) => isLinked(parameter))) {
     throw new Refusal('parameter-forbidden', { detail: 'a chain from several types' })
   }

@@ -58,7 +58,7 @@ export function releaseEntry(
   permit: Permit,
   context: Context,
   tally: Tally,
-): Edit[] | undefined {
+): readonly Edit[] | undefined {
   const { at } = context.words
   const resource = member(tape, element, at.resource)
   if (resource < 0) {
@@ -68,7 +68,7 @@ export function releaseEntry(
   }
   const released = releaseResource(tape, resource, permit.terms, context, tally)
   if (released === undefined) return undefined
-  const { edits } = released
+  const edits = [...released.edits]
   const { entry, beside } = context.bundleWords
   const end = after(tape, element)
   let isPlain = true

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { splitTransaction } from './transaction.ts'
 import { releaseOutcome, releaseParameters } from './shapes.ts'
 import { createTrim } from './trim.ts'
@@ -11,13 +12,16 @@ import { JsonError } from '../../json/token.ts'
 import type { Tape } from '../../json/tape.ts'
 import { member, textOf } from '../../json/tape.ts'
 import { Permit } from '../../permit.ts'
-import type { Inspect } from '../../permit.ts'
+import type { Inspect, Touches } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
 import { releaseBundle, unreadable } from './bundle.ts'
 import { identify, judge } from './judge.ts'
-import { isMarked, planMasking } from './mask.ts'
+import { planMasking } from './mask.ts'
+import { isMarked } from './marks.ts'
+import { createMaskings } from './maskings.ts'
+import type { MaskingProfiles } from '../../policy/load-masking.ts'
 import type { Context } from './context.ts'
-import { bytesOf, releaseResource } from './resource.ts'
+import { bytesOf, releaseResource, viewerOf } from './resource.ts'
 import { releaseGathered, releaseStream } from './stream.ts'
 import { buildBundleWords, buildVocabulary } from './vocabulary.ts'
 
@@ -28,13 +32,29 @@ export type Release = {
   readonly release: (permit: Permit, fit: FitAnswer) => Promise<Released>
   /** Judges one resource without releasing it: payloads and current states of writes. */
   readonly inspect: Inspect
+  /** Whether profiles mask what an element shows: a search that looks at it would tell. */
+  readonly touches: Touches
   /** What upstream said to each entry of a transaction, in order. Throws Refusal. */
   readonly splitTransaction: (body: Buffer, entries: number) => readonly FitAnswer[]
 }
 
+/** What masking is made of. */
+export type MaskingParts = {
+  /** The profiles in force, which may change; a name that is none of them shows nothing. */
+  readonly profiles: () => MaskingProfiles
+  /** Secret of 32 bytes or more. */
+  readonly key: Buffer
+  readonly now: () => number
+}
+
 /** Compiles the names and paths once. */
-export function createRelease(config: Config, definitions: Definitions): Release {
+export function createRelease(
+  config: Config,
+  definitions: Definitions,
+  masking: MaskingParts = { profiles: () => new Map(), key: randomBytes(32), now: Date.now },
+): Release {
   const words = buildVocabulary(definitions)
+  const maskingFor = createMaskings(masking.profiles, definitions.version, words)
   const upstreamUrl = config.upstream.url.replace(/\/$/, '')
   const publicUrl = config.public.url.replace(/\/$/, '')
   const bases = [upstreamUrl, publicUrl]
@@ -45,6 +65,9 @@ export function createRelease(config: Config, definitions: Definitions): Release
     publicUrl,
     publicText: JSON.stringify(publicUrl).slice(1, -1),
     bases,
+    maskingFor,
+    maskingKey: masking.key,
+    now: masking.now,
     scan: createSimdScan(words.names, config.limits.jsonDepth),
     trim: createTrim(
       createSimdScan(words.names, config.limits.jsonDepth),
@@ -148,17 +171,24 @@ export function createRelease(config: Config, definitions: Definitions): Release
     } catch (error) {
       throw new Refusal('body-malformed', { cause: error })
     }
-    const { masking, ...verdict } = judge(tape, 0, terms, words, bases)
-    const { counts } = planMasking(tape, 0, masking, context)
+    const judged = judge(tape, 0, terms, context)
+    const { type, withheld, confidentiality, sensitivities, patients } = judged
+    const plan = planMasking(tape, 0, viewerOf(judged, context), context)
     let masked = 0
-    for (const count of counts.values()) masked += count
-    return { ...verdict, ...identify(tape, 0, words), masked, marked: isMarked(tape, 0, words) }
+    for (const count of plan?.counts.values() ?? []) masked += count
+    return {
+      ...{ type, confidentiality, sensitivities, patients, masked },
+      withheld: plan === undefined ? (withheld ?? 'label') : withheld,
+      ...identify(tape, 0, words),
+      marked: isMarked(tape, 0, words),
+    }
   }
 
   return {
     release,
     inspect,
     splitTransaction: (body, entries) => splitTransaction(read(body), entries, words),
+    touches: (names, type, path) => maskingFor(names).touches(type, path),
   }
 }
 

@@ -8,6 +8,7 @@ import type { Context } from './context.ts'
 import { identify, judge } from './judge.ts'
 import type { Verdict } from './judge.ts'
 import { planMasking } from './mask.ts'
+import type { Viewer } from './mask.ts'
 
 /** Judges one resource and plans its edits; undefined = withheld. Counts either way. */
 export function releaseResource(
@@ -16,15 +17,19 @@ export function releaseResource(
   terms: Terms,
   context: Context,
   tally: Tally,
-): { readonly verdict: Verdict; readonly edits: Edit[] } | undefined {
-  const { words, bases } = context
+): { readonly verdict: Verdict; readonly edits: readonly Edit[] } | undefined {
+  const { words } = context
   tally.inspected += 1
-  const verdict = judge(tape, object, terms, words, bases, tally.seen)
-  if (verdict.withheld !== undefined) {
+  const verdict = judge(tape, object, terms, context, tally.seen)
+  const masked =
+    verdict.withheld === undefined
+      ? planMasking(tape, object, viewerOf(verdict, context), context)
+      : undefined
+  if (masked === undefined) {
     tally.withheld += 1
     return undefined
   }
-  const { edits, counts } = planMasking(tape, object, verdict.masking, context)
+  const { edits, counts } = masked
   tally.released += 1
   for (const [rule, count] of counts) tally.masked.set(rule, (tally.masked.get(rule) ?? 0) + count)
   for (const patient of verdict.patients) tally.patients.add(patient)
@@ -35,6 +40,16 @@ export function releaseResource(
   if (terms.trim === undefined) return { verdict, edits }
   const text = context.trim(bytesOf(tape, object, edits), terms.trim).toString('utf8')
   return { verdict, edits: [{ start: startOf(tape, object), end: endOf(tape, object), text }] }
+}
+
+/** Who sees what was judged. */
+export function viewerOf(
+  { maskings, recipient, patients }: Verdict,
+  { maskingKey: key, now }: Context,
+): Viewer {
+  const [patient, ...others] = patients
+  const one = others.length === 0 ? patient : undefined
+  return { maskings, methods: { key, recipient, patient: one, now: now() } }
 }
 
 /** The bytes of a resource with its edits. */

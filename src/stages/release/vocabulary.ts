@@ -89,6 +89,8 @@ const LIST = [
   'tag',
   'relation',
   'target',
+  'div',
+  'signature',
 ] as const
 
 export type Word = (typeof LIST)[number]
@@ -200,6 +202,9 @@ export function buildBundleWords({ at }: Vocabulary): BundleWords {
 export const DATA_ABSENT_EXTENSION =
   '{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason","valueCode":"masked"}'
 
+/** Stands where a narrative stood. */
+export const WITHHELD = 'Narrative withheld: parts of this resource are masked.'
+
 export const CONFIDENTIALITIES: readonly Confidentiality[] = ['U', 'L', 'M', 'N', 'R', 'V']
 
 /**
@@ -252,14 +257,6 @@ export const SSN_SYSTEMS = new Set([
   'http://hl7.org/fhir/sid/us-ssn',
   'urn:oid:2.16.840.1.113883.4.1',
   '2.16.840.1.113883.4.1',
-])
-
-export const IDENTIFIER_TYPE_SYSTEMS = new Set([
-  'http://terminology.hl7.org/codesystem/v2-0203',
-  'http://hl7.org/fhir/v2/0203',
-  'http://hl7.org/fhir/identifier-type',
-  'urn:oid:2.16.840.1.113883.18.108',
-  '2.16.840.1.113883.18.108',
 ])
 
 /** HL7 v2-0203 codes of identifiers that are secrets. */
