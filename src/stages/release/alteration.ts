@@ -32,9 +32,14 @@ export function limitOf(tape: Tape, { entry }: Alteration): number {
 /** In order, without what is inside another: of two at one place the one that takes more. */
 export function outermost(tape: Tape, alterations: readonly Alteration[]): Alteration[] {
   if (alterations.length < 2) return [...alterations]
-  const sorted = alterations.toSorted(
-    (a, b) => a.entry - b.entry || limitOf(tape, b) - limitOf(tape, a) || b.rank - a.rank,
+  const isSorted = alterations.every(
+    (one, at) => at === 0 || one.entry > (alterations[at - 1]?.entry ?? 0),
   )
+  const sorted = isSorted
+    ? alterations
+    : alterations.toSorted(
+        (a, b) => a.entry - b.entry || limitOf(tape, b) - limitOf(tape, a) || b.rank - a.rank,
+      )
   let end = -1
   return sorted.filter((one) => {
     if (one.entry < end) return false

@@ -79,6 +79,7 @@ export function buildAutomaton(elements: Elements, selections: readonly Selectio
   const places = new Map<string, Place>()
   const states = new Map<string, State>()
   const tables = new Map<string, Table>()
+  const roots = new Map<string, Place>()
   const rooted = new Map<string, number[]>()
   selections.forEach(({ selector: { root } }, at) => {
     rooted.set(root, [...(rooted.get(root) ?? []), at])
@@ -98,21 +99,32 @@ export function buildAutomaton(elements: Elements, selections: readonly Selectio
     const known = places.get(key)
     if (known !== undefined) return known
     const tests = [...new Set(positions.flatMap(testsAt))]
+    const settled = new Map<string, State>()
+    const ofTypes = new Map<string, Place>()
     const made: Place = {
       type,
       tests,
       settle(holds) {
+        const outcome = holds.length === 0 ? '' : holds.join()
+        const met = settled.get(outcome)
+        if (met !== undefined) return met
         const left = positions.filter((one) =>
           testsAt(one).every((test) => holds[tests.indexOf(test)] === true),
         )
-        return state(type, left)
+        const made = state(type, left)
+        settled.set(outcome, made)
+        return made
       },
       ofType(actual) {
         if (!elements.structure(actual)?.kinds.includes('Resource')) return undefined
-        return place(
+        const known = ofTypes.get(actual)
+        if (known !== undefined) return known
+        const found = place(
           actual,
           followed.filter((one) => fits(one, actual)),
         )
+        ofTypes.set(actual, found)
+        return found
       },
       actions: possible(positions),
     }
@@ -220,7 +232,13 @@ export function buildAutomaton(elements: Elements, selections: readonly Selectio
   }
 
   return {
-    root: (type) => (elements.structure(type) === undefined ? undefined : place(type, [])),
+    root(type) {
+      const known = roots.get(type)
+      if (known !== undefined || elements.structure(type) === undefined) return known
+      const found = place(type, [])
+      roots.set(type, found)
+      return found
+    },
     structure: elements.structure,
   }
 }

@@ -3,6 +3,7 @@ import type { ElementSelector, Filter } from '../../fhir/element-path.ts'
 import type { ElementPath } from '../../fhir/definitions.ts'
 import type { Elements } from '../../fhir/elements.ts'
 import {
+  after,
   elements as listOf,
   flagsOf,
   kindOf,
@@ -26,7 +27,7 @@ import { planPaths } from './path-walk.ts'
 import type { PathRules } from './path-walk.ts'
 import { CONFIDENTIALITIES, systemOf } from './vocabulary.ts'
 import type { Vocabulary } from './vocabulary.ts'
-import { membersNamed } from './members.ts'
+import { isNamed, membersNamed } from './members.ts'
 
 /** Profiles made ready: what they do to a resource, and which elements they touch. */
 export type Masking = {
@@ -298,17 +299,47 @@ function hidden(text: string, method: Method | undefined): string {
 
 /** Compiles `where()`: one of the members has the text; addresses are compared as addresses. */
 function testOf(filter: Filter): Test {
-  const all = filter.map(({ path, equals }) => {
-    const isAddress = path.at(-1) === 'system' || path.at(-1) === 'url'
-    const wanted = isAddress ? systemOf(equals) : equals
-    return { path, fits: (text: string) => (isAddress ? systemOf(text) : text) === wanted }
+  const paths = new Map<string, { readonly path: readonly string[]; readonly texts: Set<string> }>()
+  for (const { path, equals } of filter) {
+    const key = path.join('.')
+    const found = paths.get(key) ?? { path, texts: new Set<string>() }
+    found.texts.add(isAddress(path) ? systemOf(equals) : equals)
+    paths.set(key, found)
+  }
+  const all = [...paths.values()].map(({ path, texts }) => {
+    const fits = isAddress(path)
+      ? (text: string) => texts.has(text) || texts.has(systemOf(text))
+      : (text: string) => texts.has(text)
+    return { path, fits }
   })
-  return (tape, object) =>
-    all.some(({ path, fits }) => {
-      let values = [object]
-      for (const name of path) {
-        values = values.flatMap((value) => [...membersNamed(tape, value, name)])
-      }
-      return values.some((value) => fits(textOf(tape, value) ?? ''))
-    })
+  return (tape, object) => all.some(({ path, fits }) => hasText(tape, object, path, 0, fits))
+}
+
+const isAddress = (path: readonly string[]): boolean =>
+  path.at(-1) === 'system' || path.at(-1) === 'url'
+
+/** Whether a value at the end of a path has a text that fits, lists passed through. */
+function hasText(
+  tape: Tape,
+  value: number,
+  path: readonly string[],
+  at: number,
+  fits: (text: string) => boolean,
+): boolean {
+  const kind = kindOf(tape, value)
+  if (kind === KIND.array) {
+    const end = after(tape, value)
+    for (let one = value + 1; one < end; one = after(tape, one)) {
+      if (hasText(tape, one, path, at, fits)) return true
+    }
+    return false
+  }
+  const name = path[at]
+  if (name === undefined) return fits(textOf(tape, value) ?? '')
+  if (kind !== KIND.object) return false
+  const end = after(tape, value)
+  for (let key = value + 1; key < end; key = after(tape, key + 1)) {
+    if (isNamed(tape, key, name) && hasText(tape, key + 1, path, at + 1, fits)) return true
+  }
+  return false
 }

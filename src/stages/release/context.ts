@@ -1,4 +1,5 @@
-import type { MaskingNames, Trim } from '../../permit.ts'
+import type { KeyObject } from 'node:crypto'
+import type { MaskingNames, Terms, Trim } from '../../permit.ts'
 import type { Scan } from '../../json/tape.ts'
 import type { Masking } from './compile-masking.ts'
 import type { BundleWords, Vocabulary } from './vocabulary.ts'
@@ -18,7 +19,9 @@ export type Context = {
   /** Profiles by their names. Throws when there is none of a name: nothing is shown unmasked. */
   readonly maskingFor: (names: MaskingNames) => Masking
   /** Secret that pseudonyms and shifts of dates hang on. */
-  readonly maskingKey: Buffer
+  readonly maskingKey: KeyObject
+  /** Pseudonyms made for an answer, which are forgotten with it. */
+  readonly pseudonyms: WeakMap<Terms, Map<string, string>>
   /** Milliseconds since the epoch. */
   readonly now: () => number
   readonly trim: (resource: Buffer, trim: Trim) => Buffer

@@ -1,17 +1,20 @@
 import { createHmac } from 'node:crypto'
+import type { KeyObject } from 'node:crypto'
 import type { Method } from '../../policy/masking-schema.ts'
 import type { AlterationCode } from './alteration.ts'
 
 /** Who is shown what, as far as methods depend on it. */
 export type MethodContext = {
   /** Secret of at least 32 bytes; pseudonyms and shifts of dates hang on it. */
-  readonly key: Buffer
+  readonly key: KeyObject
   /** For whom pseudonyms are made: no two recipients can compare theirs. */
   readonly recipient: string
   /** Bare id of the one patient that the resource is about, if it is. */
   readonly patient: string | undefined
   /** Milliseconds since the epoch. */
   readonly now: number
+  /** Pseudonyms made for this answer already: most references name the same few. */
+  readonly known: Map<string, string>
 }
 
 /** What a method makes of a simple value; undefined = it cannot be shown at all. */
@@ -97,10 +100,25 @@ function shifted(text: string, type: string, { key, patient }: MethodContext): M
 export function pseudonym(
   text: string,
   type: string,
+  context: Pick<MethodContext, 'key' | 'recipient' | 'known'>,
+): string {
+  const asked = `${type} ${text}`
+  const known = context.known.get(asked)
+  if (known !== undefined) return known
+  const made = makePseudonym(text, type, context)
+  if (context.known.size >= MOST_KNOWN) context.known.clear()
+  context.known.set(asked, made)
+  return made
+}
+const MOST_KNOWN = 10_000
+
+function makePseudonym(
+  text: string,
+  type: string,
   { key, recipient }: Pick<MethodContext, 'key' | 'recipient'>,
 ): string {
   const hex = (part: string): string =>
-    digest(key, 'pseudonym', recipient, part).toString('hex').slice(0, 32)
+    digest(key, 'pseudonym', recipient, part).toString('hex', 0, 16)
   const uuid = (part: string): string =>
     hex(part).replace(/^(.{8})(.{4}).(.{3}).(.{3})(.{12})$/, '$1-$2-8$3-8$4-$5')
   const [, folder, id] =
@@ -118,7 +136,7 @@ export function pseudonym(
 const URIS: ReadonlySet<string> = new Set(['uri', 'url', 'canonical', 'oid', 'uuid'])
 
 /** HMAC-SHA256 over the parts, each with its length, so that no two lists run into one. */
-function digest(key: Buffer, ...parts: readonly string[]): Buffer {
+function digest(key: KeyObject, ...parts: readonly string[]): Buffer {
   const hmac = createHmac('sha256', key)
   for (const part of parts) hmac.update(`${Buffer.byteLength(part)}:${part}`)
   return hmac.digest()

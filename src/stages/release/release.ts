@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { createSecretKey, randomBytes } from 'node:crypto'
 import { splitTransaction } from './transaction.ts'
 import { releaseOutcome, releaseParameters } from './shapes.ts'
 import { createTrim } from './trim.ts'
@@ -66,7 +66,8 @@ export function createRelease(
     publicText: JSON.stringify(publicUrl).slice(1, -1),
     bases,
     maskingFor,
-    maskingKey: masking.key,
+    maskingKey: createSecretKey(masking.key),
+    pseudonyms: new WeakMap(),
     now: masking.now,
     scan: createSimdScan(words.names, config.limits.jsonDepth),
     trim: createTrim(
@@ -173,7 +174,7 @@ export function createRelease(
     }
     const judged = judge(tape, 0, terms, context)
     const { type, withheld, confidentiality, sensitivities, patients } = judged
-    const plan = planMasking(tape, 0, viewerOf(judged, context), context)
+    const plan = planMasking(tape, 0, viewerOf(judged, terms, context), context)
     let masked = 0
     for (const count of plan?.counts.values() ?? []) masked += count
     return {

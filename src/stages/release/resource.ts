@@ -23,7 +23,7 @@ export function releaseResource(
   const verdict = judge(tape, object, terms, context, tally.seen)
   const masked =
     verdict.withheld === undefined
-      ? planMasking(tape, object, viewerOf(verdict, context), context)
+      ? planMasking(tape, object, viewerOf(verdict, terms, context), context)
       : undefined
   if (masked === undefined) {
     tally.withheld += 1
@@ -45,11 +45,14 @@ export function releaseResource(
 /** Who sees what was judged. */
 export function viewerOf(
   { maskings, recipient, patients }: Verdict,
-  { maskingKey: key, now }: Context,
+  terms: Terms,
+  { maskingKey: key, pseudonyms, now }: Context,
 ): Viewer {
+  const known = pseudonyms.get(terms) ?? new Map<string, string>()
+  if (maskings.length > 0) pseudonyms.set(terms, known)
   const [patient, ...others] = patients
   const one = others.length === 0 ? patient : undefined
-  return { maskings, methods: { key, recipient, patient: one, now: now() } }
+  return { maskings, methods: { key, recipient, patient: one, now: now(), known } }
 }
 
 /** The bytes of a resource with its edits. */
