@@ -72,6 +72,7 @@ export function compileMasking(
     profile.rules.flatMap((rule) => selectionsOf(rule, at, profile.name)),
   )
   const automaton = buildAutomaton(elements, selections)
+  const touched = new Map<string, boolean>()
   const rules: PathRules = {
     automaton,
     resourceType: words.at.resourceType,
@@ -165,6 +166,16 @@ export function compileMasking(
   }
 
   function touches(type: string, path: ElementPath): boolean {
+    const asked = `${type} ${path.join('.')}`
+    const known = touched.get(asked)
+    if (known !== undefined) return known
+    const found = follow(type, path)
+    // Types and paths come from definitions: there are only so many.
+    touched.set(asked, found)
+    return found
+  }
+
+  function follow(type: string, path: ElementPath): boolean {
     const start = automaton.root(type)
     // What nobody knows may be anything, and is removed.
     if (start === undefined) return true

@@ -1,7 +1,7 @@
 import type { Edit } from '../../json/edit.ts'
 import { KIND } from '../../json/tape.ts'
 import type { Tape } from '../../json/tape.ts'
-import { kindOf } from '../../json/tape.ts'
+import { kindOf, member } from '../../json/tape.ts'
 import { common, outermost, render } from './alteration.ts'
 import type { Alteration } from './alteration.ts'
 import { BESIDE, planBaseline } from './baseline.ts'
@@ -15,6 +15,8 @@ export type Masked = {
   readonly edits: readonly Edit[]
   /** Altered values by rule. */
   readonly counts: ReadonlyMap<string, number>
+  /** What the id has become: another one, or none that may be seen; undefined = it is as it was. */
+  readonly renamed?: 'pseudonym' | 'gone'
 }
 
 const NOTHING: ReadonlyMap<string, number> = new Map()
@@ -52,7 +54,20 @@ export function planMasking(
   return {
     edits: [...markAltered(tape, object, all, context.words), ...render(tape, all), ...edits],
     counts,
+    ...renamed(tape, object, all, context),
   }
+}
+
+function renamed(
+  tape: Tape,
+  object: number,
+  all: readonly Alteration[],
+  { words: { at } }: Context,
+): Pick<Masked, 'renamed'> {
+  const id = member(tape, object, at.id)
+  const found = id < 0 ? undefined : all.find(({ entry }) => entry === id || entry === id - 1)
+  if (found === undefined) return {}
+  return { renamed: found.codes.includes('PSEUDED') ? 'pseudonym' : 'gone' }
 }
 
 /** What all ways alter; undefined when none of them shows the resource. */

@@ -21,6 +21,7 @@ import { isMarked } from './marks.ts'
 import { createMaskings } from './maskings.ts'
 import type { MaskingProfiles } from '../../policy/load-masking.ts'
 import type { Context } from './context.ts'
+import { hiddenOf } from './frame.ts'
 import { bytesOf, releaseResource, viewerOf } from './resource.ts'
 import { releaseGathered, releaseStream } from './stream.ts'
 import { buildBundleWords, buildVocabulary } from './vocabulary.ts'
@@ -80,7 +81,7 @@ export function createRelease(
   async function release(permit: Permit, fit: FitAnswer): Promise<Released> {
     if (!Permit.isGenuine(permit)) throw new Error('release needs a permit that was issued')
     const tally = newTally(permit.terms.hasOthers === true)
-    const headers = headersOf(fit)
+    const headers = headersOf(fit, permit)
     const { code } = permit.interaction
     const { method } = permit.requested
     const isWrite = WRITES.has(code)
@@ -149,13 +150,15 @@ export function createRelease(
     return type === undefined || id === undefined ? undefined : `${type}/${id}`
   }
 
-  function headersOf(fit: FitAnswer): Record<string, string> {
+  function headersOf(fit: FitAnswer, permit: Permit): Record<string, string> {
     const headers: Record<string, string> = {}
+    const hidden = hiddenOf(permit, context)
     for (const name of ['etag', 'last-modified']) {
       const value = fit.headers[name]
-      if (value !== undefined) headers[name] = value
+      const isHidden = name === 'etag' ? hidden.version : hidden.time
+      if (value !== undefined && !isHidden) headers[name] = value
     }
-    for (const name of ['location', 'content-location']) {
+    for (const name of hidden.id ? [] : ['location', 'content-location']) {
       const local =
         fit.headers[name] === undefined ? undefined : parseReference(fit.headers[name], bases)
       if (local === undefined) continue

@@ -5,10 +5,18 @@ import { endOf, startOf } from '../../json/tape.ts'
 import type { Tally } from '../../exchange.ts'
 import type { Terms } from '../../permit.ts'
 import type { Context } from './context.ts'
+import { raiseMark } from './frame.ts'
 import { identify, judge } from './judge.ts'
 import type { Verdict } from './judge.ts'
 import { planMasking } from './mask.ts'
-import type { Viewer } from './mask.ts'
+import type { Masked, Viewer } from './mask.ts'
+
+/** A resource that may be released, and how. */
+export type Released = {
+  readonly verdict: Verdict
+  readonly edits: readonly Edit[]
+  readonly renamed: Masked['renamed']
+}
 
 /** Judges one resource and plans its edits; undefined = withheld. Counts either way. */
 export function releaseResource(
@@ -17,7 +25,7 @@ export function releaseResource(
   terms: Terms,
   context: Context,
   tally: Tally,
-): { readonly verdict: Verdict; readonly edits: readonly Edit[] } | undefined {
+): Released | undefined {
   const { words } = context
   tally.inspected += 1
   const verdict = judge(tape, object, terms, context, tally.seen)
@@ -29,7 +37,8 @@ export function releaseResource(
     tally.withheld += 1
     return undefined
   }
-  const { edits, counts } = masked
+  const { edits, counts, renamed } = masked
+  raiseMark(tally, verdict.confidentiality)
   tally.released += 1
   for (const [rule, count] of counts) tally.masked.set(rule, (tally.masked.get(rule) ?? 0) + count)
   for (const patient of verdict.patients) tally.patients.add(patient)
@@ -37,9 +46,13 @@ export function releaseResource(
     const { id } = identify(tape, object, words)
     if (id !== undefined) tally.seen.add(`${verdict.type}/${id}`)
   }
-  if (terms.trim === undefined) return { verdict, edits }
+  if (terms.trim === undefined) return { verdict, edits, renamed }
   const text = context.trim(bytesOf(tape, object, edits), terms.trim).toString('utf8')
-  return { verdict, edits: [{ start: startOf(tape, object), end: endOf(tape, object), text }] }
+  return {
+    verdict,
+    renamed,
+    edits: [{ start: startOf(tape, object), end: endOf(tape, object), text }],
+  }
 }
 
 /** Who sees what was judged. */

@@ -175,6 +175,8 @@ export type BundleWords = {
   readonly bundle: ReadonlySet<number>
   readonly empty: ReadonlySet<number>
   readonly entry: ReadonlySet<number>
+  /** An entry of whose resource the id is masked. */
+  readonly nameless: ReadonlySet<number>
   readonly beside: ReadonlyMap<number, Beside>
   /** Looked into further; any other kept member must be a simple value. */
   readonly nested: ReadonlySet<number>
@@ -186,6 +188,7 @@ export function buildBundleWords({ at }: Vocabulary): BundleWords {
     bundle: numbers('resourceType', 'id', 'type', 'timestamp', 'link', 'entry'),
     empty: numbers('resourceType', 'id', 'type', 'timestamp', 'link'),
     entry: numbers('fullUrl', 'resource', 'search', 'request', 'response'),
+    nameless: numbers('resource', 'search'),
     beside: new Map([
       [at.search, { kept: numbers('mode', 'score'), hasAddress: false }],
       [at.request, { kept: numbers('method', 'url'), hasAddress: true }],
