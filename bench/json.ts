@@ -51,7 +51,12 @@ const config = configSchema.parse({
 const { release } = createRelease(config, definitions)
 const grant: Grant = {
   letters: new Set(['r', 's']),
-  reach: [{ clearance: { confidentiality: 'N', sensitivities: new Set() }, masking: 'baseline' }],
+  reach: [
+    {
+      clearance: { confidentiality: 'N', sensitivities: new Set() },
+      masking: new Set(['baseline']),
+    },
+  ],
   rules: [],
 }
 const terms: Terms = {

@@ -1,7 +1,8 @@
 /**
  * Writes src/fhir/data/*.json from HL7's own definitions of each FHIR version, published as CC0.
  *
- * Usage: node scripts/generate-fhir-data.ts SOURCES, a folder that has
+ * Usage: node scripts/generate-fhir-data.ts SOURCES [elements], the second to write the element trees
+ * alone (DSTU2 needs no structures.txt then); SOURCES is a folder that has
  *   stu3, r4, r4b, r5   the FHIR packages (`npm pack`, unpacked) named in VERSIONS below: the folder
  *                       `package` of each, with its StructureDefinition-, SearchParameter- and
  *                       CompartmentDefinition-*.json
@@ -10,10 +11,11 @@
  *   dstu2/structures.txt   `javap -v` of ca/uhn/fhir/model/dstu2/resource/[A-Z]*.class out of
  *                       ca.uhn.hapi.fhir:hapi-fhir-structures-dstu2:8.8.0
  */
-import { existsSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { readDstu2, readPackage } from './read-definitions.ts'
 import type { Element, Source } from './read-definitions.ts'
+import { readStructures } from './read-structures.ts'
 
 type Row = [type: string, paths: string[], targets?: readonly string[]]
 
@@ -56,19 +58,34 @@ const CHOICES: Readonly<Record<string, RegExp>> = {
   reference: /^(?:Reference|uri)$/,
 }
 
-const [folder] = process.argv.slice(2)
-if (folder === undefined) throw new Error('usage: generate-fhir-data.ts SOURCES')
+const [folder, only] = process.argv.slice(2)
+if (folder === undefined) throw new Error('usage: generate-fhir-data.ts SOURCES [elements]')
 for (const [name, version, origin] of VERSIONS) {
   if (!existsSync(join(folder, name))) continue
+  const provenance = `FHIR ${name.toUpperCase()} ${version} definitions by HL7, CC0, from ${origin}; scripts/generate-fhir-data.ts`
+  writeElements(name, join(folder, name), version, provenance)
+  if (only === 'elements') continue
   const source =
     name === 'dstu2'
       ? readDstu2(join(folder, name))
       : readPackage(join(folder, name, 'package'), version)
-  const provenance = `FHIR ${name.toUpperCase()} ${version} definitions by HL7, CC0, from ${origin}; scripts/generate-fhir-data.ts`
   const lines = write(source)
   writeFileSync(
     join(import.meta.dirname, `../src/fhir/data/${name}.json`),
     `{"provenance":${JSON.stringify(provenance)},"types":{\n${lines.join(',\n')}\n}}\n`,
+  )
+}
+
+/** src/fhir/data/*-elements.json: what is in each type, resources and data types alike. */
+function writeElements(name: string, sources: string, version: string, provenance: string): void {
+  const data = join(import.meta.dirname, `../src/fhir/data/${name}`)
+  const known = JSON.parse(readFileSync(`${data}.json`, 'utf8')) as { types: object }
+  const lines = [...readStructures(sources, version, new Set(Object.keys(known.types)))].map(
+    ([structure, line]) => `${JSON.stringify(structure)}:${JSON.stringify(line)}`,
+  )
+  writeFileSync(
+    `${data}-elements.json`,
+    `{"provenance":${JSON.stringify(provenance)},"structures":{\n${lines.join(',\n')}\n}}\n`,
   )
 }
 

@@ -1,6 +1,6 @@
 import type { Interaction } from './fhir/interaction.ts'
 import type { SmartScope } from './oauth/smart-scope.ts'
-import type { Permit } from './permit.ts'
+import type { Confidentiality, Permit } from './permit.ts'
 import type { Clock } from './ports.ts'
 import type { Reason } from './refusal.ts'
 
@@ -72,6 +72,8 @@ export type Tally = {
   readonly patients: Set<string>
   /** `Type/id` of all that was released so far, where what follows may be about it. */
   readonly seen?: Set<string>
+  /** The highest confidentiality of what was released. */
+  confidentiality?: Confidentiality
   /** `Type/id` of the single resource released or written, when there is exactly one. */
   resource: string | undefined
 }

@@ -82,8 +82,10 @@ const ALLOWED: readonly InteractionCode[] = [
 export async function start(config: Config, options: StartOptions = {}): Promise<RunningGateway> {
   const log = options.log ?? createLogger(config.log.level)
   const clock = options.clock ?? { now: () => Date.now(), monotonic: () => performance.now() }
-  const policies = watchPolicies(config.policies ?? options.policies ?? shippedPolicies(), log)
-  const definitions = loadDefinitions(config.fhir.version ?? 'R4')
+  const version = config.fhir.version ?? 'R4'
+  const folder = config.policies ?? options.policies ?? shippedPolicies()
+  const policies = watchPolicies(folder, log, { version })
+  const definitions = loadDefinitions(version)
   const sink = await createFileAuditSink(
     isAbsolute(config.audit.file) ? config.audit.file : resolve(config.audit.file),
     {
@@ -126,7 +128,11 @@ export async function start(config: Config, options: StartOptions = {}): Promise
       : createRedisReplay(redis)
   const upstream = watchUpstream(config, pool, log)
   const audit = createAudit(config, { sink, policyHash: () => policies.current().hash })
-  const { release, inspect, splitTransaction } = createRelease(config, definitions)
+  const { release, inspect, touches, splitTransaction } = createRelease(config, definitions, {
+    profiles: () => policies.current().masking,
+    key: maskingKey(config),
+    now: clock.now,
+  })
   const seal = createSeal(sealingKeys(config))
   let stopping = false
 
@@ -168,6 +174,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
             policies: policies.current,
             definitions,
             inspect,
+            touches,
             clock,
             seal,
           }),
@@ -244,6 +251,11 @@ function sealingKeys({ paging: { keys } }: Config): Buffer[] {
     .trim()
     .split(/[\s,]+/)
     .map((key) => Buffer.from(key, 'base64'))
+}
+
+/** The configured key; without one, pseudonyms last as long as this process. */
+function maskingKey({ masking: { key } }: Config): Buffer {
+  return key === undefined ? randomBytes(32) : Buffer.from(key, 'base64')
 }
 
 function portOf(fastify: { readonly server: { address(): unknown } }): number {

@@ -1,3 +1,4 @@
+import type { ElementPath } from './fhir/definitions.ts'
 import type { Interaction, Parameter } from './fhir/interaction.ts'
 import type { LinesShape, OperationShape } from './fhir/operations.ts'
 import type { SmartLetter } from './oauth/smart-scope.ts'
@@ -22,8 +23,8 @@ export type Criteria = {
   readonly hold: (resource: unknown) => boolean
 }
 
-/** A masking profile by name; the release stage compiles it once. */
-export type MaskingProfile = 'baseline' | 'de-identified'
+/** Masking profiles by name, `baseline` always among them; the release stage compiles them once. */
+export type MaskingNames = ReadonlySet<string>
 
 /** One way by which resources of a type are reached, and how they may be seen by it. */
 export type Reach = {
@@ -32,7 +33,7 @@ export type Reach = {
   /** Only resources for which these hold. */
   readonly criteria?: Criteria
   readonly clearance: Clearance
-  readonly masking: MaskingProfile
+  readonly masking: MaskingNames
 }
 
 /**
@@ -51,6 +52,8 @@ export type Grant = {
   readonly results?: number | undefined
   /** Whether a policy keeps a search parameter from being used. */
   readonly forbids?: ((parameter: string) => boolean) | undefined
+  /** For whom pseudonyms are made: the same for one client, of no use to another (MASK-12). */
+  readonly recipient?: string
   /** Whether it is there only because glass was broken. */
   readonly isEmergency?: boolean
 }
@@ -110,6 +113,9 @@ export type Inspect = (terms: Terms, resource: Buffer) => Inspection
 
 /** What an address of a bulk export leads to: the job itself, or one of its files. */
 export type BulkKind = 'job' | LinesShape
+
+/** Whether masking by these profiles may alter what stands at, above or below an element of a type. */
+export type Touches = (masking: MaskingNames, type: string, path: ElementPath) => boolean
 
 /** What a permit is made of. */
 export type PermitFields = {

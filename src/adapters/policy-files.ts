@@ -2,6 +2,8 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { loadPolicies, PolicyError } from '../policy/load.ts'
+import { listFiles } from '../policy/load-masking.ts'
+import type { FhirVersion } from '../fhir/definitions.ts'
 import type { PolicySet } from '../policy/evaluate.ts'
 import type { Log } from '../ports.ts'
 
@@ -22,16 +24,20 @@ export type PolicyFiles = {
  * logged. The content is what is compared, so that a ConfigMap swapped by symbolic links counts, and
  * a touched file does not. Throws PolicyError when the first set has a problem.
  */
-export function watchPolicies(folder: string, log: Log, intervalMs = 2000): PolicyFiles {
+export function watchPolicies(
+  folder: string,
+  log: Log,
+  { intervalMs = 2000, version = 'R4' }: { intervalMs?: number; version?: FhirVersion } = {},
+): PolicyFiles {
   let seen = signatureOf(folder)
-  let current = loadPolicies(folder)
+  let current = loadPolicies(folder, version)
 
   function look(): void {
     const signature = signatureOf(folder)
     if (signature === seen) return
     seen = signature
     try {
-      const next = loadPolicies(folder)
+      const next = loadPolicies(folder, version)
       // Files that changed while they were read: some of before and some of after are no set.
       if (signatureOf(folder) !== signature) {
         seen = ''
@@ -89,9 +95,11 @@ export function watchPolicies(folder: string, log: Log, intervalMs = 2000): Poli
 function signatureOf(folder: string): string {
   const hash = createHash('sha256')
   try {
-    for (const name of readdirSync(folder).sort()) {
-      if (!/\.ya?ml$/.test(name)) continue
-      hash.update(JSON.stringify([name, readFileSync(join(folder, name), 'utf8')]))
+    readdirSync(folder)
+    for (const one of [folder, join(folder, 'masking')]) {
+      for (const file of listFiles(one)) {
+        hash.update(JSON.stringify([file, readFileSync(file, 'utf8')]))
+      }
     }
   } catch {
     return ''

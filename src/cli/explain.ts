@@ -150,7 +150,7 @@ function explainTo(
     const which = criteria === undefined ? '' : ', by criteria of the scope'
     const sensitive = [...clearance.sensitivities].join(' ') || 'none'
     say(
-      `           ${of}${which}: up to ${clearance.confidentiality}, sensitivities ${sensitive}, masking ${masking}`,
+      `           ${of}${which}: up to ${clearance.confidentiality}, sensitivities ${sensitive}, masking ${[...masking].join(', ')}`,
     )
   }
   say(`policies   ${policies.hash.slice(0, 16)}, ${policies.rules} rules`)

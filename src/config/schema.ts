@@ -325,6 +325,18 @@ export const configSchema = z.strictObject({
     })
     .prefault({}),
   policies: z.string().optional().describe('folder of policies (default: the shipped ones)'),
+  masking: z
+    .strictObject({
+      key: z
+        .string()
+        .regex(/^[A-Za-z0-9+/]{43}=$/, 'a key of 32 bytes, base64')
+        .optional()
+        .describe(
+          'key that pseudonyms and shifts of dates hang on, 32 bytes in base64; the same for every replica, and for as long as pseudonyms shall last (default: one made at each start); secret',
+        )
+        .meta({ writeOnly: true }),
+    })
+    .prefault({}),
   redis: z
     .strictObject({
       url: z

@@ -1,10 +1,12 @@
 import { createHash } from 'node:crypto'
 import type { SmartLevel } from '../oauth/smart-scope.ts'
-import type { Clearance, Confidentiality, MaskingProfile } from '../permit.ts'
+import type { Clearance, Confidentiality, MaskingNames } from '../permit.ts'
 import type { Principal } from '../exchange.ts'
 import type { Rate } from '../ports.ts'
 import { factsOf } from './condition.ts'
 import type { Condition, ConditionFacts } from './condition.ts'
+import { BASELINE } from './load-masking.ts'
+import type { MaskingProfiles } from './load-masking.ts'
 import type { Rule } from './schema.ts'
 
 /** A rule ready to be asked; `name` is `policy/rule`. */
@@ -40,7 +42,7 @@ export type Decision = {
   /** In whose compartments a resource must be, all of them. */
   readonly compartments: ReadonlySet<Compartment>
   readonly clearance: Clearance
-  readonly masking: MaskingProfile
+  readonly masking: MaskingNames
   /** Largest page of a search. */
   readonly results?: number
   /** Search parameters that may be used at all, and those that may not. */
@@ -79,13 +81,18 @@ export type PolicySet = {
   readonly rules: number
   /** Rules that limit how much a principal may ask by them, by name. */
   readonly rates: ReadonlyMap<string, Rate>
+  /** The profiles that the rules name. */
+  readonly masking: MaskingProfiles
 }
 
 const ORDER: readonly Confidentiality[] = ['U', 'L', 'M', 'N', 'R', 'V']
 const NOTHING: Clearance = { confidentiality: 'U', sensitivities: new Set() }
 
 /** Indexes rules by interaction, type and level; the index is bounded by the FHIR types asked. */
-export function buildPolicySet(rules: readonly CompiledRule[]): PolicySet {
+export function buildPolicySet(
+  rules: readonly CompiledRule[],
+  masking: MaskingProfiles = new Map(),
+): PolicySet {
   const index = new Map<string, readonly CompiledRule[]>()
   const answers = new LastingAnswers()
   const find = (request: PolicyRequest): readonly CompiledRule[] => {
@@ -111,6 +118,7 @@ export function buildPolicySet(rules: readonly CompiledRule[]): PolicySet {
     },
     hash: createHash('sha256')
       .update(JSON.stringify(rules.map((rule) => ({ ...rule, condition: rule.when }))))
+      .update(masking.size === 0 ? '' : JSON.stringify([...masking]))
       .digest('hex'),
     rules: rules.length,
     rates: new Map(
@@ -118,6 +126,7 @@ export function buildPolicySet(rules: readonly CompiledRule[]): PolicySet {
         rate === undefined ? [] : [[name, rate] as const],
       ),
     ),
+    masking,
   }
 }
 
@@ -174,9 +183,7 @@ function combine(rules: readonly CompiledRule[], asker: Asker): Decision {
     rules: permits.map(({ name }) => name),
     compartments: new Set(permits.flatMap(({ obligations }) => obligations.compartment ?? [])),
     clearance: { confidentiality, sensitivities },
-    masking: permits.some(({ obligations }) => obligations.masking === 'de-identified')
-      ? 'de-identified'
-      : 'baseline',
+    masking: new Set([BASELINE, ...permits.flatMap(({ obligations }) => obligations.masking)]),
     ...(emergency.length === 0 ? {} : { breakGlass: Math.min(...minutesOf(emergency)) }),
     ...questionOf(permits),
   }
@@ -214,7 +221,7 @@ function denied(rules: readonly string[]): Decision {
     rules,
     compartments: new Set(['patient']),
     clearance: NOTHING,
-    masking: 'de-identified',
+    masking: new Set([BASELINE]),
   }
 }
 

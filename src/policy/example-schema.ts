@@ -37,7 +37,12 @@ export const exampleSchema = z
     allow: questionSchema.optional(),
     deny: questionSchema.optional(),
     mask: questionSchema.optional().describe('allowed, and masked as "masking" says'),
-    masking: text.optional().describe('the masking that must hold; with mask: de-identified'),
+    masking: z
+      .union([text.transform((one) => [one]), z.array(text).min(1)])
+      .optional()
+      .describe(
+        'the profiles that must hold, no more and no fewer; with mask: any but the baseline',
+      ),
     results: z.int().positive().optional().describe('the largest page that must hold'),
     confidentiality: z
       .enum(['U', 'L', 'M', 'N', 'R', 'V'])

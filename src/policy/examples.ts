@@ -1,4 +1,5 @@
 import type { Principal } from '../exchange.ts'
+import { BASELINE } from './load-masking.ts'
 import type { PolicyRequest, PolicySet } from './evaluate.ts'
 import type { Example, Question } from './example-schema.ts'
 
@@ -23,9 +24,14 @@ export function checkExample(set: PolicySet, example: Example, now: number): str
   const by = decision.rules.length === 0 ? 'by no rule' : `by ${decision.rules.join(', ')}`
   if (deny === undefined && !decision.permitted) return `should be allowed, and is denied ${by}`
   if (deny !== undefined && decision.permitted) return `should be denied, and is allowed ${by}`
-  const masking = example.masking ?? (mask === undefined ? undefined : 'de-identified')
-  if (masking !== undefined && decision.masking !== masking) {
-    return `should be masked "${masking}", and is masked "${decision.masking}" ${by}`
+  const masked = [...decision.masking].filter((name) => name !== BASELINE).sort()
+  const wanted = example.masking?.filter((name) => name !== BASELINE).sort()
+  const isAsWanted =
+    wanted === undefined ? mask === undefined || masked.length > 0 : wanted.join() === masked.join()
+  if (!isAsWanted) {
+    const named = (names: readonly string[]): string => names.join(', ') || BASELINE
+    const should = wanted === undefined ? 'beyond the baseline' : `"${named(wanted)}"`
+    return `should be masked ${should}, and is masked "${named(masked)}" ${by}`
   }
   if (results !== undefined && decision.results !== results) {
     return `should have pages of ${results}, and has ${decision.results ?? 'any size'} ${by}`

@@ -1,5 +1,5 @@
 import { readdirSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { compileCondition } from './condition.ts'
 import type { Condition } from './condition.ts'
 import { buildPolicySet } from './evaluate.ts'
@@ -8,6 +8,10 @@ import { caseFileSchema } from './example-schema.ts'
 import type { Example } from './example-schema.ts'
 import { checkExample, describeExample } from './examples.ts'
 import { policySchema } from './schema.ts'
+import { shippedPolicies } from '../config/shipped.ts'
+import type { FhirVersion } from '../fhir/definitions.ts'
+import { BASELINE, loadMasking } from './load-masking.ts'
+import type { MaskingProfiles } from './load-masking.ts'
 import { createTypeCheck } from './words.ts'
 import { listOf, memberOf, readYaml, reportIssues } from './yaml-file.ts'
 import type { PolicyProblem, YamlFile } from './yaml-file.ts'
@@ -26,24 +30,54 @@ export class PolicyError extends Error {
 }
 
 /** Reads every `*.yaml` of a folder. Throws {@link PolicyError} with all problems. */
-export function loadPolicies(folder: string): PolicySet {
+export function loadPolicies(folder: string, version: FhirVersion = 'R4'): PolicySet {
   const problems: PolicyProblem[] = []
   const rules: CompiledRule[] = []
   const names = new Set<string>()
   const examples: Placed[] = []
   const isType = createTypeCheck()
+  const named: NamedMasking[] = []
   for (const file of listFiles(folder, problems)) {
-    if (!CASES.test(file)) loadFile(file, rules, examples, names, isType, problems)
+    if (!CASES.test(file)) loadFile(file, rules, examples, names, isType, named, problems)
   }
+  const masking = loadProfiles(folder, named, version, problems)
   // "No policy" must never mean anything but an error the operator sees.
   if (rules.length === 0 && problems.length === 0) {
     problems.push({ file: folder, line: 1, column: 1, message: 'no policy in this folder' })
   }
   if (problems.length > 0) throw new PolicyError(problems)
-  const set = buildPolicySet(rules)
+  const set = buildPolicySet(rules, masking)
   checkAll(set, examples)
   if (problems.length > 0) throw new PolicyError(problems)
   return set
+}
+
+/** A profile that a rule asks for, and how a problem with it is told. */
+type NamedMasking = { readonly name: string; readonly tell: (message: string) => void }
+
+/**
+ * The profiles of the folder, and the shipped ones when a rule asks for one of those: most policies
+ * need none.
+ */
+function loadProfiles(
+  folder: string,
+  named: readonly NamedMasking[],
+  version: FhirVersion,
+  problems: PolicyProblem[],
+): MaskingProfiles {
+  const own = join(folder, 'masking')
+  const shipped = join(shippedPolicies(), 'masking')
+  const isShipped = resolve(own) === resolve(shipped)
+  let profiles: MaskingProfiles = isShipped ? new Map() : loadMasking([own], version, problems)
+  if (profiles.has(BASELINE)) {
+    problems.push({ file: own, line: 1, column: 1, message: 'the baseline cannot be replaced' })
+  }
+  const isMissing = ({ name }: NamedMasking): boolean => name !== BASELINE && !profiles.has(name)
+  if (named.some(isMissing)) {
+    profiles = new Map([...loadMasking([shipped], version, problems), ...profiles])
+  }
+  for (const one of named) if (isMissing(one)) one.tell(`there is no masking "${one.name}"`)
+  return profiles
 }
 
 /** What a file of cases came to. */
@@ -111,6 +145,7 @@ function loadFile(
   examples: Placed[],
   names: Set<string>,
   isType: (type: string) => boolean,
+  named: NamedMasking[],
   problems: PolicyProblem[],
 ): void {
   const yaml = readYaml(file, problems)
@@ -143,6 +178,12 @@ function loadFile(
   examples.push(...place(yaml, 'examples', parsed.data.examples))
   const ids = new Set<string>()
   ruleList.forEach((rule, at) => {
+    for (const name of rule.obligations.masking) {
+      const tell = (message: string): void => {
+        report(['rules', at, 'obligations', 'masking'], message)
+      }
+      named.push({ name, tell })
+    }
     if (ids.has(rule.id)) report(['rules', at, 'id'], `rule "${rule.id}" is there twice`)
     ids.add(rule.id)
     const condition = conditions[at]

@@ -33,7 +33,10 @@ const plainRule = z.strictObject({
           sensitivities: z.array(z.string().min(1)).default([]),
         })
         .prefault({}),
-      masking: z.enum(['baseline', 'de-identified']).default('baseline'),
+      masking: z
+        .union([id.transform((one) => [one]), z.array(id).min(1)])
+        .default(['baseline'])
+        .describe('profiles of masking; baseline is always one of them'),
       results: z.int().positive().optional().describe('largest page of a search'),
       rate: z
         .strictObject({ burst: z.int().positive(), perSecond: z.number().positive() })

@@ -57,7 +57,7 @@ t.test('a good set takes the place of the old one; a bad one never does', async 
 
 t.test('files that still move are not read; the timer sees what stands still', async (t) => {
   const { folder, file, log } = setUp()
-  const files = watchPolicies(folder, log, 200)
+  const files = watchPolicies(folder, log, { intervalMs: 200 })
   t.teardown(() => files.close())
   const first = files.current().hash
   const begun = Date.now()

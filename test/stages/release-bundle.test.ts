@@ -10,6 +10,7 @@ import type { Terms } from '../../src/permit.ts'
 import { findSecrets, starSecrets } from '../../src/stages/release/detectors.ts'
 import { createRelease } from '../../src/stages/release/release.ts'
 import { grantOf } from '../support/grants.ts'
+import { BASELINE, SAFE_HARBOR, shippedMasking } from '../support/masking.ts'
 
 const UP = 'http://127.0.0.1:9/base'
 const OURS = 'https://public.example/fhir'
@@ -18,7 +19,7 @@ const config = configSchema.parse({
   upstream: { url: UP },
   issuers: [{ url: 'https://issuer.example' }],
 })
-const { release, inspect } = createRelease(config, loadDefinitions('R4'))
+const { release, inspect } = createRelease(config, loadDefinitions('R4'), shippedMasking())
 
 const termsFor = (
   patient: string | undefined,
@@ -253,14 +254,18 @@ t.test(
     for (const [name, members] of leaks) {
       // The resource begins with what is altered, so that marks and removals meet at one place.
       const text = `{${members},"resourceType":"Patient","id":"p1"}`
-      for (const masking of ['baseline', 'de-identified'] as const) {
+      for (const masking of [BASELINE, SAFE_HARBOR]) {
         const out = await send(Buffer.from(text), termsFor('p1', { masking }), read)
         t.notMatch(
           out.text,
           /123\W{0,3}-?45|123456789|4111\W*1111\W*1111|MTIz/,
-          `${name}, ${masking}`,
+          `${name}, ${[...masking].join(' ')}`,
         )
-        t.match(JSON.parse(out.text), { meta: { security: [{}] } }, `${name}, ${masking}: marked`)
+        t.match(
+          JSON.parse(out.text),
+          { meta: { security: [{}] } },
+          `${name}, ${[...masking].join(' ')}: marked`,
+        )
         t.match(inspect(termsFor('p1'), Buffer.from(out.text)).masked, 0, 'masked once and for all')
       }
     }
@@ -291,7 +296,7 @@ t.test('de-identified: persons and narrative in any resource (MASK-5)', async (t
   const asked: Interaction = { ...read, type: 'Observation', id: 'o1' }
   const { text: out } = await send(
     Buffer.from(text),
-    termsFor(undefined, { masking: 'de-identified' }),
+    termsFor(undefined, { masking: SAFE_HARBOR }),
     asked,
   )
   t.notMatch(out, /CANARY|1970-/)

@@ -5,7 +5,7 @@ export function grantOf(change: Partial<Reach> = {}): Grant {
   const clearance = { confidentiality: 'N', sensitivities: new Set<string>() } as const
   return {
     letters: new Set(['r', 's']),
-    reach: [{ clearance, masking: 'baseline', ...change }],
+    reach: [{ clearance, masking: new Set(['baseline']), ...change }],
     rules: [],
   }
 }

@@ -162,6 +162,7 @@ export class Holdings {
     )
     return {
       ...{ letters: new Set([letter]), reach: distinct, rules: [...rules], isEmergency },
+      recipient: `${this.#principal.issuer} ${this.#principal.clientId}`,
       results: largest(pages),
       forbids:
         bans.length === 0
@@ -269,7 +270,7 @@ function covers(other: Reach, one: Reach, isBefore: boolean): boolean {
   if (rankOf(other.clearance.confidentiality) < rankOf(one.clearance.confidentiality)) return false
   const { sensitivities } = other.clearance
   if (![...one.clearance.sensitivities].every((code) => sensitivities.has(code))) return false
-  if (other.masking !== 'baseline' && one.masking === 'baseline') return false
+  if (![...other.masking].every((name) => one.masking.has(name))) return false
   return isBefore || !covers(one, other, true)
 }
 

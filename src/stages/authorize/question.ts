@@ -1,7 +1,7 @@
-import type { Definitions } from '../../fhir/definitions.ts'
+import type { Definitions, ElementPath } from '../../fhir/definitions.ts'
 import type { Interaction, Parameter } from '../../fhir/interaction.ts'
 import { patientsOf } from '../../permit.ts'
-import type { Grant, MaskingProfile, Trim } from '../../permit.ts'
+import type { Grant, Touches, Trim } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
 
 /** They reach what no search parameter says, or count and cut what release judges by. */
@@ -16,29 +16,31 @@ const FORBIDDEN = new Set(
 /** They shape the answer and select nothing: no policy is needed for them. */
 const OURS = new Set(['_format', '_pretty', '_count', '_summary'])
 const MODIFIERS = new Set(['exact', 'contains', 'missing', 'not', 'identifier', 'iterate'])
-const IDENTIFYING =
-  /^(?:identifier|name|family|given|phonetic|telecom|phone|email|address.*|birthdate|death-date)$/
-
 /**
  * Refuses parameters that reach beyond what is judged, or probe for masked values. Chains and `_has`
  * have been answered by then (chain.ts).
  */
 export function checkParameters(
+  type: string,
   parameters: readonly Parameter[],
   grant: Grant,
-  definitions: Definitions,
+  { definitions, touches }: { readonly definitions: Definitions; readonly touches: Touches },
 ): void {
-  const masking = strictest(grant)
+  const isMasked = createMaskCheck(type, grant, definitions, touches)
   for (const { name, modifier, chain, values } of parameters) {
     const counting = name === '_summary' && values.includes('count')
     const reaching =
       modifier !== undefined && !MODIFIERS.has(modifier) && !definitions.types.has(modifier)
     const probing =
-      (masking === 'de-identified' && (IDENTIFYING.test(name) || modifier === 'identifier')) ||
+      isMasked?.(name, modifier) === true ||
       (!name.startsWith('_') &&
         values.some((value) => isProbe(value, name === 'identifier' || modifier === 'identifier')))
     const sorting =
-      name === '_sort' && values.some((value) => isHidden(value.replace(/^-/, ''), masking))
+      name === '_sort' &&
+      values.some((value) => {
+        const by = value.replace(/^-/, '')
+        return by === 'identifier' || isMasked?.(by, undefined) === true
+      })
     const isBanned = grant.forbids?.(name) === true && !OURS.has(name)
     const isForbidden =
       isBanned || FORBIDDEN.has(name) || chain !== undefined || counting || reaching
@@ -48,15 +50,40 @@ export function checkParameters(
   }
 }
 
-/** A question must not ask what is masked for any of the resources it is about. */
-function strictest({ reach }: Grant): MaskingProfile {
-  return reach.some(({ masking }) => masking === 'de-identified') ? 'de-identified' : 'baseline'
+/**
+ * REST-12: whether a parameter looks at what is masked for any of the resources it is about, so that
+ * its matches or their order would tell; undefined = nothing is masked. Where it looks is said by its
+ * definition; one that is not known to look anywhere in particular may look anywhere.
+ */
+function createMaskCheck(
+  type: string,
+  { reach }: Grant,
+  definitions: Definitions,
+  touches: Touches,
+): ((name: string, modifier: string | undefined) => boolean) | undefined {
+  const maskings = reach.flatMap(({ masking }) => (masking.size > 1 ? masking : []))
+  if (maskings.length === 0) return undefined
+  return (name, modifier) => {
+    if (OURS.has(name) || SHAPES.has(name)) return false
+    const own = COMMON.get(name) ?? definitions.searchParameters(type).get(name)?.paths ?? []
+    const paths = modifier === 'identifier' ? own.map((path) => [...path, 'identifier']) : own
+    return (
+      paths.length === 0 ||
+      maskings.some((masking) => paths.some((path) => touches(masking, type, path)))
+    )
+  }
 }
 
-/** Whether the order of a result would tell what is masked in it. */
-function isHidden(name: string, masking: MaskingProfile): boolean {
-  return name === 'identifier' || (masking === 'de-identified' && IDENTIFYING.test(name))
-}
+/** They shape the answer or name other types, and look at no element. */
+const SHAPES = new Set(['_sort', '_include', '_revinclude', '_type', '_since', '_elements'])
+const COMMON: ReadonlyMap<string, readonly ElementPath[]> = new Map([
+  ['_id', [['id']]],
+  ['_lastUpdated', [['meta', 'lastUpdated']]],
+  ['_tag', [['meta', 'tag']]],
+  ['_profile', [['meta', 'profile']]],
+  ['_security', [['meta', 'security']]],
+  ['_source', [['meta', 'source']]],
+])
 
 /** REST-12: whether a value names an SSN or a payment card, which a search would confirm. */
 function isProbe(value: string, identifier: boolean): boolean {

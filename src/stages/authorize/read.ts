@@ -12,6 +12,7 @@ export function decideInstance({
   inquiry,
   holdings,
   definitions,
+  touches,
   cursors,
   reason,
 }: Request): Permit {
@@ -19,7 +20,7 @@ export function decideInstance({
   const { type = '' } = interaction
   const grant = holdings.demand(type, ASKED[interaction.code as 'read'])
   const { parameters, trim } = takeShape(interaction.parameters)
-  checkParameters(parameters, grant, definitions)
+  checkParameters(type, parameters, grant, { definitions, touches })
   return Permit.issue({
     ...{ interaction: { ...interaction, parameters }, requested: interaction, body: undefined },
     ...{

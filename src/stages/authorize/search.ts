@@ -2,7 +2,7 @@ import type { Definitions } from '../../fhir/definitions.ts'
 import { parseFilter } from '../../fhir/filter.ts'
 import type { Interaction, Parameter } from '../../fhir/interaction.ts'
 import { patientsOf, Permit } from '../../permit.ts'
-import type { Grant, Terms } from '../../permit.ts'
+import type { Grant, Terms, Touches } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
 import { ASKED } from './asked.ts'
 import { isLinked, resolveChains } from './chain.ts'
@@ -28,14 +28,14 @@ export function decideSearch(request: Request): Permit | Promise<Permit> {
 }
 
 function permitSearch(
-  { inquiry, holdings, definitions, config, cursors, reason }: Request,
+  { inquiry, holdings, definitions, touches, config, cursors, reason }: Request,
   type: string,
   grant: Grant,
   interaction: Interaction,
 ): Permit {
   const shaped = takeShape(interaction.parameters)
   const { trim } = shaped
-  const parameters = rewriteFilters(shaped.parameters, type, grant, definitions)
+  const parameters = rewriteFilters(shaped.parameters, type, grant, { definitions, touches })
   checkIncludes(parameters, definitions, (other) => holdings.find(other) !== undefined)
   const question = { ...interaction, parameters }
   const hasIncludes = parameters.some(({ name }) => name.endsWith('include'))
@@ -67,7 +67,7 @@ function rewriteFilters(
   parameters: readonly Parameter[],
   type: string,
   grant: Grant,
-  definitions: Definitions,
+  parts: { readonly definitions: Definitions; readonly touches: Touches },
 ): readonly Parameter[] {
   const asked: Parameter[] = []
   const written = parameters.map((parameter) => {
@@ -78,16 +78,17 @@ function rewriteFilters(
     if (grant.forbids?.('_filter') === true) {
       throw new Refusal('parameter-forbidden', { parameter: '_filter' })
     }
-    const filter = parseFilter(parameter.values.join(), type, definitions)
+    const filter = parseFilter(parameter.values.join(), type, parts.definitions)
     for (const { name, value } of filter.comparisons) asked.push({ name, values: [value] })
     return { name: '_filter', values: [filter.text] }
   })
-  checkParameters(asked, grant, definitions)
+  checkParameters(type, asked, grant, parts)
   return written
 }
 
 /** Search over several types: they must be named, and each must be held. */
-function decideSystemSearch({ inquiry, holdings, definitions, config, cursors }: Request): Permit {
+function decideSystemSearch(request: Request): Permit {
+  const { inquiry, holdings, definitions, config, cursors } = request
   const { interaction } = inquiry
   const types = interaction.parameters
     .filter(({ name }) => name === '_type')
@@ -95,9 +96,12 @@ function decideSystemSearch({ inquiry, holdings, definitions, config, cursors }:
   if (types.length === 0 || interaction.compartment !== undefined) {
     throw new Refusal('interaction-refused', { detail: 'a search of all types there are' })
   }
-  const grants = types.map((type) => holdings.demand(type, ASKED['search-system']))
   const { parameters, trim } = takeShape(interaction.parameters)
-  for (const grant of grants) checkParameters(parameters, grant, definitions)
+  const grants = types.map((type) => {
+    const grant = holdings.demand(type, ASKED['search-system'])
+    checkParameters(type, parameters, grant, request)
+    return grant
+  })
   if (parameters.some((parameter) => isLinked(parameter))) {
     throw new Refusal('parameter-forbidden', { detail: 'a chain from several types' })
   }

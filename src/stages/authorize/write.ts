@@ -17,7 +17,7 @@ export async function decideWrite(request: Request): Promise<Permit> {
   const { type = '' } = interaction
   const grant = request.holdings.demand(type, ASKED[interaction.code as 'create'])
   const { parameters, trim } = takeShape(interaction.parameters)
-  checkParameters(parameters, grant, request.definitions)
+  checkParameters(type, parameters, grant, request)
   const { ifMatch, patients } = await judgeWrite(request, type, grant)
   const isJsonPatch = parseMediaType(arrival.headers['content-type']) === JSON_PATCH
   const told = await judgeProvenance(request)

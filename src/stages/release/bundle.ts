@@ -18,7 +18,11 @@ import {
 import type { Permit } from '../../permit.ts'
 import { publicOf, rewriteUrls } from './address.ts'
 import type { Context } from './context.ts'
-import { releaseResource } from './resource.ts'
+import { formatMark, hiddenOf } from './frame.ts'
+import type { Hidden } from './frame.ts'
+import { pseudonym } from './methods.ts'
+import { releaseResource, viewerOf } from './resource.ts'
+import type { Released } from './resource.ts'
 import type { Beside, BundleWords } from './vocabulary.ts'
 import { Refusal } from '../../refusal.ts'
 
@@ -61,8 +65,15 @@ export function releaseBundle(tape: Tape, permit: Permit, context: Context, tall
   }
   // FHIR knows no empty list: without entries the member goes as well.
   const { bundle, empty } = context.bundleWords
-  const kept = keepOnly(tape, 0, left > 0 ? bundle : empty, context.bundleWords)
-  return [...kept, ...edits, ...withheld]
+  const isTimed = !hiddenOf(permit, context).time
+  const shown = [...(left > 0 ? bundle : empty)].filter((name) => isTimed || name !== at.timestamp)
+  const kept = keepOnly(tape, 0, new Set(shown), context.bundleWords)
+  const mark = formatMark(tally)
+  const marks =
+    mark === undefined
+      ? []
+      : [{ start: startOf(tape, 0) + 1, end: startOf(tape, 0) + 1, text: `${mark},` }]
+  return [...marks, ...kept, ...edits, ...withheld]
 }
 
 /**
@@ -93,7 +104,7 @@ export function releaseEntry(
   permit: Permit,
   context: Context,
   tally: Tally,
-): Edit[] | undefined {
+): readonly Edit[] | undefined {
   const { at } = context.words
   const resource = member(tape, element, at.resource)
   if (resource < 0) {
@@ -103,21 +114,26 @@ export function releaseEntry(
   }
   const released = releaseResource(tape, resource, permit.terms, context, tally)
   if (released === undefined) return undefined
-  const { edits } = released
-  const { entry, beside } = context.bundleWords
+  const edits = [...released.edits]
+  const { beside } = context.bundleWords
+  const { maskings } = released.verdict
+  const view = maskings.length === 0 ? undefined : viewOf(released, permit, context)
+  const entry =
+    released.renamed === 'gone' ? context.bundleWords.nameless : context.bundleWords.entry
   const end = after(tape, element)
   let isPlain = true
   for (let key = element + 1; key < end; key = after(tape, key + 1)) {
     const name = nameOf(tape, key)
     if (name === at.resource) continue
-    if (name === at.fullUrl) rewriteUrls(tape, key + 1, context, edits)
+    if (name === at.fullUrl && released.renamed === undefined)
+      rewriteUrls(tape, key + 1, context, edits)
+    else if (name === at.fullUrl) renameAddress(tape, key + 1, view, edits)
     // Beside the resource stands what upstream says of it, its outcome and criteria among it:
     // nobody judges those, so only what is named stays.
     const part = beside.get(name)
-    if (part !== undefined && kindOf(tape, key + 1) === KIND.object) {
-      releaseBeside(tape, key + 1, part, context, edits)
-    } else if (part !== undefined || name !== at.fullUrl || isContainer(tape, key + 1))
-      isPlain = false
+    if (part !== undefined && entry.has(name) && kindOf(tape, key + 1) === KIND.object) {
+      releaseBeside(tape, key + 1, part, context, edits, view)
+    } else if (part !== undefined || !entry.has(name) || isContainer(tape, key + 1)) isPlain = false
   }
   if (!isPlain) edits.push(...keepOnly(tape, element, entry, context.bundleWords))
   return edits
@@ -130,9 +146,53 @@ function releaseBeside(
   { kept, hasAddress }: Beside,
   context: Context,
   edits: Edit[],
+  view: View | undefined,
 ): void {
-  edits.push(...keepOnly(tape, value, kept, context.bundleWords))
-  if (hasAddress) releaseAddresses(tape, value, context, edits)
+  const { at } = context.words
+  const shown =
+    view === undefined
+      ? kept
+      : new Set(
+          [...kept].filter(
+            (name) =>
+              !(name === at.etag && view.version) && !(name === at.lastModified && view.time),
+          ),
+        )
+  edits.push(...keepOnly(tape, value, shown, context.bundleWords))
+  if (!hasAddress) return
+  if (view?.rename === undefined) releaseAddresses(tape, value, context, edits)
+  else {
+    for (const name of [at.url, at.location])
+      renameAddress(tape, member(tape, value, name), view, edits)
+  }
+}
+
+/** What may be seen beside a resource of which something is masked. */
+type View = Hidden & {
+  /** The address under which the caller knows it; undefined = its own. */
+  readonly rename: ((address: string) => string) | undefined
+}
+
+function viewOf({ verdict, renamed }: Released, permit: Permit, context: Context): View {
+  const { methods } = viewerOf(verdict, permit.terms, context)
+  const rename = (address: string): string => {
+    const named = pseudonym(address.replace(/\?.*$/, ''), 'uri', methods)
+    return /^[A-Z]/.test(named) ? `${context.publicUrl}/${named}` : named
+  }
+  const hidden = hiddenOf(permit, context, verdict.type)
+  return { ...hidden, rename: renamed === undefined ? undefined : rename }
+}
+
+/** Puts the address that the caller knows in place of one of upstream's, if it names a resource. */
+function renameAddress(tape: Tape, value: number, view: View | undefined, edits: Edit[]): void {
+  const text = textOf(tape, value)
+  if (text === undefined || !/[/:]/.test(text)) return
+  const renamed = view?.rename?.(text) ?? ''
+  edits.push({
+    start: startOf(tape, value),
+    end: endOf(tape, value),
+    text: JSON.stringify(renamed),
+  })
 }
 
 /** The addresses of a request or response, without the criteria of a conditional write. */

@@ -1,5 +1,7 @@
-import type { Trim } from '../../permit.ts'
+import type { KeyObject } from 'node:crypto'
+import type { MaskingNames, Terms, Trim } from '../../permit.ts'
 import type { Scan } from '../../json/tape.ts'
+import type { Masking } from './compile-masking.ts'
 import type { BundleWords, Vocabulary } from './vocabulary.ts'
 
 /** What every part of release needs to know; made once. */
@@ -14,5 +16,13 @@ export type Context = {
   readonly bases: readonly string[]
   /** One tape at a time: whoever scans is done with the last one. */
   readonly scan: Scan
+  /** Profiles by their names. Throws when there is none of a name: nothing is shown unmasked. */
+  readonly maskingFor: (names: MaskingNames) => Masking
+  /** Secret that pseudonyms and shifts of dates hang on. */
+  readonly maskingKey: KeyObject
+  /** Pseudonyms made for an answer, which are forgotten with it. */
+  readonly pseudonyms: WeakMap<Terms, Map<string, string>>
+  /** Milliseconds since the epoch. */
+  readonly now: () => number
   readonly trim: (resource: Buffer, trim: Trim) => Buffer
 }

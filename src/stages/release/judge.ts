@@ -11,7 +11,9 @@ import {
   textOf,
   valuesAt,
 } from '../../json/tape.ts'
-import type { Confidentiality, Inspection, MaskingProfile, Reach, Terms } from '../../permit.ts'
+import type { Confidentiality, Inspection, Reach, Terms } from '../../permit.ts'
+import type { Masking } from './compile-masking.ts'
+import type { Context } from './context.ts'
 import {
   ACT_CODE_SYSTEMS,
   CONFIDENTIALITIES,
@@ -23,8 +25,9 @@ import type { Vocabulary } from './vocabulary.ts'
 
 /** Whether one resource may be seen; what would have to be masked is found elsewhere. */
 export type Verdict = Omit<Inspection, 'id' | 'versionId' | 'masked' | 'marked'> & {
-  /** How it must be masked: the mildest of the reaches that admit it. */
-  readonly masking: MaskingProfile
+  /** What each way by which it is reached masks; none = there is one that masks nothing. */
+  readonly maskings: readonly Masking[]
+  readonly recipient: string
 }
 
 /** Contents that nobody judges yet: never released whatever a grant says. */
@@ -38,8 +41,7 @@ export function judge(
   tape: Tape,
   object: number,
   terms: Terms,
-  words: Vocabulary,
-  bases: readonly string[],
+  { words, bases, maskingFor }: JudgeContext,
   seen?: ReadonlySet<string>,
 ): Verdict {
   const { at } = words
@@ -49,11 +51,9 @@ export function judge(
 
   const grant =
     kindOf(tape, object) === KIND.object && !UNJUDGED.has(type) ? terms.grantFor(type) : undefined
-  const verdict = (
-    withheld: Verdict['withheld'],
-    masking: MaskingProfile = 'de-identified',
-  ): Verdict => {
-    return { type, ...labels, patients, withheld, masking }
+  const recipient = grant?.recipient ?? ''
+  const verdict = (withheld: Verdict['withheld'], maskings: readonly Masking[] = []): Verdict => {
+    return { type, ...labels, patients, withheld, maskings, recipient }
   }
   if (grant === undefined) return verdict('type')
   // A second patient where only one can be named leaves in doubt whose it is.
@@ -71,8 +71,36 @@ export function judge(
   }
   reach = reach.filter((one) => isCleared(one, labels))
   if (reach.length === 0) return verdict('label')
-  const isMild = reach.some(({ masking }) => masking === 'baseline')
-  return verdict(undefined, isMild ? 'baseline' : 'de-identified')
+  if (reach.some(isMild)) return verdict(undefined)
+  const maskings = [...new Set(reach.flatMap((one) => admit(one) ?? []))]
+  if (maskings.length === 0) return verdict('label')
+  return verdict(undefined, mildest(maskings))
+
+  /** What a way masks, unless the codes of the resource show what it may not show (LABEL-9). */
+  function admit(one: Reach): Masking | undefined {
+    const masking = maskingFor(one.masking)
+    const { sensitivities } = one.clearance
+    const isOpen = masking.labelsOf?.(tape, object).every((code) => sensitivities.has(code))
+    return isOpen === false ? undefined : masking
+  }
+}
+
+/** What judging needs to know besides the terms. */
+export type JudgeContext = Pick<Context, 'words' | 'bases' | 'maskingFor'>
+
+/** Whether nothing but the baseline is masked. */
+const isMild = ({ masking }: Reach): boolean => masking.size === 1 && masking.has('baseline')
+
+/** Without those that mask all that another one masks, and more. */
+function mildest(maskings: readonly Masking[]): readonly Masking[] {
+  return maskings.filter((one) =>
+    maskings.every(
+      (other) =>
+        other === one ||
+        other.names.size >= one.names.size ||
+        [...other.names].some((name) => !one.names.has(name)),
+    ),
+  )
 }
 
 function isCleared(

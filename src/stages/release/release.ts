@@ -1,3 +1,4 @@
+import { createSecretKey, randomBytes } from 'node:crypto'
 import { splitTransaction } from './transaction.ts'
 import { releaseOutcome, releaseParameters } from './shapes.ts'
 import { createTrim } from './trim.ts'
@@ -16,13 +17,17 @@ import { NDJSON } from '../../http/content.ts'
 import { releaseJob, releaseLines, releaseManifest } from './export.ts'
 import { Readable } from 'node:stream'
 import { Permit } from '../../permit.ts'
-import type { Inspect } from '../../permit.ts'
+import type { Inspect, Touches } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
 import { releaseBundle, unreadable } from './bundle.ts'
 import { identify, judge } from './judge.ts'
-import { isMarked, planMasking } from './mask.ts'
+import { planMasking } from './mask.ts'
+import { isMarked } from './marks.ts'
+import { createMaskings } from './maskings.ts'
+import type { MaskingProfiles } from '../../policy/load-masking.ts'
 import type { Context } from './context.ts'
-import { bytesOf, releaseResource } from './resource.ts'
+import { hiddenOf } from './frame.ts'
+import { bytesOf, releaseResource, viewerOf } from './resource.ts'
 import { releaseGathered, releaseStream } from './stream.ts'
 import { buildBundleWords, buildVocabulary } from './vocabulary.ts'
 
@@ -33,13 +38,29 @@ export type Release = {
   readonly release: (permit: Permit, fit: FitAnswer) => Promise<Released>
   /** Judges one resource without releasing it: payloads and current states of writes. */
   readonly inspect: Inspect
+  /** Whether profiles mask what an element shows: a search that looks at it would tell. */
+  readonly touches: Touches
   /** What upstream said to each entry of a transaction, in order. Throws Refusal. */
   readonly splitTransaction: (body: Buffer, entries: number) => readonly FitAnswer[]
 }
 
+/** What masking is made of. */
+export type MaskingParts = {
+  /** The profiles in force, which may change; a name that is none of them shows nothing. */
+  readonly profiles: () => MaskingProfiles
+  /** Secret of 32 bytes or more. */
+  readonly key: Buffer
+  readonly now: () => number
+}
+
 /** Compiles the names and paths once. */
-export function createRelease(config: Config, definitions: Definitions): Release {
+export function createRelease(
+  config: Config,
+  definitions: Definitions,
+  masking: MaskingParts = { profiles: () => new Map(), key: randomBytes(32), now: Date.now },
+): Release {
   const words = buildVocabulary(definitions)
+  const maskingFor = createMaskings(masking.profiles, definitions.version, words)
   const upstreamUrl = config.upstream.url.replace(/\/$/, '')
   const publicUrl = config.public.url.replace(/\/$/, '')
   const bases = [upstreamUrl, publicUrl]
@@ -50,6 +71,10 @@ export function createRelease(config: Config, definitions: Definitions): Release
     publicUrl,
     publicText: JSON.stringify(publicUrl).slice(1, -1),
     bases,
+    maskingFor,
+    maskingKey: createSecretKey(masking.key),
+    pseudonyms: new WeakMap(),
+    now: masking.now,
     scan: createSimdScan(words.names, config.limits.jsonDepth),
     trim: createTrim(
       createSimdScan(words.names, config.limits.jsonDepth),
@@ -146,11 +171,13 @@ export function createRelease(config: Config, definitions: Definitions): Release
     if (permit.shape === 'job') {
       return { 'content-location': releaseJob(fit.headers['content-location'], permit, context) }
     }
+    const hidden = hiddenOf(permit, context)
     for (const name of ['etag', 'last-modified', 'retry-after']) {
       const value = fit.headers[name]
-      if (value !== undefined) headers[name] = value
+      const isHidden = name === 'etag' ? hidden.version : name === 'last-modified' && hidden.time
+      if (value !== undefined && !isHidden) headers[name] = value
     }
-    for (const name of ['location', 'content-location']) {
+    for (const name of hidden.id ? [] : ['location', 'content-location']) {
       const local =
         fit.headers[name] === undefined ? undefined : parseReference(fit.headers[name], bases)
       if (local === undefined) continue
@@ -167,17 +194,24 @@ export function createRelease(config: Config, definitions: Definitions): Release
     } catch (error) {
       throw new Refusal('body-malformed', { cause: error })
     }
-    const { masking, ...verdict } = judge(tape, 0, terms, words, bases)
-    const { counts } = planMasking(tape, 0, masking, context)
+    const judged = judge(tape, 0, terms, context)
+    const { type, withheld, confidentiality, sensitivities, patients } = judged
+    const plan = planMasking(tape, 0, viewerOf(judged, terms, context), context)
     let masked = 0
-    for (const count of counts.values()) masked += count
-    return { ...verdict, ...identify(tape, 0, words), masked, marked: isMarked(tape, 0, words) }
+    for (const count of plan?.counts.values() ?? []) masked += count
+    return {
+      ...{ type, confidentiality, sensitivities, patients, masked },
+      withheld: plan === undefined ? (withheld ?? 'label') : withheld,
+      ...identify(tape, 0, words),
+      marked: isMarked(tape, 0, words),
+    }
   }
 
   return {
     release,
     inspect,
     splitTransaction: (body, entries) => splitTransaction(read(body), entries, words),
+    touches: (names, type, path) => maskingFor(names).touches(type, path),
   }
 }
 

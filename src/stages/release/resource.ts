@@ -5,9 +5,18 @@ import { endOf, startOf } from '../../json/tape.ts'
 import type { Tally } from '../../exchange.ts'
 import type { Terms } from '../../permit.ts'
 import type { Context } from './context.ts'
+import { raiseMark } from './frame.ts'
 import { identify, judge } from './judge.ts'
 import type { Verdict } from './judge.ts'
 import { planMasking } from './mask.ts'
+import type { Masked, Viewer } from './mask.ts'
+
+/** A resource that may be released, and how. */
+export type Released = {
+  readonly verdict: Verdict
+  readonly edits: readonly Edit[]
+  readonly renamed: Masked['renamed']
+}
 
 /** Judges one resource and plans its edits; undefined = withheld. Counts either way. */
 export function releaseResource(
@@ -16,15 +25,20 @@ export function releaseResource(
   terms: Terms,
   context: Context,
   tally: Tally,
-): { readonly verdict: Verdict; readonly edits: Edit[] } | undefined {
-  const { words, bases } = context
+): Released | undefined {
+  const { words } = context
   tally.inspected += 1
-  const verdict = judge(tape, object, terms, words, bases, tally.seen)
-  if (verdict.withheld !== undefined) {
+  const verdict = judge(tape, object, terms, context, tally.seen)
+  const masked =
+    verdict.withheld === undefined
+      ? planMasking(tape, object, viewerOf(verdict, terms, context), context)
+      : undefined
+  if (masked === undefined) {
     tally.withheld += 1
     return undefined
   }
-  const { edits, counts } = planMasking(tape, object, verdict.masking, context)
+  const { edits, counts, renamed } = masked
+  raiseMark(tally, verdict.confidentiality)
   tally.released += 1
   for (const [rule, count] of counts) tally.masked.set(rule, (tally.masked.get(rule) ?? 0) + count)
   for (const patient of verdict.patients) tally.patients.add(patient)
@@ -32,9 +46,26 @@ export function releaseResource(
     const { id } = identify(tape, object, words)
     if (id !== undefined) tally.seen.add(`${verdict.type}/${id}`)
   }
-  if (terms.trim === undefined) return { verdict, edits }
+  if (terms.trim === undefined) return { verdict, edits, renamed }
   const text = context.trim(bytesOf(tape, object, edits), terms.trim).toString('utf8')
-  return { verdict, edits: [{ start: startOf(tape, object), end: endOf(tape, object), text }] }
+  return {
+    verdict,
+    renamed,
+    edits: [{ start: startOf(tape, object), end: endOf(tape, object), text }],
+  }
+}
+
+/** Who sees what was judged. */
+export function viewerOf(
+  { maskings, recipient, patients }: Verdict,
+  terms: Terms,
+  { maskingKey: key, pseudonyms, now }: Context,
+): Viewer {
+  const known = pseudonyms.get(terms) ?? new Map<string, string>()
+  if (maskings.length > 0) pseudonyms.set(terms, known)
+  const [patient, ...others] = patients
+  const one = others.length === 0 ? patient : undefined
+  return { maskings, methods: { key, recipient, patient: one, now: now(), known } }
 }
 
 /** The bytes of a resource with its edits. */

@@ -21,7 +21,16 @@ export function releaseParameters(tape: Tape, context: Context, tally: Tally): B
   }
   tally.inspected += 1
   tally.released += 1
-  const { edits, counts } = planMasking(tape, 0, 'baseline', context)
+  const methods = {
+    key: context.maskingKey,
+    recipient: '',
+    patient: undefined,
+    now: context.now(),
+    known: new Map<string, string>(),
+  }
+  const masked = planMasking(tape, 0, { maskings: [], methods }, context)
+  if (masked === undefined) throw unreadable('Parameters that may not be seen')
+  const { edits, counts } = masked
   for (const [rule, count] of counts) tally.masked.set(rule, (tally.masked.get(rule) ?? 0) + count)
   return splice(tape.bytes, edits)
 }

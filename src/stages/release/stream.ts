@@ -7,6 +7,7 @@ import { isContainer, nameOf, textOf } from '../../json/tape.ts'
 import type { Permit } from '../../permit.ts'
 import { formatLinks, readPages, releaseEntry, SUPPRESSED, unreadable } from './bundle.ts'
 import type { Context } from './context.ts'
+import { formatMark, hiddenOf } from './frame.ts'
 
 /** One resource in a large Bundle, or a large single resource, at most. */
 export const LARGEST_RESOURCE = 33_554_432
@@ -133,7 +134,8 @@ class BundleWriter {
 
   #head(): number[] {
     const { at } = this.#context.words
-    return [at.resourceType, at.id, at.type, at.timestamp]
+    const head = [at.resourceType, at.id, at.type]
+    return hiddenOf(this.#permit, this.#context).time ? head : [...head, at.timestamp]
   }
 
   #begin(): void {
@@ -180,6 +182,8 @@ class BundleWriter {
     }
     if (this.#entries > 0) this.#push(Buffer.from(']'))
     if (!this.#isLinked) this.#pushLinks(this.#pages ?? [])
+    const mark = formatMark(this.#tally)
+    if (mark !== undefined) this.#push(Buffer.from(`,${mark}`))
     for (const member of this.#tail) this.#push(Buffer.from(','), member)
     this.#push(Buffer.from('}'))
     return this.ready(0) ?? Buffer.alloc(0)

@@ -89,6 +89,8 @@ const LIST = [
   'tag',
   'relation',
   'target',
+  'div',
+  'signature',
 ] as const
 
 export type Word = (typeof LIST)[number]
@@ -173,6 +175,8 @@ export type BundleWords = {
   readonly bundle: ReadonlySet<number>
   readonly empty: ReadonlySet<number>
   readonly entry: ReadonlySet<number>
+  /** An entry of whose resource the id is masked. */
+  readonly nameless: ReadonlySet<number>
   readonly beside: ReadonlyMap<number, Beside>
   /** Looked into further; any other kept member must be a simple value. */
   readonly nested: ReadonlySet<number>
@@ -184,6 +188,7 @@ export function buildBundleWords({ at }: Vocabulary): BundleWords {
     bundle: numbers('resourceType', 'id', 'type', 'timestamp', 'link', 'entry'),
     empty: numbers('resourceType', 'id', 'type', 'timestamp', 'link'),
     entry: numbers('fullUrl', 'resource', 'search', 'request', 'response'),
+    nameless: numbers('resource', 'search'),
     beside: new Map([
       [at.search, { kept: numbers('mode', 'score'), hasAddress: false }],
       [at.request, { kept: numbers('method', 'url'), hasAddress: true }],
@@ -199,6 +204,9 @@ export function buildBundleWords({ at }: Vocabulary): BundleWords {
 /** Stands where a masked value stood (requirements §9.3). */
 export const DATA_ABSENT_EXTENSION =
   '{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason","valueCode":"masked"}'
+
+/** Stands where a narrative stood. */
+export const WITHHELD = 'Narrative withheld: parts of this resource are masked.'
 
 export const CONFIDENTIALITIES: readonly Confidentiality[] = ['U', 'L', 'M', 'N', 'R', 'V']
 
@@ -252,14 +260,6 @@ export const SSN_SYSTEMS = new Set([
   'http://hl7.org/fhir/sid/us-ssn',
   'urn:oid:2.16.840.1.113883.4.1',
   '2.16.840.1.113883.4.1',
-])
-
-export const IDENTIFIER_TYPE_SYSTEMS = new Set([
-  'http://terminology.hl7.org/codesystem/v2-0203',
-  'http://hl7.org/fhir/v2/0203',
-  'http://hl7.org/fhir/identifier-type',
-  'urn:oid:2.16.840.1.113883.18.108',
-  '2.16.840.1.113883.18.108',
 ])
 
 /** HL7 v2-0203 codes of identifiers that are secrets. */

@@ -1,0 +1,248 @@
+import type { Edit } from '../../json/edit.ts'
+import { KIND } from '../../json/tape.ts'
+import type { Tape } from '../../json/tape.ts'
+import { FLAG } from '../../json/token.ts'
+import {
+  after,
+  endOf,
+  flagsOf,
+  kindOf,
+  member,
+  nameOf,
+  startOf,
+  textOf,
+  valuesAt,
+  walk,
+} from '../../json/tape.ts'
+import type { Visitor } from '../../json/tape.ts'
+import type { Alteration, AlterationCode } from './alteration.ts'
+import { rankOf } from './automaton.ts'
+import { findSecrets, mayHoldSecret, starSecrets } from './detectors.ts'
+import { IDENTIFIER_TYPE_SYSTEMS } from './identifiers.ts'
+import {
+  ADDRESS,
+  BASE64,
+  DATA_ABSENT_EXTENSION,
+  SECRET_TYPES,
+  SSN_SYSTEMS,
+  systemOf,
+} from './vocabulary.ts'
+import type { Vocabulary } from './vocabulary.ts'
+import { publicOf, rewriteUrl } from './address.ts'
+import type { Context } from './context.ts'
+
+/** Universally unique: digits in it mean nothing. */
+const UNIQUE = /^urn:(?:oid:[\d.]+|uuid:[\da-f-]{36})$/i
+
+/** What the baseline comes to in one resource. */
+export type Baseline = {
+  /** Addresses of ours in place of upstream's: no masking, and not counted. */
+  readonly edits: Edit[]
+  readonly alterations: readonly Alteration[]
+}
+
+/**
+ * Plans what holds for everybody: SSNs and payment cards wherever they stand (contained, extensions,
+ * notes, displays: every string is looked at), and attachments nobody can look into.
+ */
+export function planBaseline(tape: Tape, object: number, context: Context): Baseline {
+  const plan = new Plan(tape, context)
+  walk(tape, object, plan, after(tape, object))
+  return plan
+}
+
+const NOTHING: readonly Alteration[] = []
+/** As strict as showing the last four of it. */
+const RANK = rankOf({ kind: 'last', count: 4 })
+
+class Plan implements Visitor {
+  readonly edits: Edit[] = []
+  // Most resources hold nothing to mask: the list is made by the first who needs it.
+  #alterations: Alteration[] | undefined
+  readonly notable: Uint8Array
+  readonly members: number
+  /** Values that are masked as a whole: nothing in them counts again. */
+  #whole: Set<number> | undefined
+  readonly #tape: Tape
+  readonly #context: Context
+  readonly #words: Vocabulary
+
+  constructor(tape: Tape, context: Context) {
+    this.#tape = tape
+    this.#context = context
+    this.#words = context.words
+    const { at, notable } = context.words
+    this.notable = notable
+    this.members = (1 << at.value) | (1 << at._value) | (1 << at.data)
+  }
+
+  get alterations(): readonly Alteration[] {
+    return this.#alterations ?? NOTHING
+  }
+
+  /** `parent` is needed for what goes altogether. */
+  #alter(
+    entry: number,
+    text: string | undefined,
+    rule: string,
+    codes: readonly AlterationCode[],
+    parent = -1,
+  ): void {
+    this.#alterations ??= []
+    this.#alterations.push({ entry, text, parent, holder: -1, rule, codes, rank: RANK })
+  }
+
+  string(entry: number, name: number, flags: number): void {
+    const mark = this.notable[name + 1]
+    if (mark === ADDRESS) this.#releaseAddress(entry, name, flags)
+    else {
+      if (mark === BASE64) this.#dropOpaque(entry)
+      if (flags !== 0) this.#scanString(entry, name, flags)
+    }
+  }
+
+  #releaseAddress(entry: number, name: number, flags: number): void {
+    if (flags !== 0 && this.#scanString(entry, name, flags)) return
+    const edit = rewriteUrl(this.#tape, entry, flags, this.#context)
+    if (edit !== undefined) this.edits.push(edit)
+  }
+
+  /** No element has a number for its name: what is called so goes. */
+  key(entry: number, _name: number, flags: number): void {
+    const tape = this.#tape
+    const [start, end] = [startOf(tape, entry), endOf(tape, entry)]
+    if (flags === FLAG.digits && !mayHoldSecret(tape.bytes, start, end)) return
+    const [found] = findSecrets(textOf(tape, entry) ?? '')
+    if (found !== undefined)
+      this.#alter(entry, undefined, found.rule, ['REDACTED'], holderOf(tape, entry))
+  }
+
+  object(entry: number, members: number): void {
+    const { at } = this.#words
+    const coded = (1 << at.value) | (1 << at._value)
+    const typed = (1 << at.system) | (1 << at.type)
+    if ((members & coded) !== 0 && (members & typed) !== 0) this.#maskIdentifier(entry, members)
+    if ((members & (1 << at.data)) !== 0) this.#rememberSamples(entry)
+  }
+
+  /** Whether something was found in it. */
+  #scanString(entry: number, name: number, flags: number): boolean {
+    if (this.#whole?.has(entry) === true || this.#words.unscanned[name + 1] !== 0) return false
+    const [start, end] = [startOf(this.#tape, entry), endOf(this.#tape, entry)]
+    if (flags === FLAG.digits && !mayHoldSecret(this.#tape.bytes, start, end)) return false
+    const text = textOf(this.#tape, entry)
+    if (text === undefined || text.length < 9 || UNIQUE.test(text)) return false
+    const findings = findSecrets(text)
+    const [first] = findings
+    if (first === undefined) return false
+    // An address with a secret in it: both at once.
+    const starred = publicOf(starSecrets(text, findings), this.#context)
+    this.#alter(entry, JSON.stringify(starred), first.rule, ['MASKED', 'ABSTRED'])
+    return true
+  }
+
+  /** An Identifier whose system or type says that its value is a secret. */
+  #maskIdentifier(object: number, members: number): void {
+    const tape = this.#tape
+    const { at } = this.#words
+    const rule = this.#secretOf(object, members)
+    if (rule === undefined) return
+    const value = member(tape, object, at.value)
+    const key = (value >= 0 ? value : member(tape, object, at._value)) - 1
+    if (value < 0 && !this.#showsDigits(key + 1)) return
+    this.#whole ??= new Set()
+    for (let entry = key; entry < after(tape, key + 1); entry++) this.#whole.add(entry)
+    const text = textOf(tape, value) ?? ''
+    const digits = text.replace(/\P{Nd}/gu, '')
+    const rendered =
+      rule === 'ssn' ? `***-**-${digits.slice(-4)}` : `**** **** **** ${digits.slice(-4)}`
+    const extensions = [DATA_ABSENT_EXTENSION]
+    if (digits.length >= 9) {
+      extensions.push(
+        `{"url":"http://hl7.org/fhir/StructureDefinition/rendered-value","valueString":${JSON.stringify(rendered)}}`,
+      )
+    }
+    const codes: AlterationCode[] = digits.length >= 9 ? ['MASKED', 'ABSTRED'] : ['MASKED']
+    this.#alter(key, `"_value":{"extension":[${extensions.join(',')}]}`, rule, codes)
+    // What stood beside the value may render it in full (MASK-2): it goes.
+    for (let other = object + 1; other < after(tape, object); other = after(tape, other + 1)) {
+      const isBeside = nameOf(tape, other) === at._value || nameOf(tape, other) === at.extension
+      if (other !== key && isBeside) this.#alter(other, undefined, BESIDE, NO_CODES, object)
+    }
+  }
+
+  #secretOf(object: number, members: number): 'ssn' | 'payment-card' | undefined {
+    const tape = this.#tape
+    const { at } = this.#words
+    if ((members & (1 << at.system)) !== 0) {
+      const entry = member(tape, object, at.system)
+      if (mayBeSsnSystem(tape, entry) && SSN_SYSTEMS.has(systemOf(textOf(tape, entry))))
+        return 'ssn'
+    }
+    if ((members & (1 << at.type)) === 0) return undefined
+    for (const coding of valuesAt(tape, object, this.#words.typeCoding)) {
+      const codeSystem = systemOf(textOf(tape, member(tape, coding, at.system)))
+      if (codeSystem !== '' && !IDENTIFIER_TYPE_SYSTEMS.has(codeSystem)) continue
+      const rule = SECRET_TYPES.get(textOf(tape, member(tape, coding, at.code)) ?? '')
+      if (rule !== undefined) return rule
+    }
+    const named = textOf(tape, member(tape, member(tape, object, at.type), at.text)) ?? ''
+    return /\bssn\b|social security/i.test(named) ? 'ssn' : undefined
+  }
+
+  /** Whether more than the last four of a number stand in or below a value. */
+  #showsDigits(value: number): boolean {
+    for (let entry = value; entry < after(this.#tape, value); entry++) {
+      const text = textOf(this.#tape, entry)
+      if (text !== undefined && (text.match(/\p{Nd}/gu)?.length ?? 0) > 4) return true
+    }
+    return false
+  }
+
+  /** SampledData: numbers with spaces between, not something that cannot be looked into. */
+  #rememberSamples(object: number): void {
+    const { at } = this.#words
+    if (member(this.#tape, object, at.dimensions) < 0) return
+    const data = member(this.#tape, object, at.data)
+    if (/^[-+.\dEUL\s]*$/.test(textOf(this.#tape, data) ?? 'x'))
+      (this.#whole ??= new Set()).add(data)
+  }
+
+  /** MASK-8: what cannot be looked into does not leave while masking is on. */
+  #dropOpaque(value: number): void {
+    const tape = this.#tape
+    const key = value - 1
+    if (kindOf(tape, key) !== KIND.key || this.#whole?.has(value) === true) return
+    const text = `"_${textOf(tape, key) ?? ''}":{"extension":[${DATA_ABSENT_EXTENSION}]}`
+    this.#alter(key, text, 'attachment', ['REDACTED'])
+  }
+}
+
+/** The object that a key stands in. */
+function holderOf(tape: Tape, key: number): number {
+  for (let object = key - 1; object >= 0; object--) {
+    if (kindOf(tape, object) === KIND.object && after(tape, object) > key) return object
+  }
+  return -1
+}
+
+/** Not counted: it goes with the value beside it. */
+export const BESIDE = ''
+const NO_CODES: readonly AlterationCode[] = []
+
+/** Whether `ssn` or `113` stands in it, as in every spelling of an SSN system. */
+function mayBeSsnSystem(tape: Tape, entry: number): boolean {
+  if ((flagsOf(tape, entry) & FLAG.escaped) !== 0) return true
+  const { bytes } = tape
+  const end = endOf(tape, entry)
+  for (let i = startOf(tape, entry); i + 3 <= end; i++) {
+    const c = (bytes[i] as number) | 0x20
+    if (c === 0x73 && isLetter(bytes, i + 1, 0x73) && isLetter(bytes, i + 2, 0x6e)) return true
+    if (c === 0x31 && bytes[i] === 0x31 && bytes[i + 1] === 0x31 && bytes[i + 2] === 0x33)
+      return true
+  }
+  return false
+}
+
+const isLetter = (bytes: Uint8Array, at: number, letter: number): boolean =>
+  ((bytes[at] as number) | 0x20) === letter

@@ -1,0 +1,356 @@
+import { checkSelector } from '../../fhir/element-path.ts'
+import type { ElementSelector, Filter } from '../../fhir/element-path.ts'
+import type { ElementPath } from '../../fhir/definitions.ts'
+import type { Elements } from '../../fhir/elements.ts'
+import {
+  after,
+  elements as listOf,
+  flagsOf,
+  kindOf,
+  KIND,
+  member,
+  textOf,
+  valuesAt,
+} from '../../json/tape.ts'
+import type { Tape } from '../../json/tape.ts'
+import type { DetectorName, Method } from '../../policy/masking-schema.ts'
+import { BASELINE } from '../../policy/load-masking.ts'
+import type { MaskingProfile, MaskingRule } from '../../policy/load-masking.ts'
+import type { Alteration } from './alteration.ts'
+import { buildAutomaton } from './automaton.ts'
+import type { Place, Selection, Test } from './automaton.ts'
+import { createLabelling } from './labelling.ts'
+import { IDENTIFIER_TYPE_SYSTEMS, matchIdentifiers } from './identifiers.ts'
+import type { MethodContext } from './methods.ts'
+import { findAll } from './patterns.ts'
+import { planPaths } from './path-walk.ts'
+import type { PathRules } from './path-walk.ts'
+import { CONFIDENTIALITIES, systemOf } from './vocabulary.ts'
+import type { Vocabulary } from './vocabulary.ts'
+import { isNamed, membersNamed } from './members.ts'
+
+/** Profiles made ready: what they do to a resource, and which elements they touch. */
+export type Masking = {
+  /** Their names, `baseline` always among them. */
+  readonly names: ReadonlySet<string>
+  /** What they alter besides the baseline; 'whole': the resource itself may not be seen. */
+  readonly plan: (
+    tape: Tape,
+    object: number,
+    context: MethodContext,
+  ) => readonly Alteration[] | 'whole'
+  /**
+   * Whether something at, above or below the element may be altered: a search that looks at it would
+   * tell what is masked. Choices are written as JSON has them (`valueQuantity`).
+   */
+  readonly touches: (type: string, path: ElementPath) => boolean
+  /** Sensitivity codes that the codes of a resource stand for (LABEL-9). */
+  readonly labelsOf: ((tape: Tape, object: number) => readonly string[]) | undefined
+}
+
+const RENDERED = 'http://hl7.org/fhir/StructureDefinition/rendered-value'
+const INLINE_LABEL =
+  'http://hl7.org/fhir/uv/security-label-ds4p/StructureDefinition/extension-inline-sec-label'
+
+/** Compiles a set of profiles. Pure; the result lasts as long as the profiles do. */
+export function compileMasking(
+  profiles: readonly MaskingProfile[],
+  elements: Elements,
+  words: Vocabulary,
+): Masking {
+  const beyond = profiles.filter(({ name }) => name !== BASELINE)
+  const names = new Set([BASELINE, ...profiles.map(({ name }) => name)])
+  const labelsOf = createLabelling(
+    beyond.flatMap(({ categories }) => categories),
+    words,
+  )
+  // Labels alone change nothing within a resource.
+  if (beyond.every(({ rules }) => rules.length === 0)) {
+    return { names, plan: () => [], touches: () => false, labelsOf }
+  }
+  const selections = beyond.flatMap((profile, at) =>
+    profile.rules.flatMap((rule) => selectionsOf(rule, at, profile.name)),
+  )
+  const automaton = buildAutomaton(elements, selections)
+  const touched = new Map<string, boolean>()
+  const rules: PathRules = {
+    automaton,
+    resourceType: words.at.resourceType,
+    labelled: compileLabels(beyond),
+    detect: compileDetectors(profiles),
+  }
+  return {
+    names,
+    plan: (tape, object, context) => planPaths(tape, object, rules, context),
+    touches,
+    labelsOf,
+  }
+
+  function selectionsOf(rule: MaskingRule, profile: number, name: string): Selection[] {
+    const base = { profile, rule: `${name}/${rule.id}` }
+    const { select = [], identifiers, method } = rule
+    const found = select
+      // A path of another version of FHIR selects nothing here.
+      .filter((selector) => checkSelector(selector, elements) === undefined)
+      .map((path): Selection => {
+        const selector = reroot(path, elements)
+        const filters = [selector.filters, ...selector.steps.map((step) => step.filters)]
+        return { ...base, selector, method, tests: filters.map((all) => all.map(testOf)) }
+      })
+    if (identifiers === undefined) return found
+    const test = identifierTest(matchIdentifiers(identifiers))
+    const of = (steps: ElementSelector['steps'], own: Method, more: Test[] = []): Selection => ({
+      ...{ ...base, method: own, tests: [[test], more] },
+      selector: { text: rule.id, root: 'Identifier', filters: [], steps },
+    })
+    if (method.kind === 'remove' || method.kind === 'keep') return [...found, of([], method)]
+    const value = { name: 'value', as: undefined, filters: [] }
+    const beside = { name: 'extension', as: undefined, filters: [] }
+    // Some servers say beside the value what it is (MASK-2).
+    return [
+      ...found,
+      of([value], method),
+      of([beside], { kind: 'remove' }, [testOf([{ path: ['url'], equals: RENDERED }])]),
+    ]
+  }
+
+  function identifierTest(match: ReturnType<typeof matchIdentifiers>): Test {
+    const { at, typeCoding } = words
+    return (tape, object) => {
+      if (match.system(textOf(tape, member(tape, object, at.system)) ?? '')) return true
+      for (const coding of valuesAt(tape, object, typeCoding)) {
+        const system = systemOf(textOf(tape, member(tape, coding, at.system)))
+        if (system !== '' && !IDENTIFIER_TYPE_SYSTEMS.has(system)) continue
+        if (match.type(textOf(tape, member(tape, coding, at.code)) ?? '')) return true
+      }
+      return false
+    }
+  }
+
+  /** Resources and elements that carry one of the labels; R means R and above. */
+  function compileLabels(all: readonly MaskingProfile[]): PathRules['labelled'] {
+    const rules = all.flatMap(({ name, rules: own }) =>
+      own.flatMap(({ id, labels }) => {
+        if (labels === undefined) return []
+        const ranks = labels
+          .map((code) => CONFIDENTIALITIES.findIndex((one) => one === code))
+          .filter((rank) => rank >= 0)
+        return [{ rule: `${name}/${id}`, codes: new Set(labels), from: Math.min(...ranks) }]
+      }),
+    )
+    if (rules.length === 0) return undefined
+    const { at, security } = words
+    const ruleFor = (code: string | undefined): string | undefined => {
+      const rank = CONFIDENTIALITIES.findIndex((one) => one === code)
+      return rules.find(({ codes, from }) => codes.has(code ?? '') || rank >= from)?.rule
+    }
+    return (tape, object) => {
+      const members = flagsOf(tape, object)
+      if ((members & (1 << at.meta)) !== 0) {
+        for (const coding of valuesAt(tape, object, security)) {
+          const rule = ruleFor(textOf(tape, member(tape, coding, at.code)))
+          if (rule !== undefined) return rule
+        }
+      }
+      if ((members & (1 << at.extension)) === 0) return undefined
+      for (const extension of listOf(tape, member(tape, object, at.extension))) {
+        if (kindOf(tape, extension) !== KIND.object) continue
+        if (textOf(tape, member(tape, extension, at.url)) !== INLINE_LABEL) continue
+        for (const coding of membersNamed(tape, extension, 'valueCoding')) {
+          const rule = ruleFor(textOf(tape, member(tape, coding, at.code)))
+          if (rule !== undefined) return rule
+        }
+      }
+      return undefined
+    }
+  }
+
+  function touches(type: string, path: ElementPath): boolean {
+    const asked = `${type} ${path.join('.')}`
+    const known = touched.get(asked)
+    if (known !== undefined) return known
+    const found = follow(type, path)
+    // Types and paths come from definitions: there are only so many.
+    touched.set(asked, found)
+    return found
+  }
+
+  function follow(type: string, path: ElementPath): boolean {
+    const start = automaton.root(type)
+    // What nobody knows may be anything, and is removed.
+    if (start === undefined) return true
+    let places: Place[] = [start]
+    if (start.actions.length > 0) return true
+    for (const key of path) {
+      const next: Place[] = []
+      for (const place of places) {
+        for (const state of statesOf(place)) {
+          const found = state.member(key)
+          if (found === undefined) return true
+          if (found.action !== undefined) return true
+          // A primitive stands at the end of its path.
+          if (!found.isPrimitive) next.push(found.next())
+        }
+      }
+      if (next.some(({ actions }) => actions.length > 0)) return true
+      places = next
+    }
+    return places.some((place) => altersBelow(place, new Set()))
+  }
+
+  /** All that a place may turn out to be; tests are few where paths are followed. */
+  function statesOf({ tests, settle }: Place) {
+    if (tests.length === 0) return [settle([])]
+    // Each test alone, all and none: what any of them brings about is brought about by one of these.
+    const all = tests.map(() => true)
+    return [
+      settle(all),
+      settle(tests.map(() => false)),
+      ...tests.map((_, n) => settle(tests.map((_test, i) => i === n))),
+    ]
+  }
+
+  /** Whether what a search looks at within a value is altered. */
+  function altersBelow(place: Place, met: Set<Place>): boolean {
+    if (met.has(place)) return false
+    met.add(place)
+    const looked = LOOKED_AT[place.type]
+    const keys = looked ?? [...(elements.structure(place.type)?.elements.keys() ?? [])]
+    return statesOf(place).some((state) =>
+      keys.some((key) => {
+        if (looked === undefined && UNSEEN.has(key)) return false
+        const found = state.member(key)
+        if (found === undefined) return false
+        if (found.action !== undefined) return true
+        if (found.isPrimitive || found.element.type === 'Resource') return false
+        const next = found.next()
+        return next.actions.length > 0 || altersBelow(next, met)
+      }),
+    )
+  }
+
+  function compileDetectors(all: readonly MaskingProfile[]): PathRules['detect'] {
+    const found = all.flatMap(({ name, rules: own }) =>
+      own.flatMap(({ id, detect, method }) =>
+        (detect ?? []).map((detector) => ({ detector, method, rule: `${name}/${id}` })),
+      ),
+    )
+    if (
+      all.every(
+        ({ name, rules: own }) =>
+          name === BASELINE || own.every(({ detect }) => detect === undefined),
+      )
+    )
+      return undefined
+    // Later rules say what becomes of what earlier ones find as well.
+    const methods = new Map<DetectorName, (typeof found)[number]>([
+      ...ALWAYS.map((one) => [one.detector, one] as const),
+      ...found.map((one) => [one.detector, one] as const),
+    ])
+    const wanted = new Set(methods.keys())
+    return (text) => {
+      const findings = findAll(text, wanted)
+      const [first] = findings
+      if (first === undefined) return undefined
+      let [out, at] = ['', 0]
+      for (const { start, end, name } of findings) {
+        const method = methods.get(name)?.method
+        out += text.slice(at, start) + hidden(text.slice(start, end), method)
+        at = end
+      }
+      return { text: out + text.slice(at), rule: methods.get(first.name)?.rule ?? '' }
+    }
+  }
+}
+
+/**
+ * The same path from the structure that it leads to: what is in `Questionnaire.item` is in every item
+ * within an item as well, and what refers to the content of another element has that content.
+ */
+function reroot(selector: ElementSelector, elements: Elements): ElementSelector {
+  const { root, filters, steps } = selector
+  const [step] = steps
+  if (step === undefined || filters.length > 0 || step.as !== undefined) return selector
+  const nested = [...(elements.structure(root)?.elements.values() ?? [])].find(
+    ({ name, type }) => name === step.name && type.includes('.'),
+  )
+  if (nested === undefined) return selector
+  const next = { ...selector, root: nested.type, filters: step.filters, steps: steps.slice(1) }
+  return reroot(next, elements)
+}
+
+/** What a search looks at within a value, where that is less than all of it. */
+const LOOKED_AT: Readonly<Record<string, readonly string[]>> = {
+  Reference: ['reference'],
+  CodeableConcept: ['coding'],
+  Coding: ['system', 'code'],
+}
+const UNSEEN: ReadonlySet<string> = new Set(['id', 'extension', 'modifierExtension'])
+
+/** What the baseline finds, whatever else is looked for. */
+const ALWAYS = [
+  { detector: 'us-ssn', method: { kind: 'last', count: 4 }, rule: 'ssn' },
+  { detector: 'payment-card', method: { kind: 'last', count: 4 }, rule: 'payment-card' },
+] as const
+
+/** Stands in a text where something was found. */
+export const MASKED_TEXT = '[masked]'
+
+/** What is found in a text, as the method shows it. */
+function hidden(text: string, method: Method | undefined): string {
+  if (method?.kind === 'replace') return method.text
+  if (method?.kind !== 'last') return MASKED_TEXT
+  const units = Array.from(text)
+  let left = units.filter((unit) => /[\p{L}\p{N}]/u.test(unit)).length
+  if (left < 9) return MASKED_TEXT
+  return units
+    .map((unit) => (/[\p{L}\p{N}]/u.test(unit) && left-- > method.count ? '*' : unit))
+    .join('')
+}
+
+/** Compiles `where()`: one of the members has the text; addresses are compared as addresses. */
+function testOf(filter: Filter): Test {
+  const paths = new Map<string, { readonly path: readonly string[]; readonly texts: Set<string> }>()
+  for (const { path, equals } of filter) {
+    const key = path.join('.')
+    const found = paths.get(key) ?? { path, texts: new Set<string>() }
+    found.texts.add(isAddress(path) ? systemOf(equals) : equals)
+    paths.set(key, found)
+  }
+  const all = [...paths.values()].map(({ path, texts }) => {
+    const fits = isAddress(path)
+      ? (text: string) => texts.has(text) || texts.has(systemOf(text))
+      : (text: string) => texts.has(text)
+    return { path, fits }
+  })
+  return (tape, object) => all.some(({ path, fits }) => hasText(tape, object, path, 0, fits))
+}
+
+const isAddress = (path: readonly string[]): boolean =>
+  path.at(-1) === 'system' || path.at(-1) === 'url'
+
+/** Whether a value at the end of a path has a text that fits, lists passed through. */
+function hasText(
+  tape: Tape,
+  value: number,
+  path: readonly string[],
+  at: number,
+  fits: (text: string) => boolean,
+): boolean {
+  const kind = kindOf(tape, value)
+  if (kind === KIND.array) {
+    const end = after(tape, value)
+    for (let one = value + 1; one < end; one = after(tape, one)) {
+      if (hasText(tape, one, path, at, fits)) return true
+    }
+    return false
+  }
+  const name = path[at]
+  if (name === undefined) return fits(textOf(tape, value) ?? '')
+  if (kind !== KIND.object) return false
+  const end = after(tape, value)
+  for (let key = value + 1; key < end; key = after(tape, key + 1)) {
+    if (isNamed(tape, key, name) && hasText(tape, key + 1, path, at + 1, fits)) return true
+  }
+  return false
+}

@@ -1,0 +1,43 @@
+import type { Tally } from '../../exchange.ts'
+import type { Confidentiality, Permit } from '../../permit.ts'
+import type { Context } from './context.ts'
+import { CONFIDENTIALITIES } from './vocabulary.ts'
+
+/** What may not show of a resource outside it: in headers, and beside it in a Bundle. */
+export type Hidden = { readonly id: boolean; readonly version: boolean; readonly time: boolean }
+
+const NOTHING: Hidden = { id: false, version: false, time: false }
+
+/**
+ * What is masked of the id, version and time of resources by one of the ways by which they may be
+ * reached: ETag, Last-Modified and Bundle.timestamp tell as much as `meta` does.
+ */
+export function hiddenOf(permit: Permit, context: Context, asked?: string): Hidden {
+  const type = asked ?? permit.interaction.type ?? 'Patient'
+  const maskings = (permit.terms.grantFor(type)?.reach ?? []).flatMap(({ masking }) =>
+    masking.size === 1 ? [] : context.maskingFor(masking),
+  )
+  if (maskings.length === 0) return NOTHING
+  const hides = (...path: string[]): boolean => maskings.some((one) => one.touches(type, path))
+  return {
+    id: hides('id'),
+    version: hides('meta', 'versionId'),
+    time: hides('meta', 'lastUpdated'),
+  }
+}
+
+/** Notes a resource that is released. */
+export function raiseMark(tally: Tally, confidentiality: Confidentiality): void {
+  const before = CONFIDENTIALITIES.indexOf(tally.confidentiality ?? 'U')
+  if (CONFIDENTIALITIES.indexOf(confidentiality) > before) tally.confidentiality = confidentiality
+}
+
+/**
+ * LABEL-3: a Bundle is as confidential as the most confidential resource in it; said when that is
+ * above what every record is. Codes that say what was done to a resource are not for the Bundle.
+ */
+export function formatMark({ confidentiality = 'N' }: Tally): string | undefined {
+  if (CONFIDENTIALITIES.indexOf(confidentiality) <= CONFIDENTIALITIES.indexOf('N')) return undefined
+  const system = 'http://terminology.hl7.org/CodeSystem/v3-Confidentiality'
+  return `"meta":{"security":[{"system":"${system}","code":"${confidentiality}"}]}`
+}

@@ -1,0 +1,44 @@
+import type { FhirVersion } from '../../fhir/definitions.ts'
+import { loadElements } from '../../fhir/elements.ts'
+import type { Elements } from '../../fhir/elements.ts'
+import type { MaskingNames } from '../../permit.ts'
+import { BASELINE } from '../../policy/load-masking.ts'
+import type { MaskingProfiles } from '../../policy/load-masking.ts'
+import { compileMasking } from './compile-masking.ts'
+import type { Masking } from './compile-masking.ts'
+import type { Vocabulary } from './vocabulary.ts'
+
+/**
+ * The profiles in force by their names, each set of them compiled when first asked for. A set that
+ * was permitted by policies of before lasts as long as there are profiles of its names; without one
+ * of them nothing can be shown, and the request fails.
+ */
+export function createMaskings(
+  profiles: () => MaskingProfiles,
+  version: FhirVersion,
+  words: Vocabulary,
+): (names: MaskingNames) => Masking {
+  let elements: Elements | undefined
+  let compiledOf: MaskingProfiles | undefined
+  let compiled = new Map<string, Masking>()
+  return (names) => {
+    const current = profiles()
+    if (current !== compiledOf) {
+      compiledOf = current
+      compiled = new Map()
+    }
+    const key = [...names].sort().join()
+    const known = compiled.get(key)
+    if (known !== undefined) return known
+    const found = [...names].map((name) => {
+      const profile = current.get(name)
+      if (profile === undefined && name !== BASELINE)
+        throw new Error(`no masking profile "${name}"`)
+      return profile ?? { name, rules: [], categories: [] }
+    })
+    elements ??= loadElements(version)
+    const made = compileMasking(found, elements, words)
+    compiled.set(key, made)
+    return made
+  }
+}
