@@ -18,7 +18,7 @@ import {
 import type { Permit } from '../../permit.ts'
 import { publicOf, rewriteUrls } from './address.ts'
 import type { Context } from './context.ts'
-import { formatMark, hiddenOf } from './frame.ts'
+import { formatMark, hiddenIn, hiddenOf } from './frame.ts'
 import type { Hidden } from './frame.ts'
 import { pseudonym } from './methods.ts'
 import { releaseResource, viewerOf } from './resource.ts'
@@ -125,7 +125,7 @@ export function releaseEntry(
   for (let key = element + 1; key < end; key = after(tape, key + 1)) {
     const name = nameOf(tape, key)
     if (name === at.resource) continue
-    if (name === at.fullUrl && released.renamed === undefined)
+    if (name === at.fullUrl && view?.rename === undefined)
       rewriteUrls(tape, key + 1, context, edits)
     else if (name === at.fullUrl) renameAddress(tape, key + 1, view, edits)
     // Beside the resource stands what upstream says of it, its outcome and criteria among it:
@@ -179,8 +179,9 @@ function viewOf({ verdict, renamed }: Released, permit: Permit, context: Context
     const named = pseudonym(address.replace(/\?.*$/, ''), 'uri', methods)
     return /^[A-Z]/.test(named) ? `${context.publicUrl}/${named}` : named
   }
-  const hidden = hiddenOf(permit, context, verdict.type)
-  return { ...hidden, rename: renamed === undefined ? undefined : rename }
+  const hidden = hiddenIn(verdict)
+  // Also where the resource itself does not say its id.
+  return { ...hidden, rename: renamed === undefined && !hidden.id ? undefined : rename }
 }
 
 /** Puts the address that the caller knows in place of one of upstream's, if it names a resource. */

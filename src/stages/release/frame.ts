@@ -1,6 +1,7 @@
 import type { Tally } from '../../exchange.ts'
 import type { Confidentiality, Permit } from '../../permit.ts'
 import type { Context } from './context.ts'
+import type { Verdict } from './judge.ts'
 import { CONFIDENTIALITIES } from './vocabulary.ts'
 
 /** What may not show of a resource outside it: in headers, and beside it in a Bundle. */
@@ -12,13 +13,24 @@ const NOTHING: Hidden = { id: false, version: false, time: false }
  * What is masked of the id, version and time of resources by one of the ways by which they may be
  * reached: ETag, Last-Modified and Bundle.timestamp tell as much as `meta` does.
  */
-export function hiddenOf(permit: Permit, context: Context, asked?: string): Hidden {
-  const type = asked ?? permit.interaction.type ?? 'Patient'
+export function hiddenOf(permit: Permit, context: Context): Hidden {
+  const type = permit.interaction.type ?? 'Patient'
   const maskings = (permit.terms.grantFor(type)?.reach ?? []).flatMap(({ masking }) =>
     masking.size === 1 ? [] : context.maskingFor(masking),
   )
   if (maskings.length === 0) return NOTHING
   const hides = (...path: string[]): boolean => maskings.some((one) => one.touches(type, path))
+  return {
+    id: hides('id'),
+    version: hides('meta', 'versionId'),
+    time: hides('meta', 'lastUpdated'),
+  }
+}
+
+/** The same of one resource, of what all ways by which it is reached mask. */
+export function hiddenIn({ type, maskings }: Verdict): Hidden {
+  if (maskings.length === 0) return NOTHING
+  const hides = (...path: string[]): boolean => maskings.every((one) => one.touches(type, path))
   return {
     id: hides('id'),
     version: hides('meta', 'versionId'),
