@@ -24,7 +24,7 @@ const config = configSchema.parse({
   issuers: [{ url: 'https://issuer.example' }],
 })
 const definitions = loadDefinitions('R4')
-const { inspect } = createRelease(config, definitions)
+const lent = createRelease(config, definitions)
 
 /** The shipped policies, and copies of them under other names up to `count` files. */
 function folderOf(count: number): string {
@@ -62,7 +62,8 @@ for (const count of [5, 20]) {
   const policies = loadPolicies(folder)
   rmSync(folder, { recursive: true })
   const authorize = createAuthorize(config, {
-    ...{ policies: () => policies, definitions, inspect },
+    ...lent,
+    ...{ policies: () => policies, definitions },
     clock: { now: () => Date.now(), monotonic: () => performance.now() },
     seal: createSeal([Buffer.alloc(32)]),
   })

@@ -128,7 +128,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
       : createRedisReplay(redis)
   const upstream = watchUpstream(config, pool, log)
   const audit = createAudit(config, { sink, policyHash: () => policies.current().hash })
-  const { release, inspect, touches, splitTransaction } = createRelease(config, definitions, {
+  const { release, splitTransaction, ...lent } = createRelease(config, definitions, {
     profiles: () => policies.current().masking,
     key: maskingKey(config),
     now: clock.now,
@@ -173,8 +173,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
           authorize: createAuthorize(config, {
             policies: policies.current,
             definitions,
-            inspect,
-            touches,
+            ...lent,
             clock,
             seal,
           }),

@@ -114,6 +114,12 @@ export type Inspect = (terms: Terms, resource: Buffer) => Inspection
 /** What an address of a bulk export leads to: the job itself, or one of its files. */
 export type BulkKind = 'job' | LinesShape
 
+/** A resource as who holds these terms would read it, but with addresses as upstream writes them. */
+export type View = (terms: Terms, resource: Buffer) => Buffer
+
+/** A resource that was sent, with addresses of ours as those of upstream; every other byte stays. */
+export type Inward = (resource: Buffer) => Buffer
+
 /** Whether masking by these profiles may alter what stands at, above or below an element of a type. */
 export type Touches = (masking: MaskingNames, type: string, path: ElementPath) => boolean
 

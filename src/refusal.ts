@@ -175,6 +175,11 @@ export const REFUSALS = {
     issue: 'business-rule',
     text: 'The resource would break a rule of this gateway, such as storing masked values or lowering a security label. Correct it and send it again.',
   },
+  'body-hides': {
+    status: 422,
+    issue: 'business-rule',
+    text: 'The resource holds values that are masked for you, and this change to it would lose or alter them. Leave the element that is named as you read it, or ask somebody who sees it whole.',
+  },
   'body-too-large': {
     status: 413,
     issue: 'too-long',
@@ -321,6 +326,8 @@ export type RefusalOptions = {
   readonly headers?: Readonly<Record<string, string>>
   /** The name (never the value) of the parameter or header at fault; must be a known, safe name. */
   readonly parameter?: string
+  /** The element it is about, as names from the resource down; must be of the caller's own view. */
+  readonly element?: string
 }
 
 /** Thrown by any stage; rendered in one place (`stages/sanitize`), recorded in one place. */
@@ -330,6 +337,8 @@ export class Refusal extends Error {
   readonly detail: string | undefined
   readonly headers: Readonly<Record<string, string>>
   readonly parameter: string | undefined
+  /** The element it is about, as names from the resource down. */
+  readonly element: string | undefined
 
   constructor(reason: Reason, options: RefusalOptions = {}) {
     super(reason, options.cause === undefined ? undefined : { cause: options.cause })
@@ -337,6 +346,7 @@ export class Refusal extends Error {
     this.detail = options.detail
     this.headers = options.headers ?? {}
     this.parameter = options.parameter
+    this.element = options.element
   }
 
   /** The row of the table for this reason. */

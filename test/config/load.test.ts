@@ -346,7 +346,7 @@ t.test('every key has a variable of its own and a meaning', async (t) => {
   )
   t.strictSame(
     settings.filter(({ secret }) => secret).map(({ path }) => path.join('.')),
-    ['upstream.authorization', 'dpop.nonceKey', 'paging.keys', 'redis.url'],
+    ['upstream.authorization', 'dpop.nonceKey', 'paging.keys', 'masking.key', 'redis.url'],
   )
 })
 

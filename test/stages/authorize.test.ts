@@ -27,7 +27,7 @@ const policies = loadPolicies(shippedPolicies())
 const authorize = createAuthorize(config, {
   policies: () => policies,
   definitions,
-  inspect: createRelease(config, definitions).inspect,
+  ...createRelease(config, definitions),
   clock: { now: () => 1_700_000_000_000, monotonic: () => 0 },
   seal: createSeal([Buffer.alloc(32)]),
 })
@@ -560,9 +560,9 @@ const WRITES: Write[] = [
   ['HIV is no longer said (INPUT-5)', CLEARED,   PUT,    o1(label('R')),          now(label('R', 'HIV')), undefined, 'body-rule-broken'],
   ['HIV becomes ETH (INPUT-5)',       CLEARED,   PUT,    o1(label('R', 'ETH')),   now(label('R', 'HIV')), undefined, 'body-rule-broken'],
   ['HIV stays, ETH is added',         CLEARED,   PUT,    o1(label('R', 'ETH', 'HIV')), now(label('R', 'HIV')), undefined, 'permit W/"3"'],
-  ['our marks come back (MASK-10)',   CLINICIAN, PUT,    o1(marks),               now(secret),       undefined, 'body-rule-broken'],
-  ['marks cut out (MASK-10)',         CLINICIAN, PUT,    o1(),                    now(secret),       undefined, 'body-rule-broken'],
-  ['the secret guessed (MASK-10)',    CLINICIAN, PUT,    o1(secret),              now(secret),       undefined, 'body-rule-broken'],
+  ['our marks come back (MASK-10)',   CLINICIAN, PUT,    o1(marks),               now(secret),       undefined, 'body-hides'],
+  ['marks cut out (MASK-10)',         CLINICIAN, PUT,    o1(),                    now(secret),       undefined, 'body-hides'],
+  ['the secret guessed (MASK-10)',    CLINICIAN, PUT,    o1(secret),              now(secret),       undefined, 'body-hides'],
 
   ['update, If-Match as it is',       PATIENT,   PUT,    o1(),                    now(),             'W/"3"',   'permit W/"3"'],
   ['update, If-Match of before',      PATIENT,   PUT,    o1(),                    now(),             'W/"2"',   'precondition-failed'],

@@ -5,7 +5,7 @@ import type { InteractionCode } from '../../fhir/interaction.ts'
 import type { Seal } from '../../http/seal.ts'
 import type { SmartScope } from '../../oauth/smart-scope.ts'
 import { Permit } from '../../permit.ts'
-import type { Criteria, Inspect, Touches } from '../../permit.ts'
+import type { Criteria, Inspect, Inward, Touches, View } from '../../permit.ts'
 import type { PolicySet } from '../../policy/evaluate.ts'
 import type { Clock, Upstream } from '../../ports.ts'
 import { Refusal } from '../../refusal.ts'
@@ -25,6 +25,8 @@ export type AuthorizeParts = {
   readonly policies: () => PolicySet
   readonly definitions: Definitions
   readonly inspect: Inspect
+  readonly view: View
+  readonly inward: Inward
   /** Without it every parameter may look at what is masked. */
   readonly touches?: Touches
   readonly clock: Clock
@@ -62,7 +64,7 @@ const DECIDE: Readonly<Partial<Record<InteractionCode, Decide>>> = {
 /** Builds the stage that decides whether a principal may, and on what terms. Throws Refusal. */
 export function createAuthorize(
   config: Config,
-  { policies, definitions, inspect, touches = () => true, clock, seal }: AuthorizeParts,
+  { policies, definitions, clock, seal, ...lent }: AuthorizeParts,
 ): (principal: Principal, inquiry: Inquiry, upstream: Upstream) => Permit | Promise<Permit> {
   const bases = [config.upstream.url, config.public.url].map((url) => url.replace(/\/$/, ''))
 
@@ -113,8 +115,8 @@ export function createAuthorize(
         upstream,
         config,
         definitions,
-        inspect,
-        touches,
+        ...lent,
+        touches: lent.touches ?? (() => true),
         bases,
         cursors,
         budget,

@@ -2,7 +2,7 @@ import type { Config } from '../../config/schema.ts'
 import type { Inquiry, Principal } from '../../exchange.ts'
 import type { Definitions } from '../../fhir/definitions.ts'
 import type { Interaction } from '../../fhir/interaction.ts'
-import type { Grant, Inspect, Permit, Terms, Touches } from '../../permit.ts'
+import type { Grant, Inspect, Inward, Permit, Terms, Touches, View } from '../../permit.ts'
 import type { Upstream } from '../../ports.ts'
 import type { Cursors } from './cursors.ts'
 import type { Holdings } from './holdings.ts'
@@ -17,6 +17,8 @@ export type Request = {
   readonly config: Config
   readonly definitions: Definitions
   readonly inspect: Inspect
+  readonly view: View
+  readonly inward: Inward
   readonly touches: Touches
   /** Both: a reference on either is to a resource of ours. */
   readonly bases: readonly string[]

@@ -8,6 +8,7 @@ import { rankOf } from './holdings.ts'
 import { ASKED } from './asked.ts'
 import { checkParameters, takeShape } from './question.ts'
 import { only } from './request.ts'
+import { checkPatched, restoreHidden, viewOf } from './restoration.ts'
 import type { Request } from './request.ts'
 import { collect } from './view.ts'
 
@@ -18,11 +19,12 @@ export async function decideWrite(request: Request): Promise<Permit> {
   const grant = request.holdings.demand(type, ASKED[interaction.code as 'create'])
   const { parameters, trim } = takeShape(interaction.parameters)
   checkParameters(type, parameters, grant, request)
-  const { ifMatch, patients } = await judgeWrite(request, type, grant)
+  const { ifMatch, patients, content } = await judgeWrite(request, type, grant)
   const isJsonPatch = parseMediaType(arrival.headers['content-type']) === JSON_PATCH
   const told = await judgeProvenance(request)
   return Permit.issue({
-    ...{ interaction: { ...interaction, parameters }, requested: interaction, body, patients },
+    ...{ interaction: { ...interaction, parameters }, requested: interaction, patients },
+    body: content ?? body,
     terms: { ...only(type, request.holdings.look(type, ASKED.read)), trim },
     rules: [...new Set([...grant.rules, ...(told?.rules ?? [])])],
     provenance: told?.header,
@@ -57,6 +59,8 @@ type Judged = {
   /** `W/"vid"` of the version that was judged; undefined when nothing is there yet. */
   readonly ifMatch: string | undefined
   readonly patients: readonly string[]
+  /** What upstream is to store, where it is not the body as it came. */
+  readonly content?: Buffer | undefined
 }
 
 /** The version that a write replaces, as upstream has it. */
@@ -71,26 +75,36 @@ async function judgeWrite(request: Request, type: string, grant: Grant): Promise
   if (interaction.code === 'delete' && body !== undefined && body.length > 0) {
     throw new Refusal('body-malformed', { detail: 'a delete with a body' })
   }
-  const whole =
-    interaction.code === 'create' || interaction.code === 'update'
-      ? judgeBody(request, type, grant, body)
-      : undefined
-  if (interaction.code === 'create') return { ifMatch: undefined, patients: whole?.patients ?? [] }
+  const { code } = interaction
+  const isWhole = code === 'create' || code === 'update'
+  const whole = isWhole ? judgeBody(request, type, grant, body) : undefined
+  // Addresses of ours in it are upstream's: whoever follows them there must get there.
+  const sent = isWhole && body !== undefined ? request.inward(body) : undefined
+  if (code === 'create') {
+    checkUnmarked(whole)
+    return { ifMatch: undefined, patients: whole?.patients ?? [], content: sent }
+  }
   const current = await fetchCurrent(request, type, grant)
   if (current === undefined) {
-    const mayCreate = request.principal.kind === 'system' && interaction.code === 'update'
+    const mayCreate = request.principal.kind === 'system' && code === 'update'
     if (!mayCreate) throw new Refusal('not-found')
     if (ifMatchOf(request) !== undefined) throw new Refusal('precondition-failed')
-    return { ifMatch: undefined, patients: whole?.patients ?? [] }
+    checkUnmarked(whole)
+    return { ifMatch: undefined, patients: whole?.patients ?? [], content: sent }
   }
-  const { found } = current
+  const { found, bytes } = current
+  const seen = code === 'delete' ? undefined : viewOf(request, type, grant, bytes)
+  const content =
+    seen === undefined || sent === undefined ? sent : restoreHidden(request, bytes, seen, sent)
   const next =
-    interaction.code === 'patch' ? judgePatched(request, type, grant, current.bytes) : whole
+    code === 'patch'
+      ? judgePatched(request, type, grant, bytes, seen)
+      : content === undefined || content === sent
+        ? whole
+        : judgeBody(request, type, grant, content)
+  checkUnmarked(next)
   if (next !== undefined && isLowered(found, next)) {
     throw new Refusal('body-rule-broken', { detail: 'a security label would be lowered' })
-  }
-  if (next !== undefined && found.masked > 0) {
-    throw new Refusal('body-rule-broken', { detail: 'the caller has never seen the whole' })
   }
   if (next !== undefined && found.patients.join() !== next.patients.join()) {
     throw new Refusal('body-rule-broken', { detail: 'it would become another patient’s (REST-20)' })
@@ -99,7 +113,13 @@ async function judgeWrite(request: Request, type: string, grant: Grant): Promise
   const asked = ifMatchOf(request)
   if (asked !== undefined && asked !== judged) throw new Refusal('precondition-failed')
   const patients = [...new Set([...found.patients, ...(next?.patients ?? [])])]
-  return { ifMatch: judged, patients }
+  return { ifMatch: judged, patients, content }
+}
+
+/** What we put in the place of something must never be stored (MASK-10). */
+function checkUnmarked(next: Inspection | undefined): void {
+  if (next?.marked !== true) return
+  throw new Refusal('body-rule-broken', { detail: 'mask marks in the body' })
 }
 
 const ifMatchOf = ({ inquiry }: Request) => inquiry.arrival.headers['if-match']
@@ -124,17 +144,24 @@ function judgeBody(
   }
   if (found.withheld === 'compartment') throw new Refusal('compartment-denied')
   if (found.withheld !== undefined) throw new Refusal('policy-denied', { detail: found.withheld })
-  if (found.marked) throw new Refusal('body-rule-broken', { detail: 'mask marks in the body' })
   return found
 }
 
 /** Judges what the current version would become; upstream gets the patch itself. */
-function judgePatched(request: Request, type: string, grant: Grant, current: Buffer): Inspection {
+function judgePatched(
+  request: Request,
+  type: string,
+  grant: Grant,
+  current: Buffer,
+  seen: Buffer | undefined,
+): Inspection {
   const { body, arrival } = request.inquiry
   if (body === undefined || body.length === 0) throw new Refusal('body-malformed')
   const isJsonPatch = parseMediaType(arrival.headers['content-type']) === JSON_PATCH
   const patch = parsePatch(body, isJsonPatch ? JSON_PATCH : 'application/fhir+json')
-  const patched = applyPatch(JSON.parse(current.toString('utf8')), patch)
+  const apply = (resource: unknown): unknown => applyPatch(resource, patch)
+  if (seen !== undefined) checkPatched(request, { current, seen }, apply)
+  const patched = apply(JSON.parse(current.toString('utf8')))
   return judgeBody(request, type, grant, Buffer.from(JSON.stringify(patched)))
 }
 

@@ -1,3 +1,5 @@
+import { rewriteUrls } from './address.ts'
+import type { Edit } from '../../json/edit.ts'
 import { createSecretKey, randomBytes } from 'node:crypto'
 import { splitTransaction } from './transaction.ts'
 import { releaseOutcome, releaseParameters } from './shapes.ts'
@@ -17,7 +19,7 @@ import { NDJSON } from '../../http/content.ts'
 import { releaseJob, releaseLines, releaseManifest } from './export.ts'
 import { Readable } from 'node:stream'
 import { Permit } from '../../permit.ts'
-import type { Inspect, Touches } from '../../permit.ts'
+import type { Inspect, Inward, Touches, View } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
 import { releaseBundle, unreadable } from './bundle.ts'
 import { identify, judge } from './judge.ts'
@@ -40,6 +42,8 @@ export type Release = {
   readonly inspect: Inspect
   /** Whether profiles mask what an element shows: a search that looks at it would tell. */
   readonly touches: Touches
+  readonly view: View
+  readonly inward: Inward
   /** What upstream said to each entry of a transaction, in order. Throws Refusal. */
   readonly splitTransaction: (body: Buffer, entries: number) => readonly FitAnswer[]
 }
@@ -207,9 +211,38 @@ export function createRelease(
     }
   }
 
+  // The same eyes, looking from the other side: addresses are upstream's own, or become so.
+  const inside: Context = {
+    ...context,
+    publicUrl: upstreamUrl,
+    publicText: JSON.stringify(upstreamUrl).slice(1, -1),
+  }
+  const inwards: Context = { ...inside, upstreamUrl: publicUrl }
+
+  const view: View = (terms, resource) => {
+    const tape = read(resource)
+    const plan = planMasking(
+      tape,
+      0,
+      viewerOf(judge(tape, 0, terms, inside), terms, inside),
+      inside,
+    )
+    if (plan === undefined) throw new Refusal('not-found', { detail: 'withheld' })
+    return splice(resource, plan.edits)
+  }
+
+  const inward: Inward = (resource) => {
+    const tape = context.scan(resource)
+    const edits: Edit[] = []
+    rewriteUrls(tape, 0, inwards, edits)
+    return splice(resource, edits)
+  }
+
   return {
     release,
     inspect,
+    view,
+    inward,
     splitTransaction: (body, entries) => splitTransaction(read(body), entries, words),
     touches: (names, type, path) => maskingFor(names).touches(type, path),
   }

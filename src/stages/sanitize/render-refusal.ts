@@ -29,10 +29,15 @@ export function createRenderRefusal(
       reason: refusal.reason,
       text: row.text,
       id: requestId,
-      ...(refusal.parameter === undefined ? {} : { expression: `http.${refusal.parameter}` }),
+      ...expressionOf(refusal),
     })
     return { status: row.status, headers, body: Buffer.from(body) }
   }
+}
+
+function expressionOf({ parameter, element }: Refusal): { readonly expression?: string } {
+  if (element !== undefined) return { expression: element }
+  return parameter === undefined ? {} : { expression: `http.${parameter}` }
 }
 
 /**

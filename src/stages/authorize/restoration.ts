@@ -1,0 +1,113 @@
+import { compileNames } from '../../json/names.ts'
+import { restore, RestoreError } from '../../json/restore.ts'
+import { createSimdScan } from '../../json/simd-scan.ts'
+import { buildTree, TreeError } from '../../json/tree.ts'
+import type { Node } from '../../json/tree.ts'
+import type { Grant } from '../../permit.ts'
+import { Refusal } from '../../refusal.ts'
+import { ASKED } from './asked.ts'
+import { only } from './request.ts'
+import type { Request } from './request.ts'
+
+/**
+ * What the caller sees when it reads the current version, if some of it is hidden from it; undefined
+ * when it sees all of it. A caller that may not read it at all must not replace what is masked for it
+ * either: it has never seen the whole (MASK-10).
+ */
+export function viewOf(
+  { holdings, inspect, view }: Request,
+  type: string,
+  grant: Grant,
+  current: Buffer,
+): Buffer | undefined {
+  const readable = holdings.look(type, ASKED.read)
+  const terms = only(type, readable ?? grant)
+  const { masked, withheld } = inspect(terms, current)
+  if (masked === 0 && withheld === undefined) return undefined
+  if (readable === undefined || withheld !== undefined) {
+    throw new Refusal('body-rule-broken', { detail: 'the caller has never seen the whole' })
+  }
+  return view(terms, current)
+}
+
+/**
+ * The body with everything back that was hidden from who wrote it, byte for byte as upstream holds it.
+ * Throws Refusal, which says where, when it cannot be told what was meant.
+ */
+export function restoreHidden(
+  request: Request,
+  current: Buffer,
+  seen: Buffer,
+  body: Buffer,
+): Buffer {
+  const [o, m, b] = [current, seen, body].map((bytes) => treeOf(request, bytes)) as [
+    Node,
+    Node,
+    Node,
+  ]
+  return Buffer.from(restored(o, m, b))
+}
+
+/**
+ * A patch is held against what the caller saw first: what it finds there is all that it may find. Then
+ * the same patch must do to the current version what it did to the view. Throws Refusal otherwise.
+ */
+export function checkPatched(
+  request: Request,
+  versions: { readonly current: Buffer; readonly seen: Buffer },
+  patch: (resource: unknown) => unknown,
+): void {
+  const apply = (bytes: Buffer): Buffer =>
+    Buffer.from(JSON.stringify(patch(JSON.parse(bytes.toString('utf8')))))
+  const plain = (bytes: Buffer): Buffer =>
+    Buffer.from(JSON.stringify(JSON.parse(bytes.toString('utf8'))))
+  const { current, seen } = versions
+  const meant = apply(seen)
+  const [o, m, b] = [plain(current), plain(seen), meant].map((bytes) => treeOf(request, bytes)) as [
+    Node,
+    Node,
+    Node,
+  ]
+  const text = restored(o, m, b)
+  let done: Buffer
+  try {
+    done = apply(current)
+  } catch (cause) {
+    throw hidden('a patch of what is hidden', undefined, cause)
+  }
+  if (treeOf(request, Buffer.from(text)).canon !== treeOf(request, done).canon) {
+    throw hidden('a patch of what is hidden')
+  }
+}
+
+function restored(o: Node, m: Node, b: Node): string {
+  try {
+    return restore(o, m, b)
+  } catch (error) {
+    if (error instanceof RestoreError) throw hidden('hidden values in the body', error.path, error)
+    throw error
+  }
+}
+
+function hidden(detail: string, path?: string, cause?: unknown): Refusal {
+  const isName = path !== undefined && /^[A-Za-z0-9_.]{1,200}$/.test(path)
+  return new Refusal('body-hides', { detail, ...(isName ? { element: path } : {}), cause })
+}
+
+const NOTHING = compileNames([])
+const scanners = new Map<number, ReturnType<typeof createSimdScan>>()
+
+function treeOf({ config }: Request, bytes: Buffer): Node {
+  const { jsonDepth } = config.limits
+  let scan = scanners.get(jsonDepth)
+  if (scan === undefined) {
+    scan = createSimdScan(NOTHING, jsonDepth)
+    scanners.set(jsonDepth, scan)
+  }
+  try {
+    return buildTree(scan(bytes))
+  } catch (cause) {
+    if (cause instanceof TreeError) throw new Refusal('body-malformed', { cause })
+    throw cause
+  }
+}
