@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
@@ -572,4 +572,14 @@ t.test('profiles: every problem with file and line, beside policies of one’s o
   t.match(load('[own, safe-harbor]', good), /^loaded: .*safe-harbor.*own/)
   t.match(load('nobody', good), /p\.yaml:4:\d+ there is no masking "nobody"/)
   t.equal(load('own', rule('Patient.animal', 'remove')), 'loaded: own', 'of another FHIR version')
+})
+
+t.test('the page on masking: its example is a profile, and every construct is in it', async (t) => {
+  const page = readFileSync(new URL('../../policies/README.md', import.meta.url), 'utf8')
+  const text = /```yaml\n(masking: house-rules\n[^`]*)```/.exec(page)?.[1] ?? ''
+  t.doesNotThrow(() => maskWith([text]))
+  const methods = ['keep', 'remove', 'redact', 'pseudonym', 'date-shift', 'last', 'replace']
+  const words = [...methods, 'year', 'zip3', 'age-90', 'identifiers', 'detect', 'labels']
+  for (const word of [...words, 'categories', 'ofType(', 'where(', 'extension(', ' or '])
+    t.ok(text.includes(word), word)
 })
