@@ -21,6 +21,8 @@ import {
   HANDLING,
   systemOf,
 } from './vocabulary.ts'
+import { confidentialityOf, readLabels } from './labels.ts'
+import type { Labels } from './labels.ts'
 import type { Vocabulary } from './vocabulary.ts'
 
 /** Whether one resource may be seen; what would have to be masked is found elsewhere. */
@@ -28,6 +30,8 @@ export type Verdict = Omit<Inspection, 'id' | 'versionId' | 'masked' | 'marked'>
   /** What each way by which it is reached masks; none = there is one that masks nothing. */
   readonly maskings: readonly Masking[]
   readonly recipient: string
+  /** Only where elements carry labels of their own (LABEL-2). */
+  readonly maySeeElement?: (labels: Labels) => boolean
 }
 
 /** Contents that nobody judges yet: never released whatever a grant says. */
@@ -46,14 +50,16 @@ export function judge(
 ): Verdict {
   const { at } = words
   const type = knownTextOf(tape, member(tape, object, at.resourceType), words.types) ?? ''
-  const labels = readLabels(tape, object, words)
+  const found = readLabels(tape, object, words)
+  const labels = { confidentiality: confidentialityOf(found), sensitivities: found.sensitivities }
   const patients = patientsOf(tape, object, type, words, bases)
 
   const grant =
     kindOf(tape, object) === KIND.object && !UNJUDGED.has(type) ? terms.grantFor(type) : undefined
   const recipient = grant?.recipient ?? ''
   const verdict = (withheld: Verdict['withheld'], maskings: readonly Masking[] = []): Verdict => {
-    return { type, ...labels, patients, withheld, maskings, recipient }
+    const inline = found.isInline ? { maySeeElement: seesElement } : {}
+    return { type, ...labels, patients, withheld, maskings, recipient, ...inline }
   }
   if (grant === undefined) return verdict('type')
   // A second patient where only one can be named leaves in doubt whose it is.
@@ -75,6 +81,18 @@ export function judge(
   const maskings = [...new Set(reach.flatMap((one) => admit(one) ?? []))]
   if (maskings.length === 0) return verdict('label')
   return verdict(undefined, mildest(maskings))
+
+  /** LABEL-2: the strictest of what the resource says and what the element says. */
+  function seesElement(element: Labels): boolean {
+    const both = {
+      confidentiality: confidentialityOf({
+        ...element,
+        highest: Math.max(element.highest, found.highest),
+      }),
+      sensitivities: [...labels.sensitivities, ...element.sensitivities],
+    }
+    return reach.some((one) => isCleared(one, both))
+  }
 
   /** What a way masks, unless the codes of the resource show what it may not show (LABEL-9). */
   function admit(one: Reach): Masking | undefined {
@@ -207,33 +225,3 @@ for (const c of Buffer.from('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy
   ID[c] = 1
 
 const UNLABELLED = { confidentiality: 'N' as const, sensitivities: [] as string[] }
-
-/** LABEL-1: highest confidentiality, N when there is none; contained resources count too. */
-function readLabels(
-  tape: Tape,
-  object: number,
-  words: Vocabulary,
-): { confidentiality: Confidentiality; sensitivities: string[] } {
-  const { at } = words
-  let highest = -1
-  const sensitivities: string[] = []
-  const isLabelled = member(tape, member(tape, object, at.meta), at.security) >= 0
-  const contained = member(tape, object, at.contained)
-  if (!isLabelled && contained < 0) return UNLABELLED
-  const read = (resource: number): void => {
-    for (const coding of valuesAt(tape, resource, words.security)) {
-      const system = systemOf(knownTextOf(tape, member(tape, coding, at.system), words.labels))
-      const code = knownTextOf(tape, member(tape, coding, at.code), words.labels) ?? ''
-      // A code of this small set without a system can mean nothing else.
-      const isBare = system === '' && CONFIDENTIALITIES.includes(code as Confidentiality)
-      if (isBare || CONFIDENTIALITY_SYSTEMS.has(system)) {
-        // A code nobody knows cannot be known to be harmless.
-        const rank = CONFIDENTIALITIES.indexOf(code as Confidentiality)
-        highest = Math.max(highest, rank === -1 ? CONFIDENTIALITIES.length - 1 : rank)
-      } else if (ACT_CODE_SYSTEMS.has(system) && !HANDLING.has(code)) sensitivities.push(code)
-    }
-  }
-  read(object)
-  for (const resource of elements(tape, contained)) read(resource)
-  return { confidentiality: CONFIDENTIALITIES[highest] ?? 'N', sensitivities }
-}

@@ -7,6 +7,8 @@ import type { Alteration } from './alteration.ts'
 import { BESIDE, planBaseline } from './baseline.ts'
 import type { Masking } from './compile-masking.ts'
 import type { Context } from './context.ts'
+import { planInlineLabels } from './inline-labels.ts'
+import type { Labels } from './labels.ts'
 import { dropSignatures, markAltered } from './marks.ts'
 import type { MethodContext } from './methods.ts'
 
@@ -26,6 +28,8 @@ export type Viewer = {
   /** None = nothing but the baseline. */
   readonly maskings: readonly Masking[]
   readonly methods: MethodContext
+  /** Only where elements carry labels of their own (LABEL-2). */
+  readonly maySeeElement?: (labels: Labels) => boolean
 }
 
 /**
@@ -35,12 +39,16 @@ export type Viewer = {
 export function planMasking(
   tape: Tape,
   object: number,
-  { maskings, methods }: Viewer,
+  { maskings, methods, maySeeElement }: Viewer,
   context: Context,
 ): Masked | undefined {
   const { edits, alterations: baseline } = planBaseline(tape, object, context)
-  const paths = planAll(tape, object, maskings, methods)
-  if (paths === undefined) return undefined
+  const planned = planAll(tape, object, maskings, methods)
+  if (planned === undefined) return undefined
+  const paths =
+    maySeeElement === undefined
+      ? planned
+      : [...planned, ...planInlineLabels(tape, object, maySeeElement, context.words)]
   if (baseline.length === 0 && paths.length === 0) return { edits, counts: NOTHING }
   const all = outermost(tape, [
     ...paths,

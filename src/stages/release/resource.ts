@@ -57,7 +57,7 @@ export function releaseResource(
 
 /** Who sees what was judged. */
 export function viewerOf(
-  { maskings, recipient, patients }: Verdict,
+  { maskings, recipient, patients, maySeeElement }: Verdict,
   terms: Terms,
   { maskingKey: key, pseudonyms, now }: Context,
 ): Viewer {
@@ -65,7 +65,8 @@ export function viewerOf(
   if (maskings.length > 0) pseudonyms.set(terms, known)
   const [patient, ...others] = patients
   const one = others.length === 0 ? patient : undefined
-  return { maskings, methods: { key, recipient, patient: one, now: now(), known } }
+  const inline = maySeeElement === undefined ? {} : { maySeeElement }
+  return { maskings, ...inline, methods: { key, recipient, patient: one, now: now(), known } }
 }
 
 /** The bytes of a resource with its edits. */

@@ -1,0 +1,75 @@
+import { KIND } from '../../json/tape.ts'
+import type { Tape } from '../../json/tape.ts'
+import { after, elements, isContainer, kindOf, member, textOf } from '../../json/tape.ts'
+import type { Alteration } from './alteration.ts'
+import { readCoding } from './labels.ts'
+import type { Labels } from './labels.ts'
+import { membersNamed } from './members.ts'
+import { DATA_ABSENT_EXTENSION } from './vocabulary.ts'
+import type { Vocabulary } from './vocabulary.ts'
+
+const INLINE_LABEL =
+  'http://hl7.org/fhir/uv/security-label-ds4p/StructureDefinition/extension-inline-sec-label'
+const MASKED = `{"extension":[${DATA_ABSENT_EXTENSION}]}`
+
+/**
+ * Security labels on single elements (DS4P inline labels, LABEL-2): whatever carries one that the
+ * caller is not cleared for is taken out, marked as masked. An element of a primitive carries its label
+ * beside it (`_birthDate`): both go.
+ */
+export function planInlineLabels(
+  tape: Tape,
+  object: number,
+  maySee: (labels: Labels) => boolean,
+  words: Vocabulary,
+): Alteration[] {
+  const found: Alteration[] = []
+  visit(object, -1, -1, -1)
+  return found
+
+  /** `key` is that of the member a value is in; `parent` the object or list around it. */
+  function visit(value: number, key: number, parent: number, holder: number): void {
+    if (kindOf(tape, value) === KIND.object) {
+      if (parent >= 0 && !maySee(labelsOf(value))) {
+        withhold(value, key, parent, holder)
+        return
+      }
+      const end = after(tape, value)
+      for (let name = value + 1; name < end; name = after(tape, name + 1)) {
+        if (isContainer(tape, name + 1)) visit(name + 1, name, value, parent)
+      }
+    } else {
+      const end = after(tape, value)
+      for (let item = value + 1; item < end; item = after(tape, item)) {
+        if (isContainer(tape, item)) visit(item, key, value, parent)
+      }
+    }
+  }
+
+  function labelsOf(element: number): Labels {
+    const labels: Labels = { highest: -1, sensitivities: [], isInline: false }
+    for (const extension of elements(tape, member(tape, element, words.at.extension))) {
+      if (textOf(tape, member(tape, extension, words.at.url)) !== INLINE_LABEL) continue
+      for (const coding of membersNamed(tape, extension, 'valueCoding')) {
+        readCoding(tape, coding, words, labels)
+      }
+    }
+    return labels
+  }
+
+  function withhold(value: number, key: number, parent: number, holder: number): void {
+    const common = { rule: 'label', codes: ['REDACTED'] as const, rank: 5 }
+    const name = textOf(tape, key) ?? ''
+    const object = kindOf(tape, parent) === KIND.array ? holder : parent
+    if (name.startsWith('_')) {
+      const end = after(tape, object)
+      for (let sibling = object + 1; sibling < end; sibling = after(tape, sibling + 1)) {
+        if (textOf(tape, sibling) === name.slice(1)) {
+          found.push({ entry: sibling, text: undefined, parent: object, holder: -1, ...common })
+        }
+      }
+      // Of a list of primitives nobody can say any more which is which.
+      found.push({ entry: key, text: `"${name}":${MASKED}`, parent: object, holder: -1, ...common })
+    } else found.push({ entry: value, text: MASKED, parent, holder, ...common })
+  }
+}
