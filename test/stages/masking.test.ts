@@ -576,7 +576,7 @@ t.test('profiles: every problem with file and line, beside policies of one’s o
 
 t.test('the page on masking: its example is a profile, and every construct is in it', async (t) => {
   const page = readFileSync(new URL('../../policies/README.md', import.meta.url), 'utf8')
-  const text = /```yaml\n(masking: house-rules\n[^`]*)```/.exec(page)?.[1] ?? ''
+  const text = /```yaml\n(masking: house-rules\n[\s\S]*?)```/.exec(page)?.[1] ?? ''
   t.doesNotThrow(() => maskWith([text]))
   const methods = ['keep', 'remove', 'redact', 'pseudonym', 'date-shift', 'last', 'replace']
   const words = [...methods, 'year', 'zip3', 'age-90', 'identifiers', 'detect', 'labels']

@@ -268,3 +268,73 @@ t.test('inspect sees marks of ours, so that none is ever stored (MASK-10)', asyn
     message: 'body-malformed',
   })
 })
+
+t.test(
+  'a label on an element hides that element from who is not cleared for it (LABEL-2)',
+  async (t) => {
+    const CANARY = 'CANARY'
+    const inline = (code: string, system = 'v3-Confidentiality') =>
+      `{"url":"http:\\/\\/hl7.org/fhir/uv/security-label-ds4p/StructureDefinition/extension-inline-sec-label","valueCoding":{"system":"http://terminology.hl7.org/CodeSystem/${system}","code":"${code}"}}`
+    const PROCESS =
+      '"meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"PROCESSINLINELABEL"}]}'
+    const rows: readonly (readonly [what: string, members: string, cleared: boolean])[] = [
+      [
+        'an identifier',
+        `"identifier":[{"extension":[${inline('R')}],"value":"${CANARY}"},{"value":"free"}]`,
+        false,
+      ],
+      [
+        'by sensitivity',
+        `"identifier":[{"extension":[${inline('HIV', 'v3-ActCode')}],"value":"${CANARY}"},{"value":"free"}]`,
+        false,
+      ],
+      [
+        'within another',
+        `"contact":[{"name":{"extension":[${inline('R')}],"family":"${CANARY}"},"gender":"free"}]`,
+        false,
+      ],
+      [
+        'a primitive',
+        `"birthDate":"${CANARY}","_birthDate":{"extension":[${inline('R')}]},"gender":"free"`,
+        false,
+      ],
+      [
+        'a list of primitives',
+        `"name":[{"given":["${CANARY}","${CANARY}"],"_given":[null,{"extension":[${inline('V')}]}],"family":"free"}]`,
+        false,
+      ],
+      [
+        'an extension of an extension',
+        `"extension":[{"url":"x","extension":[${inline('R')},{"url":"y","valueString":"${CANARY}"}]}],"gender":"free"`,
+        false,
+      ],
+      [
+        'in a contained resource',
+        `"contained":[{"resourceType":"Patient","identifier":[{"extension":[${inline('R')}],"value":"${CANARY}"}],"gender":"free"}]`,
+        false,
+      ],
+      [
+        'a code that nobody knows',
+        `"identifier":[{"extension":[${inline('X')}],"value":"${CANARY}"}],"gender":"free"`,
+        false,
+      ],
+      [
+        'normal',
+        `"identifier":[{"extension":[${inline('N')}],"value":"${CANARY}"}],"gender":"free"`,
+        true,
+      ],
+    ]
+    for (const [what, members, isSeen] of rows) {
+      const text = `{"resourceType":"Patient","id":"p1",${PROCESS},${members}}`
+      const terms = termsFor({ Patient: {} })
+      const left = await read(text, terms)
+      t.equal(left.includes(CANARY), isSeen, what)
+      t.match(left, 'free', `${what}: what is beside it stays`)
+      t.doesNotThrow(() => void JSON.parse(left), what)
+      if (!isSeen) t.match(left, /"masked".*|REDACTED/, what)
+      const high = { confidentiality: 'V' as const, sensitivities: new Set(['HIV']) }
+      const cleared = await read(text, termsFor({ Patient: { clearance: high } }))
+      t.match(cleared, CANARY, `${what}: who is cleared sees it`)
+    }
+  },
+)

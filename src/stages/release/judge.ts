@@ -14,13 +14,7 @@ import {
 import type { Confidentiality, Inspection, Reach, Terms } from '../../permit.ts'
 import type { Masking } from './compile-masking.ts'
 import type { Context } from './context.ts'
-import {
-  ACT_CODE_SYSTEMS,
-  CONFIDENTIALITIES,
-  CONFIDENTIALITY_SYSTEMS,
-  HANDLING,
-  systemOf,
-} from './vocabulary.ts'
+import { CONFIDENTIALITIES } from './vocabulary.ts'
 import { confidentialityOf, readLabels } from './labels.ts'
 import type { Labels } from './labels.ts'
 import type { Vocabulary } from './vocabulary.ts'
@@ -223,5 +217,3 @@ function patientIn(tape: Tape, entry: number, bases: readonly string[]): string 
 const ID = new Uint8Array(256)
 for (const c of Buffer.from('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-'))
   ID[c] = 1
-
-const UNLABELLED = { confidentiality: 'N' as const, sensitivities: [] as string[] }
