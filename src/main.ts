@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { isAbsolute, resolve } from 'node:path'
 import { createFileAuditSink } from './adapters/file-audit-sink.ts'
+import { createIntrospection } from './adapters/introspection.ts'
 import { createIssuerKeys } from './adapters/issuer-keys.ts'
 import { watchListenerCertificate } from './adapters/listener-certificate.ts'
 import { createExchangeLog, createLogger } from './adapters/logger.ts'
@@ -124,6 +125,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     redis === undefined
       ? createMemoryReplay({ most: config.dpop.rememberedProofs, clock })
       : createRedisReplay(redis)
+  const introspection = createIntrospection(config, { log, keys, now: clock.now, reloaded })
   const upstream = watchUpstream(config, pool, log)
   const audit = createAudit(config, { sink, policyHash: () => policies.current().hash })
   const { release, inspect, splitTransaction } = createRelease(config, definitions)
@@ -163,7 +165,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
         },
         stages: {
           limit: createLimit(config, { take, rates: () => policies.current().rates }),
-          authenticate: createAuthenticate(config, { keys, clock, replays }),
+          authenticate: createAuthenticate(config, { keys, clock, replays, introspection }),
           authorize: createAuthorize(config, {
             policies: policies.current,
             definitions,
@@ -209,7 +211,8 @@ export async function start(config: Config, options: StartOptions = {}): Promise
 
   function stopWatching(): void {
     upstream.stop()
-    for (const watched of [policies, certificate, credentials, assertion]) watched?.close()
+    for (const watched of [policies, certificate, credentials, assertion, introspection])
+      watched?.close()
   }
 
   const basePath = new URL(config.public.url).pathname.replace(/\/$/, '')

@@ -78,6 +78,15 @@ export type Signer = {
   readonly sign: (claims: Readonly<Record<string, unknown>>) => Promise<string>
 }
 
+/** Asks issuers about tokens (RFC 7662). */
+export type Introspection = {
+  /**
+   * What the issuer says of a token: JSON nobody has judged yet. Throws {@link Refusal}
+   * `issuer-unavailable` when it cannot be asked or does not answer as it should.
+   */
+  readonly ask: (issuer: string, token: string) => Promise<unknown>
+}
+
 /** Where audit records go: append-only, in order, one JSON text a line. */
 export type AuditSink = {
   /** False once an append has failed and none has succeeded since: new requests are refused. */

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { CERTIFICATE_HEADERS } from '../http/client-certificate.ts'
 import { PROOF_ALGORITHMS } from '../oauth/dpop-proof.ts'
+import { introspectionSchema } from './issuer-settings.ts'
 
 /**
  * The only list of settings. Every key is also an environment variable: `upstream.url` is
@@ -72,6 +73,9 @@ export const issuerSchema = z.strictObject({
     .describe(
       'what tokens must be bound to: a key (DPoP), a certificate (mutual TLS) or either; a bound token is accepted with its proof only, whatever stands here',
     ),
+  introspection: introspectionSchema
+    .optional()
+    .describe('asking the issuer about a token (RFC 7662)'),
   claims: z
     .strictObject({
       scope: z.string().default('scope').describe('granted scopes, a string or an array'),
