@@ -53,6 +53,8 @@ export type Principal = {
   readonly organization: string | undefined
   /** `aud` of the token. */
   readonly audiences?: readonly string[]
+  /** `sid`: the session at the issuer that the token belongs to. */
+  readonly sessionId?: string | undefined
   /** `jti`, for audit. */
   readonly tokenId: string | undefined
   /** `iat` and `exp`: seconds since the epoch; `issuedAt` is 0 when the token does not say. */

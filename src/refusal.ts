@@ -15,12 +15,17 @@ type Row = {
   readonly status: number
   readonly issue: string
   readonly challenge?: '' | ChallengeError
+  /** What a caller is told instead: which of several checks failed is for the log alone. */
+  readonly shownAs?: 'token-invalid'
   /** Seconds after which trying again makes sense. */
   readonly retryAfter?: number
   /** Whether the connection must end, because unread bytes of the request may follow. */
   readonly close?: true
   readonly text: string
 }
+
+const NOT_ACCEPTED =
+  'The access token was not accepted. Get a new one from your authorization server, for this FHIR server as audience.'
 
 export const REFUSALS = {
   // On what way?
@@ -48,13 +53,21 @@ export const REFUSALS = {
     status: 401,
     issue: 'unknown',
     challenge: 'invalid_token',
-    text: 'The access token was not accepted. Get a new one from your authorization server, for this FHIR server as audience.',
+    text: NOT_ACCEPTED,
   },
   'token-expired': {
     status: 401,
-    issue: 'expired',
+    issue: 'unknown',
     challenge: 'invalid_token',
-    text: 'The access token has expired. Get a new one from your authorization server.',
+    shownAs: 'token-invalid',
+    text: NOT_ACCEPTED,
+  },
+  'token-revoked': {
+    status: 401,
+    issue: 'unknown',
+    challenge: 'invalid_token',
+    shownAs: 'token-invalid',
+    text: NOT_ACCEPTED,
   },
   'issuer-unavailable': {
     status: 503,

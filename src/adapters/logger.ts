@@ -98,6 +98,7 @@ const EVENTS: Readonly<Partial<Record<Reason, string>>> = {
   'credentials-missing': 'authn_login_fail',
   'token-invalid': 'authn_login_fail',
   'token-expired': 'authn_login_fail',
+  'token-revoked': 'authn_token_reuse',
   'proof-invalid': 'authn_login_fail',
   'scope-insufficient': 'authz_fail',
   'policy-denied': 'authz_fail',

@@ -63,4 +63,37 @@ export const introspectionSchema = z
     { message: 'needs clientSecretFile or privateKeyFile, one of them' },
   )
 
+/** Tokens that are not accepted any more (AUTHN-18). */
+export const denylistSchema = z
+  .strictObject({
+    file: z
+      .string()
+      .optional()
+      .describe(
+        'file of denied tokens, JSON lines or a YAML list; each entry names jti, issuer, subject (with its issuer), client or session, and all that it names must match; it may end (until), spare newer tokens (before), and say why (because)',
+      ),
+    rememberSeconds: seconds
+      .default(86_400)
+      .describe('a logout counts so long: as long as the longest access token lives'),
+    rememberedLogouts: z
+      .int()
+      .positive()
+      .default(100_000)
+      .describe('logouts kept at most; one more is answered 400'),
+  })
+  .prefault({})
+
+/** OpenID Connect Back-Channel Logout 1.0. */
+export const logoutSchema = z
+  .strictObject({
+    path: z
+      .string()
+      .regex(/^(?:\/[a-z0-9][a-z0-9-]*)+$/, 'a path such as /backchannel-logout')
+      .default('/backchannel-logout')
+      .describe(
+        'where issuers post logout tokens, below the public URL; open only if an issuer has logoutAudiences',
+      ),
+  })
+  .prefault({})
+
 export type IntrospectionSettings = z.output<typeof introspectionSchema>

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { CERTIFICATE_HEADERS } from '../http/client-certificate.ts'
 import { PROOF_ALGORITHMS } from '../oauth/dpop-proof.ts'
-import { introspectionSchema } from './issuer-settings.ts'
+import { denylistSchema, introspectionSchema, logoutSchema } from './issuer-settings.ts'
 
 /**
  * The only list of settings. Every key is also an environment variable: `upstream.url` is
@@ -76,6 +76,10 @@ export const issuerSchema = z.strictObject({
   introspection: introspectionSchema
     .optional()
     .describe('asking the issuer about a token (RFC 7662)'),
+  logoutAudiences: z
+    .array(z.string().min(1))
+    .default([])
+    .describe('client ids that may stand in `aud` of this issuer’s logout tokens'),
   claims: z
     .strictObject({
       scope: z.string().default('scope').describe('granted scopes, a string or an array'),
@@ -89,6 +93,7 @@ export const issuerSchema = z.strictObject({
         .default('purpose_of_use')
         .describe('purposes of use (v3-ActReason codes)'),
       organization: z.string().default('organization').describe('the organization, for policies'),
+      session: z.string().default('sid').describe('the session at the issuer, for logouts'),
     })
     .prefault({})
     .describe('where this issuer puts each claim; dots go into nested objects'),
@@ -230,6 +235,8 @@ export const configSchema = z.strictObject({
       .describe('answers up to this size are judged as a whole, larger ones resource by resource'),
   }),
   issuers: z.array(issuerSchema).min(1).describe('the OpenID providers whose tokens are accepted'),
+  denylist: denylistSchema,
+  backchannelLogout: logoutSchema,
   dpop: z
     .strictObject({
       algorithms: z

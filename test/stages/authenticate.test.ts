@@ -29,6 +29,7 @@ async function setUp(settings: Record<string, unknown> = {}) {
   const authenticate = createAuthenticate(config, {
     ...{ keys, clock },
     replays: createMemoryReplay({ most: 10_000, clock }),
+    denylist: { isDenied: () => false },
     introspection: createIntrospection(config, { log: silent, keys, now: clock.now }),
   })
   const ask = async (token: string, scheme = 'Bearer'): Promise<Principal> =>

@@ -43,6 +43,7 @@ async function setUp(introspection: Record<string, unknown> = {}, settings = {})
   const authenticate = createAuthenticate(config, {
     ...{ keys, clock, introspection: asker },
     replays: createMemoryReplay({ most: 10_000, clock }),
+    denylist: { isDenied: () => false },
   })
   const ask = async (token: string, scheme = 'Bearer'): Promise<Principal> =>
     authenticate({ rawHeaders: ['Authorization', `${scheme} ${token}`] } as unknown as Arrival)

@@ -16,7 +16,7 @@ import type { Confirmation } from '../../oauth/confirmation.ts'
 import { parseCredentials } from '../../oauth/credentials.ts'
 import { parseJwtObject } from '../../oauth/jwt-object.ts'
 import { parseScopes } from '../../oauth/smart-scope.ts'
-import type { Clock, Introspection, IssuerKeys, ReplayStore } from '../../ports.ts'
+import type { Clock, Denylist, Introspection, IssuerKeys, ReplayStore } from '../../ports.ts'
 import { Refusal } from '../../refusal.ts'
 import { createIntrospect } from './introspect.ts'
 import { createCheckPossession } from './possession.ts'
@@ -32,6 +32,7 @@ export type AuthenticatePorts = {
   readonly clock: Clock
   readonly replays: ReplayStore
   readonly introspection: Introspection
+  readonly denylist: Denylist
 }
 
 /**
@@ -87,6 +88,8 @@ export function createAuthenticate(
     { principal, confirmation }: Pick<Verified, 'principal' | 'confirmation'>,
     shown: Omit<Shown, 'confirmation'>,
   ): Principal | Promise<Principal> {
+    // AUTHN-18: on every request, also of a token that is known.
+    if (ports.denylist.isDenied(principal)) throw new Refusal('token-revoked')
     const checked = checkPossession({ ...shown, confirmation })
     return checked === undefined ? principal : checked.then(() => principal)
   }
@@ -303,6 +306,7 @@ export function principalOf(claims: Claims, issuer: IssuerConfig, publicUrl: str
     purposes: parseCodes(at('purposes')),
     organization: parseText(at('organization')),
     audiences: [claims['aud']].flat().filter((each) => typeof each === 'string'),
+    sessionId: parseText(at('session')),
     tokenId: parseText(claims['jti']),
     issuedAt: typeof claims['iat'] === 'number' ? claims['iat'] : 0,
     expiresAt: typeof claims['exp'] === 'number' ? claims['exp'] : 0,

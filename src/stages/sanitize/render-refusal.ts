@@ -26,7 +26,7 @@ export function createRenderRefusal(
     const body = formatOperationOutcome({
       severity: row.status === 500 ? 'fatal' : 'error',
       code: row.issue,
-      reason: refusal.reason,
+      reason: row.shownAs ?? refusal.reason,
       text: row.text,
       id: requestId,
       ...(refusal.parameter === undefined ? {} : { expression: `http.${refusal.parameter}` }),
