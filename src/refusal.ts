@@ -8,6 +8,7 @@
  */
 
 import type { ChallengeError } from './oauth/challenge.ts'
+import type { StepUp } from './oauth/strength.ts'
 
 /** One row: what a caller is told. `challenge` is the error code of RFC 6750 §3.1 or
  * RFC 9449 §7.1 ('' = bare challenge). */
@@ -68,6 +69,12 @@ export const REFUSALS = {
     challenge: 'invalid_token',
     shownAs: 'token-invalid',
     text: NOT_ACCEPTED,
+  },
+  'strength-insufficient': {
+    status: 401,
+    issue: 'login',
+    challenge: 'insufficient_user_authentication',
+    text: 'This takes a stronger or more recent login. Ask your authorization server for a new access token, with the acr_values and max_age in the WWW-Authenticate header.',
   },
   'issuer-unavailable': {
     status: 503,
@@ -334,6 +341,8 @@ export type RefusalOptions = {
   readonly headers?: Readonly<Record<string, string>>
   /** The name (never the value) of the parameter or header at fault; must be a known, safe name. */
   readonly parameter?: string
+  /** With `strength-insufficient`: what the challenge asks for. */
+  readonly stepUp?: StepUp
 }
 
 /** Thrown by any stage; rendered in one place (`stages/sanitize`), recorded in one place. */
@@ -343,6 +352,7 @@ export class Refusal extends Error {
   readonly detail: string | undefined
   readonly headers: Readonly<Record<string, string>>
   readonly parameter: string | undefined
+  readonly stepUp: StepUp | undefined
 
   constructor(reason: Reason, options: RefusalOptions = {}) {
     super(reason, options.cause === undefined ? undefined : { cause: options.cause })
@@ -350,6 +360,7 @@ export class Refusal extends Error {
     this.detail = options.detail
     this.headers = options.headers ?? {}
     this.parameter = options.parameter
+    this.stepUp = options.stepUp
   }
 
   /** The row of the table for this reason. */

@@ -100,6 +100,7 @@ const EVENTS: Readonly<Partial<Record<Reason, string>>> = {
   'token-expired': 'authn_login_fail',
   'token-revoked': 'authn_token_reuse',
   'proof-invalid': 'authn_login_fail',
+  'strength-insufficient': 'authz_fail',
   'scope-insufficient': 'authz_fail',
   'policy-denied': 'authz_fail',
   'compartment-denied': 'authz_fail',

@@ -63,6 +63,16 @@ export const introspectionSchema = z
     { message: 'needs clientSecretFile or privateKeyFile, one of them' },
   )
 
+/** RFC 9470: how persons must have authenticated, whatever they ask for. */
+export const strengthSchema = z
+  .strictObject({
+    acr: z.array(z.string().min(1)).min(1).optional().describe('`acr`, one of these'),
+    amr: z.array(z.string().min(1)).min(1).optional().describe('`amr`, all of these'),
+    withinSeconds: seconds.optional().describe('`auth_time` no longer ago than this'),
+  })
+  .prefault({})
+  .describe('how persons must have authenticated (RFC 9470); a policy rule may ask for more')
+
 /** Tokens that are not accepted any more (AUTHN-18). */
 export const denylistSchema = z
   .strictObject({

@@ -1,7 +1,12 @@
 import { z } from 'zod'
 import { CERTIFICATE_HEADERS } from '../http/client-certificate.ts'
 import { PROOF_ALGORITHMS } from '../oauth/dpop-proof.ts'
-import { denylistSchema, introspectionSchema, logoutSchema } from './issuer-settings.ts'
+import {
+  denylistSchema,
+  introspectionSchema,
+  logoutSchema,
+  strengthSchema,
+} from './issuer-settings.ts'
 
 /**
  * The only list of settings. Every key is also an environment variable: `upstream.url` is
@@ -76,6 +81,7 @@ export const issuerSchema = z.strictObject({
   introspection: introspectionSchema
     .optional()
     .describe('asking the issuer about a token (RFC 7662)'),
+  strength: strengthSchema,
   logoutAudiences: z
     .array(z.string().min(1))
     .default([])
@@ -93,6 +99,9 @@ export const issuerSchema = z.strictObject({
         .default('purpose_of_use')
         .describe('purposes of use (v3-ActReason codes)'),
       organization: z.string().default('organization').describe('the organization, for policies'),
+      acr: z.string().default('acr').describe('how the person authenticated'),
+      amr: z.string().default('amr').describe('by which methods'),
+      authTime: z.string().default('auth_time').describe('when, seconds since the epoch'),
       session: z.string().default('sid').describe('the session at the issuer, for logouts'),
     })
     .prefault({})

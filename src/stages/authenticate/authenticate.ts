@@ -9,6 +9,7 @@ import {
   parseFhirUser,
   parsePatient,
   parseText,
+  parseTime,
 } from '../../oauth/claims.ts'
 import type { Claims } from '../../oauth/claims.ts'
 import { parseConfirmation } from '../../oauth/confirmation.ts'
@@ -16,6 +17,7 @@ import type { Confirmation } from '../../oauth/confirmation.ts'
 import { parseCredentials } from '../../oauth/credentials.ts'
 import { parseJwtObject } from '../../oauth/jwt-object.ts'
 import { parseScopes } from '../../oauth/smart-scope.ts'
+import { findLack } from '../../oauth/strength.ts'
 import type { Clock, Denylist, Introspection, IssuerKeys, ReplayStore } from '../../ports.ts'
 import { Refusal } from '../../refusal.ts'
 import { createIntrospect } from './introspect.ts'
@@ -91,7 +93,11 @@ export function createAuthenticate(
     // AUTHN-18: on every request, also of a token that is known.
     if (ports.denylist.isDenied(principal)) throw new Refusal('token-revoked')
     const checked = checkPossession({ ...shown, confirmation })
-    return checked === undefined ? principal : checked.then(() => principal)
+    const conclude = (): Principal => {
+      checkStrength(principal, issuers.get(principal.issuer), clock.now() / 1000)
+      return principal
+    }
+    return checked === undefined ? conclude() : checked.then(conclude)
   }
 
   async function verify(
@@ -229,6 +235,14 @@ function checkBound(confirmation: Confirmation | undefined, { requireBound }: Is
   if (!isBound[requireBound]) throw invalid('not bound as this issuer must')
 }
 
+/** AUTHN-14: on every request, because the age of a login grows. A client alone has no login. */
+function checkStrength(principal: Principal, issuer: IssuerConfig | undefined, now: number): void {
+  if (issuer === undefined || principal.kind === 'system') return
+  const { acr, amr, withinSeconds } = issuer.strength
+  const stepUp = findLack(principal, [{ acr, amr, within: withinSeconds }], now)
+  if (stepUp !== undefined) throw new Refusal('strength-insufficient', { stepUp })
+}
+
 const KEY_ID = /^[\x21-\x7e]{1,256}$/
 
 /** Reads the unverified parts that choose the key, and refuses what no key could mend. */
@@ -306,6 +320,9 @@ export function principalOf(claims: Claims, issuer: IssuerConfig, publicUrl: str
     purposes: parseCodes(at('purposes')),
     organization: parseText(at('organization')),
     audiences: [claims['aud']].flat().filter((each) => typeof each === 'string'),
+    acr: parseText(at('acr')),
+    amr: parseCodes(at('amr')),
+    authTime: parseTime(at('authTime')),
     sessionId: parseText(at('session')),
     tokenId: parseText(claims['jti']),
     issuedAt: typeof claims['iat'] === 'number' ? claims['iat'] : 0,
