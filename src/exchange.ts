@@ -53,6 +53,12 @@ export type Principal = {
   readonly organization: string | undefined
   /** `aud` of the token. */
   readonly audiences?: readonly string[]
+  /** How the person authenticated, and when (seconds since the epoch), as far as the token says. */
+  readonly acr?: string | undefined
+  readonly amr?: readonly string[]
+  readonly authTime?: number | undefined
+  /** `sid`: the session at the issuer that the token belongs to. */
+  readonly sessionId?: string | undefined
   /** `jti`, for audit. */
   readonly tokenId: string | undefined
   /** `iat` and `exp`: seconds since the epoch; `issuedAt` is 0 when the token does not say. */

@@ -142,9 +142,9 @@ export function createGateway(parts: GatewayParts): Gateway {
   /** RATE-4: whoever fails to authenticate pays from a stricter bucket. */
   async function failed(arrival: Arrival, error: unknown): Promise<never> {
     const refusal = toRefusal(error)
-    // Who only lacks the nonce of this hour has proved to hold token and key.
-    if (refusal.row.status === 401 && refusal.reason !== 'proof-nonce')
-      await stages.limit.failed(arrival)
+    // Who only lacks the nonce of this hour, or a second factor, has proved to hold token and key.
+    const isProved = refusal.reason === 'proof-nonce' || refusal.reason === 'strength-insufficient'
+    if (refusal.row.status === 401 && !isProved) await stages.limit.failed(arrival)
     throw refusal
   }
 

@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { isAbsolute, resolve } from 'node:path'
+import { createDenylist } from './adapters/denylist.ts'
 import { createFileAuditSink } from './adapters/file-audit-sink.ts'
+import { createIntrospection } from './adapters/introspection.ts'
 import { createIssuerKeys } from './adapters/issuer-keys.ts'
 import { watchListenerCertificate } from './adapters/listener-certificate.ts'
 import { createExchangeLog, createLogger } from './adapters/logger.ts'
@@ -30,6 +32,7 @@ import type { Clock, Log } from './ports.ts'
 import { createAdminServer, createServerFor, drain } from './server.ts'
 import { createAudit } from './stages/audit/audit.ts'
 import { createAuthenticate } from './stages/authenticate/authenticate.ts'
+import { createLogOut } from './stages/authenticate/log-out.ts'
 import { createAuthorize } from './stages/authorize/authorize.ts'
 import { permitTransaction } from './stages/authorize/transaction.ts'
 import { forward } from './stages/forward/forward.ts'
@@ -126,6 +129,10 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     redis === undefined
       ? createMemoryReplay({ most: config.dpop.rememberedProofs, clock })
       : createRedisReplay(redis)
+  const introspection = createIntrospection(config, {
+    ...{ log, keys, now: clock.now, reloaded, asked: prometheus.introspected },
+  })
+  const denylist = createDenylist(config, { log, now: clock.now, reloaded })
   const upstream = watchUpstream(config, pool, log)
   const audit = createAudit(config, { sink, policyHash: () => policies.current().hash })
   const { release, splitTransaction, ...lent } = createRelease(config, definitions, {
@@ -149,6 +156,8 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     pool,
     keys,
     certificate,
+    log,
+    logOut: createLogOut(config, { keys, clock, replays, deny: denylist.logOut }),
     createGateway: async (fhir) => {
       const take = await registerRateLimiter(fhir, store)
       return createGateway({
@@ -169,7 +178,9 @@ export async function start(config: Config, options: StartOptions = {}): Promise
         },
         stages: {
           limit: createLimit(config, { take, rates: () => policies.current().rates }),
-          authenticate: createAuthenticate(config, { keys, clock, replays }),
+          authenticate: createAuthenticate(config, {
+            ...{ keys, clock, replays, introspection, denylist },
+          }),
           authorize: createAuthorize(config, {
             policies: policies.current,
             definitions,
@@ -215,7 +226,8 @@ export async function start(config: Config, options: StartOptions = {}): Promise
 
   function stopWatching(): void {
     upstream.stop()
-    for (const watched of [policies, certificate, credentials, assertion]) watched?.close()
+    const all = [policies, certificate, credentials, assertion, introspection, denylist]
+    for (const watched of all) watched?.close()
   }
 
   const basePath = new URL(config.public.url).pathname.replace(/\/$/, '')

@@ -78,6 +78,38 @@ export type Signer = {
   readonly sign: (claims: Readonly<Record<string, unknown>>) => Promise<string>
 }
 
+/** Asks issuers about tokens (RFC 7662). */
+export type Introspection = {
+  /**
+   * What the issuer says of a token: JSON nobody has judged yet. Throws {@link Refusal}
+   * `issuer-unavailable` when it cannot be asked or does not answer as it should.
+   */
+  readonly ask: (issuer: string, token: string) => Promise<unknown>
+}
+
+/** What a token says of itself that a denial can be about. */
+export type DeniableToken = {
+  readonly issuer: string
+  readonly subject: string | undefined
+  readonly clientId: string | undefined
+  readonly tokenId: string | undefined
+  readonly sessionId?: string | undefined
+  /** Seconds since the epoch; 0 when the token does not say. */
+  readonly issuedAt: number
+}
+
+/** Tokens that are not accepted any more, whatever they say (AUTHN-18). Asked on every request. */
+export type Denylist = { readonly isDenied: (token: DeniableToken) => boolean }
+
+/** A person or a session that was logged out at its issuer; at least one of both is named. */
+export type LoggedOut = {
+  readonly issuer: string
+  readonly subject: string | undefined
+  readonly sessionId: string | undefined
+  /** When it was; seconds since the epoch. */
+  readonly at: number
+}
+
 /** Where audit records go: append-only, in order, one JSON text a line. */
 export type AuditSink = {
   /** False once an append has failed and none has succeeded since: new requests are refused. */

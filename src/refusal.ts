@@ -8,6 +8,7 @@
  */
 
 import type { ChallengeError } from './oauth/challenge.ts'
+import type { StepUp } from './oauth/strength.ts'
 
 /** One row: what a caller is told. `challenge` is the error code of RFC 6750 §3.1 or
  * RFC 9449 §7.1 ('' = bare challenge). */
@@ -15,12 +16,17 @@ type Row = {
   readonly status: number
   readonly issue: string
   readonly challenge?: '' | ChallengeError
+  /** What a caller is told instead: which of several checks failed is for the log alone. */
+  readonly shownAs?: 'token-invalid'
   /** Seconds after which trying again makes sense. */
   readonly retryAfter?: number
   /** Whether the connection must end, because unread bytes of the request may follow. */
   readonly close?: true
   readonly text: string
 }
+
+const NOT_ACCEPTED =
+  'The access token was not accepted. Get a new one from your authorization server, for this FHIR server as audience.'
 
 export const REFUSALS = {
   // On what way?
@@ -48,13 +54,27 @@ export const REFUSALS = {
     status: 401,
     issue: 'unknown',
     challenge: 'invalid_token',
-    text: 'The access token was not accepted. Get a new one from your authorization server, for this FHIR server as audience.',
+    text: NOT_ACCEPTED,
   },
   'token-expired': {
     status: 401,
-    issue: 'expired',
+    issue: 'unknown',
     challenge: 'invalid_token',
-    text: 'The access token has expired. Get a new one from your authorization server.',
+    shownAs: 'token-invalid',
+    text: NOT_ACCEPTED,
+  },
+  'token-revoked': {
+    status: 401,
+    issue: 'unknown',
+    challenge: 'invalid_token',
+    shownAs: 'token-invalid',
+    text: NOT_ACCEPTED,
+  },
+  'strength-insufficient': {
+    status: 401,
+    issue: 'login',
+    challenge: 'insufficient_user_authentication',
+    text: 'This takes a stronger or more recent login. Ask your authorization server for a new access token, with the acr_values and max_age in the WWW-Authenticate header.',
   },
   'issuer-unavailable': {
     status: 503,
@@ -328,6 +348,8 @@ export type RefusalOptions = {
   readonly parameter?: string
   /** The element it is about, as names from the resource down; must be of the caller's own view. */
   readonly element?: string
+  /** With `strength-insufficient`: what the challenge asks for. */
+  readonly stepUp?: StepUp
 }
 
 /** Thrown by any stage; rendered in one place (`stages/sanitize`), recorded in one place. */
@@ -339,6 +361,7 @@ export class Refusal extends Error {
   readonly parameter: string | undefined
   /** The element it is about, as names from the resource down. */
   readonly element: string | undefined
+  readonly stepUp: StepUp | undefined
 
   constructor(reason: Reason, options: RefusalOptions = {}) {
     super(reason, options.cause === undefined ? undefined : { cause: options.cause })
@@ -347,6 +370,7 @@ export class Refusal extends Error {
     this.headers = options.headers ?? {}
     this.parameter = options.parameter
     this.element = options.element
+    this.stepUp = options.stepUp
   }
 
   /** The row of the table for this reason. */

@@ -15,8 +15,9 @@ import type { Answer, Arrival } from './exchange.ts'
 import type { Gateway } from './gateway.ts'
 import { answerPreflight, isPreflight } from './http/cors.ts'
 import { createWayReader } from './http/forwarded.ts'
-import type { IssuerKeys } from './ports.ts'
+import type { IssuerKeys, Log } from './ports.ts'
 import { Refusal } from './refusal.ts'
+import { registerBackchannelLogout } from './routes/backchannel-logout.ts'
 import { registerHealth } from './routes/health.ts'
 import { registerMetrics } from './routes/metrics.ts'
 import { registerWellKnown } from './routes/well-known.ts'
@@ -28,6 +29,8 @@ export type ServerParts = {
   readonly keys: IssuerKeys
   /** Makes the listener an HTTPS one. */
   readonly certificate?: ListenerCertificate | undefined
+  readonly logOut: (token: string) => Promise<{ issuer: string }>
+  readonly log: Log
   readonly createGateway: (fastify: FastifyInstance) => Promise<Gateway>
 }
 
@@ -92,6 +95,7 @@ export async function createServerFor(
   })
 
   for (const path of registerWellKnown(fastify, config, parts.keys)) exact.add(path)
+  for (const path of registerBackchannelLogout(fastify, config, parts)) exact.add(path)
   state.gateway = await parts.createGateway(fastify)
 
   const readCertificate = createCertificateReader(config.clientCertificates.header)

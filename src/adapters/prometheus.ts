@@ -21,6 +21,7 @@ export type Prometheus = {
   readonly tokenFetched: (result: 'fetched' | 'failed') => void
   /** Makes the gauge of a certificate known; it reads when the certificate expires. */
   readonly watchCertificate: (which: 'listener' | 'upstream', expiresAt: () => number) => void
+  readonly introspected: (result: 'answered' | 'failed') => void
 }
 
 /** What the gauges read whenever they are asked. */
@@ -102,6 +103,11 @@ export function createPrometheus(watched: Watched): Prometheus {
     help: 'Changed certificate, key and secret files, by setting: taken over, or of no use.',
     labels: ['setting', 'result'],
   })
+  const introspections = createCounter(registry, {
+    name: 'fhirewall_introspections_total',
+    help: 'Questions to issuers about a token, by result.',
+    labels: ['result'],
+  })
   createGauge(registry, 'fhirewall_ready', 'Whether the gateway is ready: 1 or 0.', () =>
     watched.isReady() ? 1 : 0,
   )
@@ -133,6 +139,7 @@ export function createPrometheus(watched: Watched): Prometheus {
   for (const verdict of ['inspected', 'released', 'withheld']) resources.add(0, verdict)
   for (const bucket of BUCKETS) limited.add(0, bucket)
   for (const result of ['refreshed', 'failed']) keys.add(0, result)
+  for (const result of ['answered', 'failed']) introspections.add(0, result)
 
   const isRule = createNameCheck()
   const isStage = createNameCheck()
@@ -188,6 +195,9 @@ export function createPrometheus(watched: Watched): Prometheus {
       const name = `fhirewall_${which}_certificate_remaining_seconds`
       const help = 'Until the certificate in use expires; negative when it has.'
       createGauge(registry, name, help, () => (expiresAt() - Date.now()) / 1000)
+    },
+    introspected: (result) => {
+      introspections.add(1, result)
     },
   }
 }

@@ -157,7 +157,17 @@ function explainTo(
   return EXIT.ok
 }
 
-function sayPrincipal({ kind, subject, clientId, patient, fhirUser, roles, purposes }: Principal) {
+function sayPrincipal({
+  kind,
+  subject,
+  clientId,
+  patient,
+  fhirUser,
+  roles,
+  purposes,
+  acr,
+  amr,
+}: Principal) {
   say('The claims are taken as they stand: nothing here verifies them.\n')
   say(`who        ${kind} ${subject ?? '(no subject)'}, client ${clientId ?? '(none)'}`)
   say(`patient    ${patient ?? '(no context)'}`)
@@ -166,6 +176,7 @@ function sayPrincipal({ kind, subject, clientId, patient, fhirUser, roles, purpo
   )
   say(`roles      ${roles.join(' ') || '(none)'}`)
   say(`purposes   ${purposes.join(' ') || '(none)'}`)
+  say(`login      ${[acr, ...(amr ?? [])].join(' ').trim() || '(not told how)'}`)
 }
 
 function describe({ code, type, id, operation }: Interaction): string {

@@ -138,13 +138,24 @@ export function checkRules(config: Config): Findings {
     plain(path, text, config.allowInsecureIssuers, 'allowInsecureIssuers')
   }
   const seen = new Set<string>()
-  config.issuers.forEach(({ url }, index) => {
+  config.issuers.forEach(({ url, introspection }, index) => {
     const path = ['issuers', index, 'url']
     fault(path, findUrlFault(url))
     plain(path, url, config.allowInsecureIssuers, 'allowInsecureIssuers')
     if (seen.has(url)) fault(path, 'is listed twice')
     seen.add(url)
+    if (introspection?.url !== undefined) {
+      const endpoint = ['issuers', index, 'introspection', 'url']
+      plain(endpoint, introspection.url, config.allowInsecureIssuers, 'allowInsecureIssuers')
+    }
   })
+  const opaque = config.issuers.flatMap(({ introspection }, index) =>
+    introspection?.opaque === true ? [index] : [],
+  )
+  // A token that names nobody must be shown to one issuer only, never tried at each of them.
+  for (const index of opaque.slice(1)) {
+    fault(['issuers', index, 'introspection', 'opaque'], 'is true for another issuer already')
+  }
   config.trustedProxies.forEach((range, index) => {
     fault(['trustedProxies', index], findRangeFault(range))
   })

@@ -1,6 +1,12 @@
 import { z } from 'zod'
 import { CERTIFICATE_HEADERS } from '../http/client-certificate.ts'
 import { PROOF_ALGORITHMS } from '../oauth/dpop-proof.ts'
+import {
+  denylistSchema,
+  introspectionSchema,
+  logoutSchema,
+  strengthSchema,
+} from './issuer-settings.ts'
 
 /**
  * The only list of settings. Every key is also an environment variable: `upstream.url` is
@@ -72,6 +78,14 @@ export const issuerSchema = z.strictObject({
     .describe(
       'what tokens must be bound to: a key (DPoP), a certificate (mutual TLS) or either; a bound token is accepted with its proof only, whatever stands here',
     ),
+  introspection: introspectionSchema
+    .optional()
+    .describe('asking the issuer about a token (RFC 7662)'),
+  strength: strengthSchema,
+  logoutAudiences: z
+    .array(z.string().min(1))
+    .default([])
+    .describe('client ids that may stand in `aud` of this issuer’s logout tokens'),
   claims: z
     .strictObject({
       scope: z.string().default('scope').describe('granted scopes, a string or an array'),
@@ -85,6 +99,10 @@ export const issuerSchema = z.strictObject({
         .default('purpose_of_use')
         .describe('purposes of use (v3-ActReason codes)'),
       organization: z.string().default('organization').describe('the organization, for policies'),
+      acr: z.string().default('acr').describe('how the person authenticated'),
+      amr: z.string().default('amr').describe('by which methods'),
+      authTime: z.string().default('auth_time').describe('when, seconds since the epoch'),
+      session: z.string().default('sid').describe('the session at the issuer, for logouts'),
     })
     .prefault({})
     .describe('where this issuer puts each claim; dots go into nested objects'),
@@ -226,6 +244,8 @@ export const configSchema = z.strictObject({
       .describe('answers up to this size are judged as a whole, larger ones resource by resource'),
   }),
   issuers: z.array(issuerSchema).min(1).describe('the OpenID providers whose tokens are accepted'),
+  denylist: denylistSchema,
+  backchannelLogout: logoutSchema,
   dpop: z
     .strictObject({
       algorithms: z

@@ -1,9 +1,10 @@
-/** WWW-Authenticate challenges (RFC 6750 §3, RFC 9449 §7.1). */
+/** WWW-Authenticate challenges (RFC 6750 §3, RFC 9449 §7.1, RFC 9470 §3). */
 
 export type ChallengeError =
   | 'invalid_request'
   | 'invalid_token'
   | 'insufficient_scope'
+  | 'insufficient_user_authentication'
   | 'invalid_dpop_proof'
   | 'use_dpop_nonce'
 
@@ -12,6 +13,9 @@ export type Challenge = {
   readonly realm: string
   readonly error?: ChallengeError
   readonly scope?: string
+  /** RFC 9470 §3: how the person should authenticate, and how long ago at most (seconds). */
+  readonly acrValues?: readonly string[]
+  readonly maxAge?: number
   /** RFC 9449 §7.1: the signature algorithms that proofs may have. */
   readonly algorithms?: readonly string[]
   /** RFC 9728 §5.1: where a client finds which authorization server to ask. */
@@ -25,9 +29,12 @@ export type Challenge = {
  */
 export function formatChallenge(challenge: Challenge): string {
   const { scheme = 'Bearer', realm, error, scope, algorithms, resourceMetadata } = challenge
+  const { acrValues, maxAge } = challenge
   const parts = [`${scheme} realm=${quote(realm)}`]
   if (error !== undefined) parts.push(`error=${quote(error)}`)
   if (scope !== undefined) parts.push(`scope=${quote(scope)}`)
+  if (acrValues !== undefined) parts.push(`acr_values=${quote(acrValues.join(' '))}`)
+  if (maxAge !== undefined) parts.push(`max_age=${quote(String(maxAge))}`)
   if (algorithms !== undefined) parts.push(`algs=${quote(algorithms.join(' '))}`)
   if (resourceMetadata !== undefined) parts.push(`resource_metadata=${quote(resourceMetadata)}`)
   return parts.join(', ')

@@ -74,6 +74,11 @@ export function parseCodes(claim: unknown): readonly string[] {
   })
 }
 
+/** A claim that is a NumericDate (RFC 7519 §2): seconds since the epoch. */
+export function parseTime(claim: unknown): number | undefined {
+  return typeof claim === 'number' && Number.isFinite(claim) && claim > 0 ? claim : undefined
+}
+
 /** A claim that is one non-empty string. */
 export function parseText(claim: unknown): string | undefined {
   return typeof claim === 'string' && claim !== '' ? claim : undefined

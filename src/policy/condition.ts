@@ -1,9 +1,10 @@
 import { Environment } from '@marcbachmann/cel-js'
 import type { Principal } from '../exchange.ts'
+import { authenticatedAgo } from '../oauth/strength.ts'
 
 /** What a condition may ask; a fact the token does not hold is left out, and asking it fails. */
 export type ConditionFacts = {
-  readonly principal: Readonly<Record<string, string | readonly string[]>>
+  readonly principal: Readonly<Record<string, string | number | readonly string[]>>
   readonly request: Readonly<Record<string, string>>
   /** UTC. */
   readonly now: { readonly hour: number; readonly weekday: number }
@@ -34,16 +35,24 @@ const PRINCIPAL = {
   context: LIST,
   fhirUserType: TEXT,
   fhirUserId: TEXT,
+  acr: TEXT,
+  amr: LIST,
+  authenticatedAgo: 'double',
 }
+/** A fact of the principal that changes while the token stays the same. */
+const PASSING = 'authenticatedAgo'
 const REQUEST = { interaction: TEXT, type: TEXT, id: TEXT, method: TEXT }
 const NOW = { hour: 'double', weekday: 'double' }
 
-/** The facts of a principal, those only that its token gives. */
-export function factsOf(principal: Principal): ConditionFacts['principal'] {
+/** The facts of a principal, those only that its token gives. `now` in seconds since the epoch. */
+export function factsOf(principal: Principal, now: number): ConditionFacts['principal'] {
   const { kind, issuer, clientId, roles, purposes, organization, patient, fhirUser } = principal
-  const { encounter, context = [] } = principal
+  const { encounter, context = [], acr, amr = [] } = principal
+  const ago = authenticatedAgo(principal, now)
   return {
-    ...{ kind, issuer, roles, purposes, context },
+    ...{ kind, issuer, roles, purposes, context, amr },
+    ...(acr === undefined ? {} : { acr }),
+    ...(ago === undefined ? {} : { authenticatedAgo: ago }),
     ...(encounter === undefined ? {} : { encounter }),
     ...(clientId === undefined ? {} : { clientId }),
     ...(organization === undefined ? {} : { organization }),
@@ -75,16 +84,16 @@ export function compileCondition(source: string): Condition {
   const checked = parsed.check()
   if (!checked.valid) throw new Error(checked.error?.message ?? 'not a valid condition')
   if (checked.type !== 'bool') throw new Error('the condition must be true or false (bool)')
-  const asked = { owners: new Set<string>(), facts: new Set<string>() }
+  const asked = { owners: new Set<string>(), facts: new Set<string>(), isPassing: false }
   look(parsed.ast, 0, asked)
   return {
     holds: (facts) => parsed(facts) === true,
-    isLasting: !asked.owners.has('request') && !asked.owners.has('now'),
+    isLasting: !asked.isPassing && !asked.owners.has('request') && !asked.owners.has('now'),
     asks: asked.facts,
   }
 }
 
-type Noted = { readonly owners: Set<string>; readonly facts: Set<string> }
+type Noted = { readonly owners: Set<string>; readonly facts: Set<string>; isPassing: boolean }
 
 /** Refuses calls without bound, and notes which variables and facts are asked. */
 function look(node: unknown, depth: number, asked: Noted): void {
@@ -96,6 +105,7 @@ function look(node: unknown, depth: number, asked: Noted): void {
   const { op, args } = node as { op?: unknown; args?: unknown }
   if (op === undefined) return
   if (op === 'id') asked.owners.add(String(args))
+  if (mayPass(op, args)) asked.isPassing = true
   const fact = factOf(op, args)
   if (fact !== undefined) asked.facts.add(fact)
   let within = depth
@@ -125,6 +135,15 @@ function checkHas(args: unknown): void {
   if (schema !== undefined && !Object.hasOwn(schema, String(fact))) {
     throw new Error(`No such key: ${String(fact)}`)
   }
+}
+
+/** Whether an access may be to the fact that passes: by its name, or by a name that is computed. */
+function mayPass(op: unknown, args: unknown): boolean {
+  if (op === '.?' || op === '[?]') return true
+  if ((op !== '.' && op !== '[]') || !Array.isArray(args)) return false
+  const [, name] = args as [unknown, string | { op?: unknown; args?: unknown } | undefined]
+  if (typeof name === 'string') return name === PASSING
+  return name?.op !== 'value' || name.args === PASSING
 }
 
 /** `principal.organization` and `principal['organization']`; undefined for all else. */

@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { SmartLevel } from '../oauth/smart-scope.ts'
+import { findLack } from '../oauth/strength.ts'
+import type { StepUp } from '../oauth/strength.ts'
 import type { Clearance, Confidentiality, MaskingNames } from '../permit.ts'
 import type { Principal } from '../exchange.ts'
 import type { Rate } from '../ports.ts'
@@ -50,6 +52,8 @@ export type Decision = {
     readonly only?: ReadonlySet<string>
     readonly forbid: ReadonlySet<string>
   }
+  /** Not permitted, and would be if the person had authenticated so (RFC 9470). */
+  readonly stepUp?: StepUp
   /** Set when glass had to be broken: minutes after the token was issued for which it holds. */
   readonly breakGlass?: number
 }
@@ -67,6 +71,7 @@ export type RuleTrace = {
     | 'not about this type'
     | 'not at this level'
     | 'no emergency'
+    | 'login is too weak or too old'
   /** condition is undecided: the facts it asks for that the token and request do not give. */
   readonly missing?: readonly string[]
 }
@@ -178,9 +183,11 @@ function combine(rules: readonly CompiledRule[], asker: Asker): Decision {
     const next = new Set(clearance.sensitivities)
     sensitivities = new Set([...sensitivities].filter((code) => next.has(code)))
   }
+  const stepUp = asker.lackOf(permits)
   return {
-    permitted: true,
-    rules: permits.map(({ name }) => name),
+    permitted: stepUp === undefined,
+    rules: stepUp === undefined ? permits.map(({ name }) => name) : [],
+    ...(stepUp === undefined ? {} : { stepUp }),
     compartments: new Set(permits.flatMap(({ obligations }) => obligations.compartment ?? [])),
     clearance: { confidentiality, sensitivities },
     masking: new Set([BASELINE, ...permits.flatMap(({ obligations }) => obligations.masking)]),
@@ -270,7 +277,16 @@ class Asker {
     if (obligations.breakGlass !== undefined && !this.isEmergency) return 'no emergency'
     const answer = condition === undefined ? true : this.#ask(condition)
     if (answer === undefined) return 'condition is undecided'
-    return answer ? 'matches' : 'condition is false'
+    if (!answer) return 'condition is false'
+    return this.lackOf([{ obligations }]) === undefined ? 'matches' : 'login is too weak or too old'
+  }
+
+  /** What the login lacks of all that these rules demand together. */
+  lackOf(rules: readonly Pick<CompiledRule, 'obligations'>[]): StepUp | undefined {
+    const required = rules.flatMap(({ obligations }) => obligations.strength ?? [])
+    return required.length === 0
+      ? undefined
+      : findLack(this.#principal, required, this.#request.time / 1000)
   }
 
   /** The facts a condition asks for that are not there. */
@@ -303,7 +319,7 @@ class Asker {
     const { interaction, type, method, id, time } = this.#request
     const now = new Date(time)
     return {
-      principal: factsOf(this.#principal),
+      principal: factsOf(this.#principal, time / 1000),
       request: { interaction, type, method, ...(id === undefined ? {} : { id }) },
       now: { hour: now.getUTCHours(), weekday: now.getUTCDay() },
     }

@@ -18,6 +18,9 @@ export const questionSchema = z.strictObject({
       roles: z.array(text).default([]),
       purposes: z.array(text).default([]),
       organization: text.optional(),
+      acr: text.optional(),
+      amr: z.array(text).default([]),
+      authenticatedAgo: z.number().min(0).optional().describe('seconds since the login'),
     })
     .prefault({}),
   level: z.enum(['patient', 'user', 'system']),

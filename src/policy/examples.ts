@@ -20,7 +20,7 @@ export function checkExample(set: PolicySet, example: Example, now: number): str
   const { allow, deny, mask, results, confidentiality } = example
   const asked = allow ?? deny ?? mask
   if (asked === undefined) return 'asks nothing'
-  const decision = set.evaluate(principalOf(asked.as), requestOf(asked, now))
+  const decision = set.evaluate(principalOf(asked, now), requestOf(asked, now))
   const by = decision.rules.length === 0 ? 'by no rule' : `by ${decision.rules.join(', ')}`
   if (deny === undefined && !decision.permitted) return `should be allowed, and is denied ${by}`
   if (deny !== undefined && decision.permitted) return `should be denied, and is allowed ${by}`
@@ -43,7 +43,8 @@ export function checkExample(set: PolicySet, example: Example, now: number): str
   return undefined
 }
 
-function principalOf(as: Question['as']): Principal {
+function principalOf({ as, at }: Question, now: number): Principal {
+  const seconds = (at === undefined ? now : Date.parse(at)) / 1000
   const [type = '', id = ''] = (as.fhirUser ?? '').split('/')
   return {
     ...{
@@ -53,6 +54,8 @@ function principalOf(as: Question['as']): Principal {
       kind: as.kind,
       key: 'example',
     },
+    ...{ acr: as.acr, amr: as.amr },
+    authTime: as.authenticatedAgo === undefined ? undefined : seconds - as.authenticatedAgo,
     ...{ encounter: as.encounter, context: as.context },
     ...{ scopes: [], patient: as.patient, roles: as.roles, purposes: as.purposes },
     fhirUser: as.fhirUser === undefined ? undefined : { type, id },

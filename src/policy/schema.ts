@@ -48,6 +48,14 @@ const plainRule = z.strictObject({
           forbid: z.array(parameter).default([]).describe('search parameters that may not be used'),
         })
         .optional(),
+      strength: z
+        .strictObject({
+          acr: z.array(z.string().min(1)).min(1).optional().describe('one of these'),
+          amr: z.array(z.string().min(1)).min(1).optional().describe('all of these'),
+          within: z.number().positive().optional().describe('seconds since the login at most'),
+        })
+        .optional()
+        .describe('how the person must have authenticated (RFC 9470)'),
       breakGlass: z
         .strictObject({ minutes: z.int().min(1).max(1440).default(60) })
         .optional()

@@ -360,3 +360,37 @@ t.test('whatever the environment holds: a configuration or a ConfigError', async
     { numRuns: 200 },
   )
 })
+
+t.test(
+  'introspection: one way to prove who asks, and opaque tokens are one issuer’s',
+  async (t) => {
+    const issuer = (url: string, introspection: object) => ({ url, introspection })
+    const of = (...issuers: object[]) =>
+      linesOf({
+        env: {
+          ...minimal,
+          FHIREWALL_ISSUER: undefined,
+          FHIREWALL_ISSUERS: JSON.stringify(issuers),
+        },
+      })
+    const good = { clientId: 'gateway', clientSecretFile: '/dev/null' }
+    t.same(of(issuer('https://a.example', good)), [])
+    t.same(
+      of(
+        issuer('https://a.example', good),
+        issuer('https://b.example', { ...good, opaque: false }),
+      ),
+      [],
+    )
+    t.match(of(issuer('https://a.example', good), issuer('https://b.example', good)), [
+      /introspection\.opaque: is true for another issuer already/,
+    ])
+    t.match(of(issuer('https://a.example', { clientId: 'gateway' })), [/one of them/])
+    t.match(of(issuer('https://a.example', { ...good, privateKeyFile: '/dev/null' })), [
+      /one of them/,
+    ])
+    t.match(of(issuer('https://a.example', { ...good, url: 'http://a.example/i' })), [
+      /must be https/,
+    ])
+  },
+)

@@ -2,6 +2,7 @@ import { createHmac, generateKeyPairSync } from 'node:crypto'
 import fc from 'fast-check'
 import { exportJWK, generateKeyPair, SignJWT } from 'jose'
 import t from 'tap'
+import { createIntrospection } from '../../src/adapters/introspection.ts'
 import { createIssuerKeys } from '../../src/adapters/issuer-keys.ts'
 import { createMemoryReplay } from '../../src/adapters/memory-replay.ts'
 import { configSchema } from '../../src/config/schema.ts'
@@ -28,6 +29,8 @@ async function setUp(settings: Record<string, unknown> = {}) {
   const authenticate = createAuthenticate(config, {
     ...{ keys, clock },
     replays: createMemoryReplay({ most: 10_000, clock }),
+    denylist: { isDenied: () => false },
+    introspection: createIntrospection(config, { log: silent, keys, now: clock.now }),
   })
   const ask = async (token: string, scheme = 'Bearer'): Promise<Principal> =>
     authenticate({ rawHeaders: ['Authorization', `${scheme} ${token}`] } as unknown as Arrival)

@@ -23,6 +23,8 @@ export async function startGateway(
     /** As upstream's /metadata says it. */
     fhirVersion?: string
     clock?: Clock
+    /** Settings of the one issuer, beyond its address. */
+    issuer?: Settings
   } = {},
 ) {
   const folder = await mkdtemp(join(tmpdir(), 'fhirewall-test-'))
@@ -43,7 +45,7 @@ export async function startGateway(
         url: options.upstreamUrl ?? upstream.url,
         ...(upstreamSettings as Settings | undefined),
       },
-      issuers: [{ url: issuer.url }],
+      issuers: [{ url: issuer.url, ...options.issuer }],
       audit: { file: auditFile },
       limits: {
         address: { burst: 100_000 },

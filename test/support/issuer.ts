@@ -1,5 +1,6 @@
 import { createServer } from 'node:http'
-import type { ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { text } from 'node:stream/consumers'
 import type { AddressInfo } from 'node:net'
 import { randomUUID } from 'node:crypto'
 import { exportJWK, generateKeyPair, SignJWT } from 'jose'
@@ -12,6 +13,13 @@ type TokenOptions = {
   readonly kid?: string
   readonly expiresIn?: number
 }
+
+/** A question at the introspection endpoint, and what to say to it. */
+type Introspect = (
+  form: URLSearchParams,
+  request: IncomingMessage,
+  response: ServerResponse,
+) => unknown
 
 type Keys = Record<
   'RS256' | 'ES256',
@@ -36,12 +44,22 @@ export async function startIssuer() {
   let keys = await generate()
   let fetches = 0
   let failure: ((response: ServerResponse) => void) | undefined
+  let introspect: Introspect = () => ({ active: false })
+  let questions = 0
   const server = createServer((request, response) => {
     if (failure !== undefined) return failure(response)
     response.setHeader('content-type', 'application/json')
     if (request.url === '/jwks') {
       fetches += 1
       return response.end(JSON.stringify({ keys: [keys.RS256.jwk, keys.ES256.jwk] }))
+    }
+    if (request.url === '/introspect') {
+      questions += 1
+      void text(request).then((body) => {
+        const answer = introspect(new URLSearchParams(body), request, response)
+        if (answer !== undefined) response.end(JSON.stringify(answer))
+      })
+      return
     }
     if (request.url === '/.well-known/openid-configuration') {
       return response.end(
@@ -50,6 +68,7 @@ export async function startIssuer() {
           jwks_uri: `${url}/jwks`,
           authorization_endpoint: `${url}/authorize`,
           token_endpoint: `${url}/token`,
+          introspection_endpoint: `${url}/introspect`,
           response_types_supported: ['code'],
           subject_types_supported: ['public'],
           id_token_signing_alg_values_supported: ['RS256', 'ES256'],
@@ -66,6 +85,12 @@ export async function startIssuer() {
   return {
     url,
     jwksFetches: () => fetches,
+    /** Times somebody asked about a token. */
+    questions: () => questions,
+    /** What to say of tokens; undefined: the answer was sent by hand, or never will be. */
+    introspectWith: (how: Introspect) => {
+      introspect = how
+    },
     /** New keys; the old ones are gone from the JWKS. */
     rotate: async () => {
       keys = await generate()

@@ -9,6 +9,7 @@ import {
   parseFhirUser,
   parsePatient,
   parseText,
+  parseTime,
 } from '../../oauth/claims.ts'
 import type { Claims } from '../../oauth/claims.ts'
 import { parseConfirmation } from '../../oauth/confirmation.ts'
@@ -16,8 +17,10 @@ import type { Confirmation } from '../../oauth/confirmation.ts'
 import { parseCredentials } from '../../oauth/credentials.ts'
 import { parseJwtObject } from '../../oauth/jwt-object.ts'
 import { parseScopes } from '../../oauth/smart-scope.ts'
-import type { Clock, IssuerKeys, ReplayStore } from '../../ports.ts'
+import { findLack } from '../../oauth/strength.ts'
+import type { Clock, Denylist, Introspection, IssuerKeys, ReplayStore } from '../../ports.ts'
 import { Refusal } from '../../refusal.ts'
+import { createIntrospect } from './introspect.ts'
 import { createCheckPossession } from './possession.ts'
 import type { Shown } from './possession.ts'
 import { TokenCache } from './token-cache.ts'
@@ -25,18 +28,29 @@ import type { Verified } from './token-cache.ts'
 
 const MOST_CACHED = 10_000
 
+/** What authentication needs from outside. */
+export type AuthenticatePorts = {
+  readonly keys: IssuerKeys
+  readonly clock: Clock
+  readonly replays: ReplayStore
+  readonly introspection: Introspection
+  readonly denylist: Denylist
+}
+
 /**
- * Says who asks: one JWT access token (RFC 9068), from a configured issuer, for this FHIR base, shown
- * by whom it is bound to. Answers at once for a bearer token that was verified before and still holds.
+ * Says who asks: one access token, a JWT (RFC 9068) or one its issuer is asked about (RFC 7662), from
+ * a configured issuer, for this FHIR base, shown by whom it is bound to. Answers at once for a bearer
+ * token that was verified before and still holds.
  */
 export function createAuthenticate(
   config: Config,
-  ports: { readonly keys: IssuerKeys; readonly clock: Clock; readonly replays: ReplayStore },
+  ports: AuthenticatePorts,
 ): (arrival: Arrival) => Principal | Promise<Principal> {
   const { clock, keys } = ports
   const issuers = new Map(config.issuers.map((issuer) => [issuer.url, issuer]))
   const cache = new TokenCache(MOST_CACHED)
   const checkPossession = createCheckPossession(config, ports)
+  const introspect = createIntrospect(config, ports)
 
   return function authenticate(arrival) {
     const { scheme, token } = parseCredentials(arrival.rawHeaders)
@@ -54,12 +68,16 @@ export function createAuthenticate(
   function recall(tokenHash: string): Verified | undefined {
     const known = cache.get(tokenHash)
     if (known === undefined) return undefined
-    if (known.generation !== keys.generation(known.principal.issuer)) {
+    const now = clock.now() / 1000
+    const { generation, principal, verifiedAt, verifyAgainAt } = known
+    const isStale = generation !== undefined && generation !== keys.generation(principal.issuer)
+    // Also when the clock was set back: nothing is believed longer than it was meant to be.
+    if (isStale || now >= verifyAgainAt || now < verifiedAt) {
       cache.delete(tokenHash)
       return undefined
     }
     try {
-      checkTime(known, issuers.get(known.principal.issuer), clock.now() / 1000)
+      checkTime(known, issuers.get(principal.issuer), now)
     } catch (error) {
       cache.delete(tokenHash)
       throw error
@@ -72,14 +90,59 @@ export function createAuthenticate(
     { principal, confirmation }: Pick<Verified, 'principal' | 'confirmation'>,
     shown: Omit<Shown, 'confirmation'>,
   ): Principal | Promise<Principal> {
+    // AUTHN-18: on every request, also of a token that is known.
+    if (ports.denylist.isDenied(principal)) throw new Refusal('token-revoked')
     const checked = checkPossession({ ...shown, confirmation })
-    return checked === undefined ? principal : checked.then(() => principal)
+    const conclude = (): Principal => {
+      checkStrength(principal, issuers.get(principal.issuer), clock.now() / 1000)
+      return principal
+    }
+    return checked === undefined ? conclude() : checked.then(conclude)
   }
 
   async function verify(
     token: string,
     tokenHash: string,
   ): Promise<Pick<Verified, 'principal' | 'confirmation'>> {
+    const verified = isJwt(token)
+      ? await verifyJwt(token, tokenHash)
+      : await verifyOpaque(token, tokenHash)
+    if (verified.verifyAgainAt > verified.verifiedAt) cache.set(tokenHash, verified)
+    return verified
+  }
+
+  /** A token that only its issuer can read. */
+  async function verifyOpaque(token: string, tokenHash: string): Promise<Verified> {
+    const issuer = introspect.opaqueIssuer
+    if (issuer === undefined) throw invalid('not a signed JWT')
+    const claims = await introspect.ask(issuer, { token, tokenHash })
+    return checkClaims(claims, issuer, {
+      generation: undefined,
+      believedUntil: believedUntil(claims, issuer, clock.now() / 1000),
+    })
+  }
+
+  /** What is checked of claims that were vouched for, by whichever way. */
+  function checkClaims(
+    claims: Claims,
+    issuer: IssuerConfig,
+    { generation, believedUntil }: { generation: number | undefined; believedUntil: number },
+  ): Verified {
+    const now = clock.now() / 1000
+    const principal = principalOf(claims, issuer, config.public.url)
+    const confirmation = parseConfirmation(claims['cnf'])
+    const { exp: expiresAt = 0, nbf: notBefore = 0 } = claims as JWTPayload
+    const verified = {
+      ...{ principal, confirmation, notBefore, expiresAt, generation },
+      ...{ verifiedAt: now, verifyAgainAt: believedUntil },
+    }
+    checkTime(verified, issuer, now)
+    checkAge(claims, issuer, now)
+    checkBound(confirmation, issuer)
+    return verified
+  }
+
+  async function verifyJwt(token: string, tokenHash: string): Promise<Verified> {
     const { issuer, header } = inspect(token, issuers)
     // Read before the key is: a set that changes meanwhile costs a second look, never a wrong hit.
     const generation = keys.generation(issuer.url)
@@ -99,15 +162,35 @@ export function createAuthenticate(
       if (error instanceof errors.JWTExpired) throw new Refusal('token-expired', { cause: error })
       throw invalid(error instanceof Error ? error.message : 'not verified', error)
     }
-    const principal = principalOf(claims, issuer, config.public.url)
-    checkAge(claims, issuer, clock.now() / 1000)
-    const confirmation = parseConfirmation(claims['cnf'])
-    checkBound(confirmation, issuer)
-    if (generation !== undefined) {
-      const [notBefore, expiresAt] = [claims.nbf ?? 0, claims.exp ?? 0]
-      cache.set(tokenHash, { principal, confirmation, notBefore, expiresAt, generation })
+    let until = Infinity
+    if (issuer.introspection?.always === true) {
+      const said = await introspect.ask(issuer, { token, tokenHash }, claims)
+      until = believedUntil(said, issuer, clock.now() / 1000)
     }
-    return { principal, confirmation }
+    // Verified by keys that nobody knows the age of: worth this request, and no other.
+    if (generation === undefined) until = -Infinity
+    return checkClaims(claims, issuer, { generation, believedUntil: until })
+  }
+}
+
+/**
+ * AUTHN-9: what an issuer said is believed "only if the result has exp, never past it", and no longer
+ * than configured.
+ */
+function believedUntil({ exp }: Claims, issuer: IssuerConfig, now: number): number {
+  const { cacheSeconds = 0 } = issuer.introspection ?? {}
+  return typeof exp === 'number' ? Math.min(exp, now + cacheSeconds) : -Infinity
+}
+
+/** Whether a token reads as a JWT; any other is for its issuer to read. */
+function isJwt(token: string): boolean {
+  const [head = '', ...rest] = token.split('.')
+  if (rest.length !== 2) return false
+  try {
+    parseJwtObject(head)
+    return true
+  } catch {
+    return false
   }
 }
 
@@ -150,6 +233,14 @@ function checkBound(confirmation: Confirmation | undefined, { requireBound }: Is
     any: confirmation !== undefined,
   }
   if (!isBound[requireBound]) throw invalid('not bound as this issuer must')
+}
+
+/** AUTHN-14: on every request, because the age of a login grows. A client alone has no login. */
+function checkStrength(principal: Principal, issuer: IssuerConfig | undefined, now: number): void {
+  if (issuer === undefined || principal.kind === 'system') return
+  const { acr, amr, withinSeconds } = issuer.strength
+  const stepUp = findLack(principal, [{ acr, amr, within: withinSeconds }], now)
+  if (stepUp !== undefined) throw new Refusal('strength-insufficient', { stepUp })
 }
 
 const KEY_ID = /^[\x21-\x7e]{1,256}$/
@@ -209,14 +300,18 @@ export function principalOf(claims: Claims, issuer: IssuerConfig, publicUrl: str
   const at = (name: keyof IssuerConfig['claims']): unknown => claimAt(claims, issuer.claims[name])
   // contract: `system/` only for client credentials (`sub` absent or equal to the client id)
   const isClient = subject === clientId || subject === parseText(claims['azp'])
-  const kind = subject === undefined || isClient ? 'system' : 'user'
+  const scopes = parseScopes(at('scope'))
+  // Introspection may leave `sub` out; a token with scopes of a person is no client's own.
+  const isPersonal = scopes.some(({ level }) => level !== 'system')
+  const kind =
+    subject === undefined ? (isPersonal ? 'user' : 'system') : isClient ? 'system' : 'user'
   return {
     issuer: issuer.url,
     subject,
     clientId,
     kind,
     key: JSON.stringify([issuer.url, subject ?? '', subject === undefined ? clientId : '']),
-    scopes: parseScopes(at('scope')),
+    scopes,
     patient: parsePatient(at('patient')),
     encounter: parsePatient(at('encounter')),
     context: parseFhirContext(at('fhirContext'), publicUrl),
@@ -225,6 +320,10 @@ export function principalOf(claims: Claims, issuer: IssuerConfig, publicUrl: str
     purposes: parseCodes(at('purposes')),
     organization: parseText(at('organization')),
     audiences: [claims['aud']].flat().filter((each) => typeof each === 'string'),
+    acr: parseText(at('acr')),
+    amr: parseCodes(at('amr')),
+    authTime: parseTime(at('authTime')),
+    sessionId: parseText(at('session')),
     tokenId: parseText(claims['jti']),
     issuedAt: typeof claims['iat'] === 'number' ? claims['iat'] : 0,
     expiresAt: typeof claims['exp'] === 'number' ? claims['exp'] : 0,

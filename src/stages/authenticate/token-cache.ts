@@ -9,8 +9,11 @@ export type Verified = {
   readonly confirmation: Confirmation | undefined
   readonly notBefore: number
   readonly expiresAt: number
-  /** Of the issuer's key set that verified it. */
-  readonly generation: number
+  /** Of the issuer's key set that verified it; undefined: no key did, the issuer vouched for it. */
+  readonly generation: number | undefined
+  /** When it was verified, and when that must be done again. */
+  readonly verifiedAt: number
+  readonly verifyAgainAt: number
 }
 
 /**

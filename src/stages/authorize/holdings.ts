@@ -3,6 +3,7 @@ import type { Principal } from '../../exchange.ts'
 import type { Definitions } from '../../fhir/definitions.ts'
 import type { Method } from '../../fhir/interaction.ts'
 import type { SmartLetter, SmartLevel, SmartScope } from '../../oauth/smart-scope.ts'
+import type { StepUp } from '../../oauth/strength.ts'
 import type { Confidentiality, Criteria, Grant, Reach } from '../../permit.ts'
 import type { Decision, PolicySet } from '../../policy/evaluate.ts'
 import { Refusal } from '../../refusal.ts'
@@ -91,7 +92,7 @@ export class Holdings {
     for (const type of types) {
       const found = this.#look(type, asked)
       if (!(found instanceof Refusal)) return
-      refusal = refusal?.reason === 'policy-denied' ? refusal : found
+      if (refusal === undefined || rankOfReason(found) > rankOfReason(refusal)) refusal = found
     }
     throw refusal ?? new Refusal('scope-insufficient')
   }
@@ -138,6 +139,7 @@ export class Holdings {
     const reach: Reach[] = []
     const rules = new Set<string>()
     let isEmergency = false
+    let stepUp: StepUp | undefined
     const pages: (number | undefined)[] = []
     const bans: NonNullable<Decision['parameters']>[] = []
     for (const level of LEVELS) {
@@ -147,14 +149,23 @@ export class Holdings {
       // one more scope never takes away.
       if (!decision.permitted && decision.rules.length > 0) return new Refusal('policy-denied')
       const own = scopes.filter((scope) => scope.level === level)
-      if (!decision.permitted || own.length === 0) continue
+      const isAsked = decision.permitted || decision.stepUp !== undefined
+      if (!isAsked || own.length === 0) continue
       const found = this.#reach(type, level, decision, own)
+      if (decision.stepUp !== undefined) {
+        if (found.length > 0) stepUp = decision.stepUp
+        continue
+      }
       reach.push(...found)
       if (found.length > 0) for (const rule of decision.rules) rules.add(rule)
       if (found.length === 0) continue
       pages.push(decision.results)
       if (decision.parameters !== undefined) bans.push(decision.parameters)
       if (decision.breakGlass !== undefined) isEmergency = true
+    }
+    // AUTHN-14: only where nothing but the login is missing.
+    if (reach.length === 0 && stepUp !== undefined) {
+      return new Refusal('strength-insufficient', { stepUp })
     }
     if (reach.length === 0) return new Refusal('policy-denied')
     const distinct = reach.filter(
@@ -228,6 +239,10 @@ export class Holdings {
     )
   }
 }
+
+/** Of several refusals the one is told that says most of what to do. */
+const rankOfReason = ({ reason }: Refusal): number =>
+  ['scope-insufficient', 'policy-denied', 'strength-insufficient'].indexOf(reason)
 
 /** The scopes that hold `letter` on `type` for this principal, and can be used by it. */
 export function heldScopes(

@@ -4,6 +4,7 @@ import { formatOperationOutcome } from '../../fhir/operation-outcome.ts'
 import { protectedResourceUrl } from '../../oauth/protected-resource.ts'
 import { formatChallenge } from '../../oauth/challenge.ts'
 import type { Challenge } from '../../oauth/challenge.ts'
+import type { StepUp } from '../../oauth/strength.ts'
 import type { Refusal } from '../../refusal.ts'
 
 /** The one place where a refusal becomes an answer: status, challenge, OperationOutcome (ERR-1). */
@@ -18,7 +19,7 @@ export function createRenderRefusal(
       ...refusal.headers,
     }
     if (row.challenge !== undefined) {
-      headers['www-authenticate'] = challenge(row.challenge, scheme)
+      headers['www-authenticate'] = challenge(row.challenge, scheme, refusal.stepUp)
     }
     // ERR-6: a refusal that passes says when to come back.
     if (row.retryAfter !== undefined) headers['retry-after'] ??= String(row.retryAfter)
@@ -26,7 +27,7 @@ export function createRenderRefusal(
     const body = formatOperationOutcome({
       severity: row.status === 500 ? 'fatal' : 'error',
       code: row.issue,
-      reason: refusal.reason,
+      reason: row.shownAs ?? refusal.reason,
       text: row.text,
       id: requestId,
       ...expressionOf(refusal),
@@ -47,7 +48,11 @@ function expressionOf({ parameter, element }: Refusal): { readonly expression?: 
  */
 function createChallenge(
   config: Config,
-): (error: '' | NonNullable<Challenge['error']>, scheme?: Challenge['scheme']) => string {
+): (
+  error: '' | NonNullable<Challenge['error']>,
+  scheme?: Challenge['scheme'],
+  stepUp?: StepUp,
+) => string {
   const { issuers, dpop, public: published } = config
   const common = { realm: published.url, resourceMetadata: protectedResourceUrl(published.url) }
   const bearer: Challenge = { ...common, scheme: 'Bearer' }
@@ -58,10 +63,10 @@ function createChallenge(
       ? [proved]
       : []),
   ]
-  return (error, scheme) => {
+  return (error, scheme, stepUp) => {
     if (error === '') return offered.map(formatChallenge).join(', ')
     const own = scheme === 'DPoP' || error.includes('dpop') ? proved : bearer
     const others = own === proved ? [] : offered.filter((other) => other !== own)
-    return [{ ...own, error }, ...others].map(formatChallenge).join(', ')
+    return [{ ...own, ...stepUp, error }, ...others].map(formatChallenge).join(', ')
   }
 }
