@@ -6,7 +6,7 @@ import { connectRedis } from '../../src/adapters/redis-connection.ts'
 import { createRedisStore } from '../../src/adapters/redis-store.ts'
 import { registerRateLimiter } from '../../src/adapters/rate-limiter.ts'
 import type { CounterStore, Rate } from '../../src/ports.ts'
-import { redisSettings, startRedis, until } from '../support/redis.ts'
+import { redisSettings, startRedis, until, withoutRedis } from '../support/redis.ts'
 
 /** A clock that tests move. */
 function createHeldClock() {
@@ -85,27 +85,33 @@ function contract(name: string, create: (clock: HeldClock) => CounterStore) {
 
 contract('memory', (clock) => createMemoryStore({ trackedKeys: 100, clock }))
 
-const redis = await startRedis()
-const quiet = { debug() {}, info() {}, warn() {}, error() {} }
-// However busy the machine is: a timeout here would not be about counting.
-const settings = redisSettings({ url: redis.url, timeoutSeconds: 5 })
-const connection = connectRedis(settings, { log: quiet })
-await until(connection.isReady)
-let stores = 0
-contract('redis', (clock) => {
-  const prefix = `${++stores} `
-  const local = {
-    take: () => Promise.reject(new Error('Redis was not asked')),
-    close: async () => {},
-  }
-  const keyOf = (kind: string, text: string) => connection.keyOf(kind, prefix + text)
-  const own = { ...connection, keyOf }
-  return createRedisStore({ connection: own, local, localShare: 1, now: clock.now })
-})
-t.teardown(async () => {
-  await connection.close()
-  await redis.close()
-})
+/** The same over a real Redis. */
+async function redisContract(): Promise<void> {
+  const redis = await startRedis()
+  const quiet = { debug() {}, info() {}, warn() {}, error() {} }
+  // However busy the machine is: a timeout here would not be about counting.
+  const settings = redisSettings({ url: redis.url, timeoutSeconds: 5 })
+  const connection = connectRedis(settings, { log: quiet })
+  await until(connection.isReady)
+  let stores = 0
+  contract('redis', (clock) => {
+    const prefix = `${++stores} `
+    const local = {
+      take: () => Promise.reject(new Error('Redis was not asked')),
+      close: async () => {},
+    }
+    const keyOf = (kind: string, text: string) => connection.keyOf(kind, prefix + text)
+    const own = { ...connection, keyOf }
+    return createRedisStore({ connection: own, local, localShare: 1, now: clock.now })
+  })
+  t.teardown(async () => {
+    await connection.close()
+    await redis.close()
+  })
+}
+
+if (withoutRedis === undefined) await redisContract()
+else t.pass('redis', { skip: withoutRedis })
 
 t.test('memory: spraying keys resets no limited counter, and is bounded (RATE-1)', async (t) => {
   const clock = createHeldClock()

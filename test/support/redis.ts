@@ -1,10 +1,19 @@
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { connect, createServer } from 'node:net'
 import type { AddressInfo, Socket } from 'node:net'
 import { configSchema } from '../../src/config/schema.ts'
 import type { Config } from '../../src/config/schema.ts'
+
+const isThere = spawnSync('redis-server', ['--version']).status === 0
+// The tests of a change must not pass because a program was missing.
+if (!isThere && process.env['CI'] !== undefined) throw new Error('redis-server is not installed')
+
+/** Why tests that need a redis-server are left out here; undefined = they are not. */
+export const withoutRedis: string | undefined = isThere
+  ? undefined
+  : 'redis-server is not installed'
 
 /** The redis section of a configuration, with its defaults. */
 export function redisSettings(redis: Record<string, unknown>): Config['redis'] {
