@@ -1,8 +1,42 @@
 import { z } from 'zod'
+import { standardPath } from './presets.ts'
+import type { ClaimName } from './presets.ts'
 
 /** Settings of one issuer beyond its address: how its tokens are read and checked. */
 
 const seconds = z.number().positive()
+
+const path = (name: ClaimName, what: string) =>
+  z
+    .string()
+    .min(1)
+    .optional()
+    .meta({ default: standardPath(name) })
+    .describe(what)
+
+/** Where an issuer puts each claim. */
+export const claimsSchema = z
+  .strictObject({
+    subject: path('subject', 'who it is, for good'),
+    client: path('client', 'the app (else `client_id`, `azp`)'),
+    token: path('token', 'the id of the token'),
+    scope: path('scope', 'granted scopes, a text or a list'),
+    patient: path('patient', 'the launch patient, a bare id'),
+    encounter: path('encounter', 'the launch encounter, a bare id'),
+    fhirContext: path('fhirContext', 'other resources of the launch'),
+    fhirUser: path('fhirUser', 'the person, a reference or URL'),
+    roles: path('roles', 'roles, for policies'),
+    purposes: path('purposes', 'purposes of use (v3-ActReason codes)'),
+    organization: path('organization', 'the organization, for policies'),
+    acr: path('acr', 'how the person authenticated'),
+    amr: path('amr', 'by which methods'),
+    authTime: path('authTime', 'when, seconds since the epoch'),
+    session: path('session', 'the session at the issuer, for logouts'),
+  })
+  .prefault({})
+  .describe(
+    'where this issuer puts each claim; dots go into nested objects and into each of a list',
+  )
 
 /** RFC 7662: how an issuer is asked about a token. */
 export const introspectionSchema = z

@@ -2,11 +2,13 @@ import { z } from 'zod'
 import { CERTIFICATE_HEADERS } from '../http/client-certificate.ts'
 import { PROOF_ALGORITHMS } from '../oauth/dpop-proof.ts'
 import {
+  claimsSchema,
   denylistSchema,
   introspectionSchema,
   logoutSchema,
   strengthSchema,
 } from './issuer-settings.ts'
+import { ALGORITHMS, fillPreset, PRESET_NAMES, USUAL_ALGORITHMS } from './presets.ts'
 
 /**
  * The only list of settings. Every key is also an environment variable: `upstream.url` is
@@ -37,29 +39,23 @@ const signingKey = {
     .describe('its signature algorithm'),
 }
 
-export const issuerSchema = z.strictObject({
+const issuerInput = z.strictObject({
   url: z.url({ protocol: /^https?$/ }).describe('issuer URL, exactly as in the `iss` claim'),
   audiences: z
     .array(z.string().min(1))
     .optional()
     .describe('accepted `aud` values (default: the public URL)'),
+  preset: z
+    .enum(PRESET_NAMES)
+    .optional()
+    .describe(
+      'fills algorithms, claims and clientMark with what this product does (docs/issuers.md)',
+    ),
   algorithms: z
-    .array(
-      z.enum([
-        'RS256',
-        'RS384',
-        'RS512',
-        'PS256',
-        'PS384',
-        'PS512',
-        'ES256',
-        'ES384',
-        'ES512',
-        'EdDSA',
-      ]),
-    )
+    .array(z.enum(ALGORITHMS))
     .min(1)
-    .default(['RS256', 'RS384', 'PS256', 'PS384', 'ES256', 'ES384', 'EdDSA'])
+    .optional()
+    .meta({ default: USUAL_ALGORITHMS })
     .describe('accepted signature algorithms'),
   requireType: z
     .boolean()
@@ -86,27 +82,23 @@ export const issuerSchema = z.strictObject({
     .array(z.string().min(1))
     .default([])
     .describe('client ids that may stand in `aud` of this issuer’s logout tokens'),
-  claims: z
-    .strictObject({
-      scope: z.string().default('scope').describe('granted scopes, a string or an array'),
-      patient: z.string().default('patient').describe('the launch patient, a bare id'),
-      encounter: z.string().default('encounter').describe('the launch encounter, a bare id'),
-      fhirContext: z.string().default('fhirContext').describe('other resources of the launch'),
-      fhirUser: z.string().default('fhirUser').describe('the person, a reference or URL'),
-      roles: z.string().default('roles').describe('roles, for policies'),
-      purposes: z
-        .string()
-        .default('purpose_of_use')
-        .describe('purposes of use (v3-ActReason codes)'),
-      organization: z.string().default('organization').describe('the organization, for policies'),
-      acr: z.string().default('acr').describe('how the person authenticated'),
-      amr: z.string().default('amr').describe('by which methods'),
-      authTime: z.string().default('auth_time').describe('when, seconds since the epoch'),
-      session: z.string().default('sid').describe('the session at the issuer, for logouts'),
-    })
-    .prefault({})
-    .describe('where this issuer puts each claim; dots go into nested objects'),
+  clientMark: z
+    .strictObject({ claim: z.string().min(1), value: z.string().min(1) })
+    .optional()
+    .describe(
+      'a claim that tells tokens of a client itself, beside a `sub` that is absent or the client id; `{client}` in its value is the client id',
+    ),
+  scopeSeparator: z
+    .enum(['space', 'comma'])
+    .default('space')
+    .describe('what stands between scopes in one text'),
+  claims: claimsSchema,
 })
+
+export const issuerSchema = issuerInput.transform((issuer) => ({
+  ...issuer,
+  ...fillPreset(issuer),
+}))
 
 export const configSchema = z.strictObject({
   host: z.string().default('127.0.0.1').describe('address of the FHIR listener'),

@@ -3,15 +3,35 @@
 
 export type Claims = Readonly<Record<string, unknown>>
 
-/** The claim at a path: the name itself first (it may hold dots), then nested objects. */
+/**
+ * The claim at a path. Names may hold dots themselves (`https://a.example/roles`): the longest that is
+ * there counts. Of a list it is what is at the path of each of its objects.
+ */
 export function claimAt(claims: Claims, path: string): unknown {
-  if (Object.hasOwn(claims, path)) return claims[path]
-  let value: unknown = claims
-  for (const name of path.split('.')) {
-    if (typeof value !== 'object' || value === null || !Object.hasOwn(value, name)) return undefined
-    value = (value as Record<string, unknown>)[name]
+  return valueAt(claims, path.split('.'))
+}
+
+function valueAt(value: unknown, names: readonly string[]): unknown {
+  if (names.length === 0) return value
+  if (Array.isArray(value)) {
+    const found = value.map((item: unknown) => valueAt(item, names))
+    return found.flat().filter((item) => item !== undefined)
   }
-  return value
+  if (typeof value !== 'object' || value === null) return undefined
+  for (let length = names.length; length > 0; length--) {
+    const name = names.slice(0, length).join('.')
+    if (Object.hasOwn(value, name)) return valueAt((value as Claims)[name], names.slice(length))
+  }
+  return undefined
+}
+
+/** More codes than these, or longer ones, are none that a policy could be about. */
+const MOST_CODES = 1000
+const LONGEST_CODE = 512
+
+/** Whether a token says more than can be weighed: to leave some out could lift a ban. */
+export function isExcessive(codes: readonly string[]): boolean {
+  return codes.length > MOST_CODES || codes.some((code) => code.length > LONGEST_CODE)
 }
 
 const ID = /^[A-Za-z0-9\-.]{1,64}$/

@@ -1,4 +1,5 @@
 /** What an authorization server says of a token (RFC 7662 §2.2, SMART 2.2 token introspection). */
+import { claimAt } from './claims.ts'
 import type { Claims } from './claims.ts'
 
 /** An answer that vouches for nothing. The message is for the log; it quotes nothing. */
@@ -19,6 +20,8 @@ export type ExpectedToken = {
   readonly audiences: readonly string[]
   readonly requireAudience: boolean
   readonly acceptUntyped: boolean
+  /** Where the tokens of this issuer have their scopes, when it is not `scope`. */
+  readonly scopePath: string
   /** Of a JWT whose signature was verified: the answer may contradict none of it. */
   readonly verified?: Claims
 }
@@ -47,7 +50,8 @@ export function parseIntrospection(answer: unknown, expected: ExpectedToken): Cl
 
 function checkClaims(claims: Claims, expected: ExpectedToken): void {
   // SMART 2.2: "SHALL include … active, scope, client_id, exp".
-  const { scope, client_id: client, exp, nbf, iat, iss, aud, token_type: type } = claims
+  const { client_id: client, exp, nbf, iat, iss, aud, token_type: type } = claims
+  const scope = claims['scope'] ?? claimAt(claims, expected.scopePath)
   if (typeof scope !== 'string' && !isTexts(scope)) throw invalid('no scope')
   if (typeof client !== 'string' || client === '') throw invalid('no client_id')
   if (!isTime(exp)) throw invalid('no exp')

@@ -29,10 +29,10 @@ const MOST_SCOPES = 500
  * Reads a `scope` claim: a space-separated string, or an array of strings as some servers send.
  * What is not a SMART scope of exact form grants nothing and is left out (SCOPE-1, SCOPE-16).
  */
-export function parseScopes(claim: unknown): readonly SmartScope[] {
+export function parseScopes(claim: unknown, separator = ' '): readonly SmartScope[] {
   const texts =
     typeof claim === 'string'
-      ? claim.split(' ')
+      ? claim.split(separator).flatMap((part) => part.split(' '))
       : Array.isArray(claim)
         ? claim.filter((item): item is string => typeof item === 'string')
         : []

@@ -4,6 +4,7 @@ import type { Config, IssuerConfig } from '../../config/schema.ts'
 import type { Arrival, Principal } from '../../exchange.ts'
 import {
   claimAt,
+  isExcessive,
   parseCodes,
   parseFhirContext,
   parseFhirUser,
@@ -15,6 +16,7 @@ import type { Claims } from '../../oauth/claims.ts'
 import { parseConfirmation } from '../../oauth/confirmation.ts'
 import type { Confirmation } from '../../oauth/confirmation.ts'
 import { parseCredentials } from '../../oauth/credentials.ts'
+import { parseExtensions } from '../../oauth/extensions.ts'
 import { parseJwtObject } from '../../oauth/jwt-object.ts'
 import { parseScopes } from '../../oauth/smart-scope.ts'
 import { findLack } from '../../oauth/strength.ts'
@@ -284,23 +286,41 @@ function checkType(typ: unknown, claims: Claims, issuer: IssuerConfig): void {
   if (issuer.requireType || (type !== undefined && type !== 'jwt')) {
     throw invalid('the type is not that of an access token')
   }
-  const isIdToken = ['nonce', 'at_hash', 'c_hash', 's_hash'].some((name) => name in claims)
-  if (isIdToken || claims['token_use'] === 'id' || claims['typ'] === 'ID') {
-    throw invalid('an ID token is not an access token')
-  }
+  const isOther = ['nonce', 'at_hash', 'c_hash', 's_hash', 'events'].some((name) => name in claims)
+  // Keycloak tells the kind of a token in a claim.
+  const isNamed = ['ID', 'Refresh', 'Offline', 'Logout'].includes(String(claims['typ']))
+  if (isOther || claims['token_use'] === 'id' || isNamed) throw invalid('not an access token')
+}
+
+/** Whether the issuer marks a token as that of a client itself. */
+function isMarked(claims: Claims, { clientMark }: IssuerConfig, clientId?: string): boolean {
+  if (clientMark === undefined || clientId === undefined) return false
+  return (
+    claimAt(claims, clientMark.claim) === clientMark.value.replaceAll('{client}', () => clientId)
+  )
 }
 
 /** The principal that claims speak of, by the claim paths of their issuer. Throws Refusal. */
 export function principalOf(claims: Claims, issuer: IssuerConfig, publicUrl: string): Principal {
-  const subject = parseText(claims['sub'])
+  const at = (name: keyof IssuerConfig['claims']): unknown => claimAt(claims, issuer.claims[name])
+  const subject = parseText(at('subject')) ?? parseText(claims['sub'])
   // Only an absent `sub` says that there is no end-user; one that cannot be read says nothing.
   if (subject === undefined && claims['sub'] !== undefined) throw invalid('sub cannot be read')
-  const clientId = parseText(claims['client_id']) ?? parseText(claims['azp'])
+  const clientId =
+    parseText(at('client')) ?? parseText(claims['client_id']) ?? parseText(claims['azp'])
   if (subject === undefined && clientId === undefined) throw invalid('neither sub nor client_id')
-  const at = (name: keyof IssuerConfig['claims']): unknown => claimAt(claims, issuer.claims[name])
   // contract: `system/` only for client credentials (`sub` absent or equal to the client id)
-  const isClient = subject === clientId || subject === parseText(claims['azp'])
-  const scopes = parseScopes(at('scope'))
+  const isClient =
+    subject === clientId ||
+    subject === parseText(claims['azp']) ||
+    isMarked(claims, issuer, clientId)
+  // RFC 7662 names the member of an answer; wherever the tokens of its issuer have it.
+  const granted = at('scope') ?? claims['scope']
+  const scopes = parseScopes(granted, issuer.scopeSeparator === 'comma' ? ',' : ' ')
+  const asserted = parseExtensions(claims)
+  const roles = [...new Set([...parseCodes(at('roles')), ...asserted.roles])]
+  const purposes = [...new Set([...parseCodes(at('purposes')), ...asserted.purposes])]
+  if ([roles, purposes].some(isExcessive)) throw invalid('more is said than can be weighed')
   // Introspection may leave `sub` out; a token with scopes of a person is no client's own.
   const isPersonal = scopes.some(({ level }) => level !== 'system')
   const kind =
@@ -316,15 +336,14 @@ export function principalOf(claims: Claims, issuer: IssuerConfig, publicUrl: str
     encounter: parsePatient(at('encounter')),
     context: parseFhirContext(at('fhirContext'), publicUrl),
     fhirUser: parseFhirUser(at('fhirUser'), publicUrl),
-    roles: parseCodes(at('roles')),
-    purposes: parseCodes(at('purposes')),
-    organization: parseText(at('organization')),
+    ...{ roles, purposes },
+    organization: parseText(at('organization')) ?? asserted.organization,
     audiences: [claims['aud']].flat().filter((each) => typeof each === 'string'),
     acr: parseText(at('acr')),
     amr: parseCodes(at('amr')),
     authTime: parseTime(at('authTime')),
     sessionId: parseText(at('session')),
-    tokenId: parseText(claims['jti']),
+    tokenId: parseText(at('token')) ?? parseText(claims['jti']),
     issuedAt: typeof claims['iat'] === 'number' ? claims['iat'] : 0,
     expiresAt: typeof claims['exp'] === 'number' ? claims['exp'] : 0,
   }

@@ -71,7 +71,7 @@ export function createIntrospect(
       const claims = parseIntrospection(await question(issuer.url, token, tokenHash), {
         issuer: issuer.url,
         audiences: issuer.audiences ?? [config.public.url],
-        ...{ requireAudience, acceptUntyped },
+        ...{ requireAudience, acceptUntyped, scopePath: issuer.claims.scope },
         ...(verified === undefined ? {} : { verified }),
       })
       if (claims !== undefined) return claims

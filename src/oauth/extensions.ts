@@ -1,0 +1,65 @@
+/** Who asks and what for, as UDAP and IHE IUA put it into the `extensions` claim of a token. */
+import { claimAt, parseText } from './claims.ts'
+import type { Claims } from './claims.ts'
+
+export type Asserted = {
+  readonly roles: readonly string[]
+  readonly purposes: readonly string[]
+  readonly organization: string | undefined
+}
+
+/** The systems of v3-ActReason: a code of another one may be spelled alike and mean something else. */
+const ACT_REASON: ReadonlySet<string> = new Set([
+  'http://terminology.hl7.org/CodeSystem/v3-ActReason',
+  'http://hl7.org/fhir/v3/ActReason',
+  'urn:oid:2.16.840.1.113883.5.8',
+  '2.16.840.1.113883.5.8',
+])
+
+/**
+ * Reads `extensions.hl7-b2b` (UDAP B2B Authorization Extension Object) and `extensions.ihe_iua` (IHE
+ * ITI-71 §3.71.4.2.2.1). What has not the form of a code is left out: it grants nothing.
+ */
+export function parseExtensions(claims: Claims): Asserted {
+  const [b2b, iua] = [claimAt(claims, 'extensions.hl7-b2b'), claimAt(claims, 'extensions.ihe_iua')]
+  const of = (from: unknown, name: string): unknown =>
+    typeof from === 'object' && from !== null && Object.hasOwn(from, name)
+      ? (from as Claims)[name]
+      : undefined
+  const both = (name: string): readonly Code[] => [
+    ...parseList(of(b2b, name)),
+    ...parseList(of(iua, name)),
+  ]
+  return {
+    purposes: both('purpose_of_use').map(formatPurpose),
+    roles: both('subject_role').map(({ code }) => code),
+    organization:
+      parseText(of(b2b, 'organization_id')) ??
+      parseText(of(iua, 'subject_organization_id')) ??
+      parseText(of(iua, 'subject_organization')),
+  }
+}
+
+type Code = { readonly system: string | undefined; readonly code: string }
+
+function parseList(value: unknown): readonly Code[] {
+  return (Array.isArray(value) ? value : [value]).flatMap((item: unknown) => parseCode(item) ?? [])
+}
+
+/** UDAP: `system#code` in one text; IUA: a Coding. */
+function parseCode(item: unknown): Code | undefined {
+  if (typeof item === 'string' && item !== '') {
+    const hash = item.lastIndexOf('#')
+    const code = item.slice(hash + 1)
+    return code === '' ? undefined : { system: hash < 1 ? undefined : item.slice(0, hash), code }
+  }
+  if (typeof item !== 'object' || item === null) return undefined
+  const { system, code } = item as Claims
+  const text = parseText(code)
+  return text === undefined ? undefined : { system: parseText(system), code: text }
+}
+
+/** A purpose of another vocabulary keeps its system, so that no policy takes it for one it knows. */
+function formatPurpose({ system, code }: Code): string {
+  return system === undefined || ACT_REASON.has(system) ? code : `${system}|${code}`
+}
