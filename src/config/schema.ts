@@ -68,6 +68,11 @@ const issuerInput = z.strictObject({
     .default(30)
     .describe('tolerance for exp, nbf and iat'),
   maximumAgeSeconds: seconds.optional().describe('refuse tokens issued longer ago than this'),
+  maximumLifetimeSeconds: seconds
+    .optional()
+    .describe(
+      'refuse tokens that live longer, from iat to exp (SMART recommends 300 for backends)',
+    ),
   requireBound: z
     .enum(['none', 'dpop', 'mtls', 'any'])
     .default('none')

@@ -110,6 +110,19 @@ t.test('a rule may ask how and when the person logged in (AUTHN-14, RFC 9470)', 
   t.equal(await ask(own), '200', 'nor where another level permits')
 })
 
+t.test('the purpose is the token’s, whatever the request says (AUTHN-17)', async (t) => {
+  const rule = 'when: "\'TREAT\' in principal.purposes"'
+  const text = POLICIES.replace("when: principal.acr == 'gold' && 'otp' in principal.amr", rule)
+  const { gateway, token, ask } = await setUp(t, { config: { policies: policies(t, text) } })
+  t.equal(await ask(await token({ purpose_of_use: ['TREAT'] }), '/Procedure/p1'), '200')
+  const research = await token({ purpose_of_use: ['HRESCH'] })
+  for (const name of ['x-purpose-of-use', 'purpose-of-use', 'x-purposeofuse', 'purpose_of_use']) {
+    const headers = { authorization: `Bearer ${research}`, [name]: 'TREAT' }
+    const { status } = await fetch(`${gateway.url}/Procedure/p1`, { headers })
+    t.equal(status >= 400, true, name)
+  }
+})
+
 t.test('a login grows old while its token is remembered (AUTHN-14)', async (t) => {
   const { token, ask, time, seconds } = await setUp(t, { config: { policies: policies(t) } })
   const bearer = await token({ acr: 'gold', amr: ['otp', 'pwd'], auth_time: seconds })

@@ -91,6 +91,18 @@ t.test('clients are told from persons by the mark of their issuer alone (SCOPE-1
   t.equal(of({ sub: 'me@x', uid: undefined, cid: 'c2' }, { preset: 'okta' }).subject, 'me@x')
 })
 
+t.test('who it is, is issuer and subject together (AUTHN-7)', async (t) => {
+  const people: [claims: object, url: string][] = [
+    [{ sub: 'x' }, 'https://a.example'],
+    [{ sub: 'x' }, 'https://b.example'],
+    [{ sub: 'x","' }, 'https://a.example'],
+    [{ sub: undefined, client_id: 'x' }, 'https://a.example'],
+  ]
+  t.equal(new Set(people.map(([claims, url]) => of(claims, { url }).key)).size, people.length)
+  const renamed = { email: 'new@x', preferred_username: 'new' }
+  t.equal(of({ sub: 'x', ...renamed }).key, of({ sub: 'x', email: 'old@x' }).key)
+})
+
 t.test('extensions: what has not its form says nothing (UDAP-1, IUA-1)', async (t) => {
   const rows: [extensions: unknown, purposes: string[]][] = [
     [{ 'hl7-b2b': { purpose_of_use: ['TREAT'] } }, ['TREAT']],

@@ -236,6 +236,67 @@ t.test('what a principal is (AUTHN-7, CTX-1, CTX-2, SCOPE-15)', async (t) => {
   t.not(one.key, two.key, 'a person and a client of the same name are two')
 })
 
+t.test(
+  'a token that lives too long is refused, where an issuer should make none (BKS-2)',
+  async (t) => {
+    const { issuer, verdict, close } = await setUp({ maximumLifetimeSeconds: 300 })
+    t.teardown(close)
+    const now = Math.floor(Date.now() / 1000)
+    const rows: [claims: Record<string, unknown>, reason: string][] = [
+      [{ iat: now, exp: now + 300 }, 'accepted'],
+      [{ iat: now - 200, exp: now + 100 }, 'accepted'],
+      [{ iat: now, exp: now + 301 }, 'token-invalid'],
+      [{ iat: now - 300, exp: now + 1 }, 'token-invalid'],
+      [{ iat: undefined, exp: now + 60 }, 'token-invalid'],
+    ]
+    for (const [claims, reason] of rows) {
+      const token = await issuer.token({ aud: AUDIENCE, ...claims })
+      t.equal(await verdict(token), reason, JSON.stringify(claims))
+    }
+  },
+)
+
+t.test(
+  'slow, frozen, and keys that rotate under load: nobody is locked out (AUTHN-10)',
+  async (t) => {
+    const { issuer, verdict, time, close } = await setUp()
+    t.teardown(close)
+    const tokens = async (many: number, kid?: string) =>
+      Promise.all(
+        Array.from({ length: many }, async (_, at) =>
+          issuer.token({ aud: AUDIENCE, n: at }, kid === undefined ? {} : { kid: `${kid}-${at}` }),
+        ),
+      )
+    const verdicts = async (all: readonly string[]) =>
+      new Set(await Promise.all(all.map(async (token) => verdict(token))))
+    let fetches = issuer.jwksFetches()
+    for (let round = 0; round < 3; round++) {
+      const old = await tokens(10)
+      t.same(await verdicts(old), new Set(['accepted']))
+      await issuer.rotate()
+      time.offset += 11_000
+      const [fresh, strange] = [await tokens(30), await tokens(30, 'strange')]
+      const mixed = fresh.flatMap((token, at) => [strange[at]!, token])
+      const found = await Promise.all(mixed.map(async (token) => verdict(token)))
+      t.same(new Set(found.filter((_, at) => at % 2 === 1)), new Set(['accepted']), 'the new key')
+      t.same(new Set(found.filter((_, at) => at % 2 === 0)), new Set(['token-invalid']), 'no key')
+      t.ok(issuer.jwksFetches() - fetches <= 1, 'one fetch for all of them')
+      fetches = issuer.jwksFetches()
+      t.same(await verdicts(old), new Set(['token-invalid']), 'the key of before is gone')
+    }
+    const known = await tokens(5)
+    let asked = 0
+    issuer.failWith(() => {
+      asked += 1
+    })
+    time.offset += 11_000
+    const strange = verdicts(await tokens(50, 'frozen'))
+    t.same(await verdicts(known), new Set(['accepted']), 'frozen: who is known waits for nobody')
+    t.same(await strange, new Set(['token-invalid']))
+    t.equal(asked, 1, 'and one question hangs, not fifty')
+  },
+)
+
 t.test('a token that was verified is checked again for what passes with time', async (t) => {
   const { issuer, verdict, time, close } = await setUp({
     clockSkewSeconds: 0,

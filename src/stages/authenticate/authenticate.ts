@@ -215,9 +215,13 @@ function checkTime(known: Verified, issuer: IssuerConfig | undefined, now: numbe
 }
 
 function checkAge(claims: JWTPayload, issuer: IssuerConfig, now: number): void {
-  const { iat } = claims
+  const { iat, exp } = claims
   if (iat !== undefined && iat > now + issuer.clockSkewSeconds)
     throw invalid('issued in the future')
+  const { maximumLifetimeSeconds: longest } = issuer
+  if (longest !== undefined && !(exp !== undefined && iat !== undefined && exp - iat <= longest)) {
+    throw invalid('lives longer than allowed, or does not say')
+  }
   if (issuer.maximumAgeSeconds === undefined) return
   if (iat === undefined) throw invalid('no iat, and a maximum age is set')
   if (now - iat > issuer.maximumAgeSeconds + issuer.clockSkewSeconds) {
