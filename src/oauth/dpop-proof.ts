@@ -1,6 +1,8 @@
-import { constants, createPublicKey, hash, verify } from 'node:crypto'
+import { createPublicKey, hash } from 'node:crypto'
 import type { KeyObject } from 'node:crypto'
 import { parseJwtObject } from './jwt-object.ts'
+import { ALGORITHMS, isSignatureAlgorithm, isSignedBy } from './signature.ts'
+import type { SignatureAlgorithm } from './signature.ts'
 
 /** A proof that the sender of a request holds the key its token is bound to (RFC 9449 §4). */
 
@@ -10,29 +12,7 @@ export class ProofError extends Error {
   readonly reason = 'proof-invalid'
 }
 
-type Algorithm = {
-  readonly kty: 'EC' | 'RSA' | 'OKP'
-  readonly crv?: string
-  readonly hash: string | null
-  readonly isPss?: boolean
-}
-
-/** RFC 7518 §3.1, RFC 8037 §3.1, RFC 9864 §2.2. "MUST NOT be none or … symmetric". */
-const ALGORITHMS = {
-  ES256: { kty: 'EC', crv: 'P-256', hash: 'sha256' },
-  ES384: { kty: 'EC', crv: 'P-384', hash: 'sha384' },
-  ES512: { kty: 'EC', crv: 'P-521', hash: 'sha512' },
-  PS256: { kty: 'RSA', hash: 'sha256', isPss: true },
-  PS384: { kty: 'RSA', hash: 'sha384', isPss: true },
-  PS512: { kty: 'RSA', hash: 'sha512', isPss: true },
-  RS256: { kty: 'RSA', hash: 'sha256' },
-  RS384: { kty: 'RSA', hash: 'sha384' },
-  RS512: { kty: 'RSA', hash: 'sha512' },
-  EdDSA: { kty: 'OKP', crv: 'Ed25519', hash: null },
-  Ed25519: { kty: 'OKP', crv: 'Ed25519', hash: null },
-} as const satisfies Record<string, Algorithm>
-
-export type ProofAlgorithm = keyof typeof ALGORITHMS
+export type ProofAlgorithm = SignatureAlgorithm
 /** All that can be checked; configuration chooses among them. */
 export const PROOF_ALGORITHMS = Object.keys(ALGORITHMS) as [ProofAlgorithm, ...ProofAlgorithm[]]
 
@@ -86,7 +66,7 @@ export function checkProof(text: string, expected: ExpectedProof): Proof {
   if (header['typ'] !== 'dpop+jwt') fail('typ is not dpop+jwt')
   if (header['crit'] !== undefined) fail('crit is not understood')
   const { alg, jwk } = header
-  if (typeof alg !== 'string' || !isAlgorithm(alg) || !expected.algorithms.has(alg)) {
+  if (typeof alg !== 'string' || !isSignatureAlgorithm(alg) || !expected.algorithms.has(alg)) {
     fail('the algorithm is not on the list')
   }
   const members = parsePublicJwk(jwk, alg)
@@ -130,10 +110,6 @@ function isTime(value: unknown): value is number {
   return typeof value === 'number' && Number.isFinite(value)
 }
 
-function isAlgorithm(alg: string): alg is ProofAlgorithm {
-  return Object.hasOwn(ALGORITHMS, alg)
-}
-
 function read(part: string): Readonly<Record<string, unknown>> {
   try {
     return parseJwtObject(part)
@@ -152,7 +128,7 @@ function parsePublicJwk(jwk: unknown, alg: ProofAlgorithm): Readonly<Record<stri
   if (typeof jwk !== 'object' || jwk === null || Array.isArray(jwk)) fail('jwk is not a key')
   const given = jwk as Readonly<Record<string, unknown>>
   if (PRIVATE.some((name) => given[name] !== undefined)) fail('jwk is not a public key')
-  const { kty, crv }: Algorithm = ALGORITHMS[alg]
+  const { kty, crv }: { kty: string; crv?: string } = ALGORITHMS[alg]
   if (given['kty'] !== kty || (crv !== undefined && given['crv'] !== crv)) {
     fail('jwk is not a key for this algorithm')
   }
@@ -188,24 +164,6 @@ function importKey(jwk: Readonly<Record<string, string>>): KeyObject {
   if (publicExponent !== undefined && publicExponent < 3n) fail('the exponent is too small')
   return key
 }
-
-function isSignedBy(
-  key: KeyObject,
-  alg: ProofAlgorithm,
-  input: string,
-  signature: string,
-): boolean {
-  const { kty, hash: digest, isPss = false }: Algorithm = ALGORITHMS[alg]
-  const options = {
-    key,
-    // RFC 7518 §3.4: R and S one after the other, not as ASN.1.
-    ...(kty === 'EC' ? { dsaEncoding: 'ieee-p1363' as const } : {}),
-    ...(kty === 'RSA' ? { padding: isPss ? PSS : PKCS1 } : {}),
-    ...(isPss ? { saltLength: constants.RSA_PSS_SALTLEN_DIGEST } : {}),
-  }
-  return verify(digest, Buffer.from(input), options, Buffer.from(signature, 'base64url'))
-}
-const { RSA_PKCS1_PSS_PADDING: PSS, RSA_PKCS1_PADDING: PKCS1 } = constants
 
 const HTTP_URL = /^https?:\/\/[\w\-.~:[\]%]+(?:\/[\w\-.~:/[\]!$&'()*+,;=%@]*)?$/i
 
