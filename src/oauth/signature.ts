@@ -35,6 +35,17 @@ export function isSignatureAlgorithm(alg: string): alg is SignatureAlgorithm {
 
 /** Whether a key is one for an algorithm at all: its kind, its curve, and its size (RFC 7518 §3.3). */
 export function isKeyFor(key: KeyObject, alg: SignatureAlgorithm): boolean {
+  const known = FIT.get(key)
+  if (known?.has(alg) === true) return true
+  const isFit = fits(key, alg)
+  if (isFit) FIT.set(key, new Set([...(known ?? []), alg]))
+  return isFit
+}
+
+/** For which algorithms a key was found to be one: to look at it costs more than to verify by it. */
+const FIT = new WeakMap<KeyObject, ReadonlySet<SignatureAlgorithm>>()
+
+function fits(key: KeyObject, alg: SignatureAlgorithm): boolean {
   const { kty, curve }: Algorithm = ALGORITHMS[alg]
   const { namedCurve, modulusLength = 0 } = key.asymmetricKeyDetails ?? {}
   if (key.type !== 'public') return false
