@@ -9,6 +9,9 @@ import { maskWith } from '../support/mask.ts'
 
 const DAR =
   '{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason","valueCode":"masked"}]}'
+const MASKED_AGE = DAR.slice(1, -1)
+const OLD_AGE =
+  '"value":90,"comparator":">=","unit":"years","system":"http://unitsofmeasure.org","code":"a"'
 const profile = (rules: string): string => `masking: own\ndescription: d\nrules:\n${rules}`
 const rule = (select: string, method: string): string =>
   profile(`  - { id: r, select: [${select}], method: ${method} }\n`)
@@ -213,6 +216,29 @@ t.test(
     t.equal(unknown.effectiveDateTime, '2020')
   },
 )
+
+// 45 CFR 164.514(b)(2)(i)(C): ages over 89 become one; what is no such age does not become one.
+const ages: [members: string, expected: string][] = [
+  ['"value":89,"code":"a"', '"value":89,"code":"a"'],
+  ['"value":93.50,"code":"a"', OLD_AGE],
+  ['"value":1080,"code":"mo"', OLD_AGE],
+  ['"value":1079,"code":"mo"', '"value":1079,"code":"mo"'],
+  ['"value":93,"unit":"Years"', OLD_AGE],
+  ['"value":93', OLD_AGE],
+  ['"comparator":">","value":100,"code":"a"', OLD_AGE],
+  ['"comparator":"<","value":100,"code":"a"', MASKED_AGE],
+  ['"value":100,"unit":"of something"', MASKED_AGE],
+  ['"value":4,"unit":"of something"', '"value":4,"unit":"of something"'],
+  ['"unit":"a"', '"unit":"a"'],
+]
+
+t.test('ages over 89 (MASK-12)', async (t) => {
+  const { send } = maskWith([rule('Age', '{ generalise: age-90 }')])
+  for (const [members, expected] of ages) {
+    const { text } = await send(`{"resourceType":"Condition","onsetAge":{${members}}}`, [['own']])
+    t.equal(bare(text), `{"resourceType":"Condition","onsetAge":{${expected}}}`, members)
+  }
+})
 
 // Who may see more by one way than by another (SCOPE-6, decision 13).
 t.test('a value is masked only where every way that admits it masks it', async (t) => {

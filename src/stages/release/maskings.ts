@@ -21,15 +21,24 @@ export function createMaskings(
   let elements: Elements | undefined
   let compiledOf: MaskingProfiles | undefined
   let compiled = new Map<string, Masking>()
+  /** The same by the set itself: a grant is asked once for each resource. */
+  let known = new WeakMap<MaskingNames, Masking>()
   return (names) => {
     const current = profiles()
     if (current !== compiledOf) {
       compiledOf = current
       compiled = new Map()
+      known = new WeakMap()
     }
+    const masking = known.get(names) ?? find(names, current)
+    known.set(names, masking)
+    return masking
+  }
+
+  function find(names: MaskingNames, current: MaskingProfiles): Masking {
     const key = [...names].sort().join()
-    const known = compiled.get(key)
-    if (known !== undefined) return known
+    const same = compiled.get(key)
+    if (same !== undefined) return same
     const found = [...names].map((name) => {
       const profile = current.get(name)
       if (profile === undefined && name !== BASELINE)

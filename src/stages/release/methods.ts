@@ -102,23 +102,7 @@ export function pseudonym(
   type: string,
   context: Pick<MethodContext, 'key' | 'recipient' | 'known'>,
 ): string {
-  const asked = `${type} ${text}`
-  const known = context.known.get(asked)
-  if (known !== undefined) return known
-  const made = makePseudonym(text, type, context)
-  if (context.known.size >= MOST_KNOWN) context.known.clear()
-  context.known.set(asked, made)
-  return made
-}
-const MOST_KNOWN = 10_000
-
-function makePseudonym(
-  text: string,
-  type: string,
-  { key, recipient }: Pick<MethodContext, 'key' | 'recipient'>,
-): string {
-  const hex = (part: string): string =>
-    digest(key, 'pseudonym', recipient, part).toString('hex', 0, 16)
+  const hex = (part: string): string => tokenOf(part, context)
   const uuid = (part: string): string =>
     hex(part).replace(/^(.{8})(.{4}).(.{3}).(.{3})(.{12})$/, '$1-$2-8$3-8$4-$5')
   const [, folder, id] =
@@ -133,13 +117,26 @@ function makePseudonym(
   return isAddress ? `urn:uuid:${uuid(text)}` : hex(text)
 }
 
+/** 128 bits in hexadecimal for an id or another text; its id, references and addresses share it. */
+function tokenOf(
+  part: string,
+  { key, recipient, known }: Pick<MethodContext, 'key' | 'recipient' | 'known'>,
+): string {
+  const made = known.get(part)
+  if (made !== undefined) return made
+  const token = digest(key, 'pseudonym', recipient, part).toString('hex', 0, 16)
+  if (known.size >= MOST_KNOWN) known.clear()
+  known.set(part, token)
+  return token
+}
+const MOST_KNOWN = 10_000
+
 const URIS: ReadonlySet<string> = new Set(['uri', 'url', 'canonical', 'oid', 'uuid'])
 
 /** HMAC-SHA256 over the parts, each with its length, so that no two lists run into one. */
 function digest(key: KeyObject, ...parts: readonly string[]): Buffer {
-  const hmac = createHmac('sha256', key)
-  for (const part of parts) hmac.update(`${Buffer.byteLength(part)}:${part}`)
-  return hmac.digest()
+  const text = parts.map((part) => `${Buffer.byteLength(part)}:${part}`).join('')
+  return createHmac('sha256', key).update(text).digest()
 }
 
 /** Stars but for the last `count` letters and digits, when there are enough not to show most of it. */

@@ -5,6 +5,7 @@ import { FLAG } from '../../json/token.ts'
 import { rankOf } from './automaton.ts'
 import type { Action, Automaton, Member, Place, State } from './automaton.ts'
 import type { Alteration, AlterationCode } from './alteration.ts'
+import { isNamed } from './members.ts'
 import { alter, lastOf } from './methods.ts'
 import type { MethodContext } from './methods.ts'
 import { DATA_ABSENT_EXTENSION, WITHHELD } from './vocabulary.ts'
@@ -283,20 +284,20 @@ export function planPaths(
 
   /** An age above 89 says no more than that: `>= 90`, in years. */
   function alterAge(value: number, action: Action, at: State): void {
-    const number = Number(rawOf(valueNamed(value, 'value')))
-    const unit = (
-      textOf(tape, valueNamed(value, 'code')) ??
-      textOf(tape, valueNamed(value, 'unit')) ??
-      'a'
-    ).toLowerCase()
-    const years = number / (PER_YEAR.get(unit) ?? 1)
-    if (Number.isFinite(years) && years < 90) {
+    const entry = valueNamed(value, 'value')
+    const number = Number(rawOf(entry))
+    const unit =
+      textOf(tape, valueNamed(value, 'code')) ?? textOf(tape, valueNamed(value, 'unit')) ?? 'a'
+    const perYear = PER_YEAR.get(unit.toLowerCase())
+    if (entry < 0 || number / (perYear ?? 1) < 90) {
       walkMembers(value, at)
       return
     }
-    const text =
-      '{"value":90,"comparator":">=","unit":"years","system":"http://unitsofmeasure.org","code":"a"}'
-    put(value, text, action, ['ABSTRED'])
+    // "Less than 95", or 95 of what nobody knows, is not "90 or more".
+    const comparator = textOf(tape, valueNamed(value, 'comparator')) ?? '>'
+    const isOld = perYear !== undefined && Number.isFinite(number) && comparator.startsWith('>')
+    if (isOld) put(value, OLD, action, ['ABSTRED'])
+    else put(value, stubOf(at.type), action, ['MASKED'])
   }
 
   function resourceAt(value: number, place: Place): Place | undefined {
@@ -328,7 +329,7 @@ export function planPaths(
 
   function valueNamed(object: number, name: string): number {
     for (let key = object + 1; key < after(tape, object); key = after(tape, key + 1)) {
-      if (textOf(tape, key) === name) return key + 1
+      if (isNamed(tape, key, name)) return key + 1
     }
     return -1
   }
@@ -350,7 +351,10 @@ const REMOVE = { kind: 'remove' } as const
 const NUMBERS: ReadonlySet<string> = new Set(['integer', 'decimal', 'unsignedInt', 'positiveInt'])
 /** Types whose content anyone may have written. */
 const TEXTS: ReadonlySet<string> = new Set(['string', 'markdown', 'xhtml'])
+const OLD =
+  '{"value":90,"comparator":">=","unit":"years","system":"http://unitsofmeasure.org","code":"a"}'
 const PER_YEAR: ReadonlyMap<string, number> = new Map([
+  ...['a', 'y', 'yr', 'yrs', 'year', 'years'].map((unit) => [unit, 1] as const),
   ...['mo', 'mos', 'month', 'months'].map((unit) => [unit, 12] as const),
   ...['wk', 'wks', 'week', 'weeks'].map((unit) => [unit, 52.1775] as const),
   ...['d', 'day', 'days'].map((unit) => [unit, 365.25] as const),
