@@ -217,6 +217,125 @@ t.test(
   },
 )
 
+// Where two rules, a rule and the baseline, or two ways meet at one value.
+const meetings: [name: string, rules: string[], ways: string[][], members: string, left: RegExp][] =
+  [
+    [
+      'an escaped name is the name',
+      ['select: [Patient.photo], method: remove'],
+      [['p0']],
+      '"foo":1,"g\\u0065nder":"male"',
+      /"g\\u0065nder":"male"/,
+    ],
+    [
+      'two ways, two methods: the milder',
+      [
+        'select: [Patient.birthDate], method: redact',
+        'select: [Patient.birthDate], method: { generalise: year }',
+      ],
+      [['p0'], ['p1']],
+      '"birthDate":"2000-01-02"',
+      /"birthDate":"2000"/,
+    ],
+    [
+      'the same the other way round',
+      [
+        'select: [Patient.birthDate], method: redact',
+        'select: [Patient.birthDate], method: { generalise: year }',
+      ],
+      [['p1'], ['p0']],
+      '"birthDate":"2000-01-02"',
+      /"birthDate":"2000"/,
+    ],
+    [
+      'one way, two methods: the stricter',
+      [
+        'select: [Patient.birthDate], method: redact',
+        'select: [Patient.birthDate], method: { generalise: year }',
+      ],
+      [['p0', 'p1']],
+      '"birthDate":"2000-01-02"',
+      /"_birthDate":\{"extension"/,
+    ],
+    [
+      'a whole and a part: the part',
+      ['select: [HumanName], method: remove', 'select: [HumanName.family], method: { replace: X }'],
+      [['p0'], ['p1']],
+      '"name":[{"family":"F","given":["G"]}]',
+      /"name":\[\{"family":"X","given":\["G"\]\}\]/,
+    ],
+    [
+      'withheld by one way, seen by another',
+      ['select: [Patient], method: remove', 'select: [HumanName], method: remove'],
+      [['p0'], ['p1']],
+      '"active":true,"name":[{"family":"F"}]',
+      /"active":true\}$/,
+    ],
+    [
+      'an SSN in a text that becomes a pseudonym',
+      ['select: [CodeableConcept.text], method: pseudonym'],
+      [['p0']],
+      '"maritalStatus":{"text":"123-45-6789"}',
+      /"text":"[0-9a-f]{32}"/,
+    ],
+    [
+      'an SSN whose identifier becomes a pseudonym',
+      ['select: [Identifier.value], method: pseudonym'],
+      [['p0']],
+      '"identifier":[{"system":"http://hl7.org/fhir/sid/us-ssn","value":"123-45-6789"}]',
+      /"value":"[0-9a-f]{32}"\}/,
+    ],
+    [
+      'an SSN in a telecom whose year is asked for',
+      ['select: [Identifier.value], method: { replace: X }'],
+      [['p0']],
+      '"identifier":[{"system":"http://hl7.org/fhir/sid/us-ssn","value":"123-45-6789","_value":{"id":"123-45-6789"}}]',
+      /"value":"X"\}/,
+    ],
+    [
+      'nothing of meta is left but marks',
+      ['select: [Patient.photo], method: remove'],
+      [['p0']],
+      '"meta":{"foo":1}',
+      /"meta":\{"security":\[\{[^}]*REDACTED"\}\],"tag":\[\{[^}]*SUBSETTED"\}\]\}/,
+    ],
+    [
+      'what is within itself',
+      ['select: [Parameters.parameter.name], method: { replace: X }'],
+      [['p0']],
+      '"contained":[{"resourceType":"Parameters","parameter":[{"name":"A","part":[{"name":"B","part":[{"name":"C"}]}]}]}]',
+      /"name":"X","part":\[\{"name":"X","part":\[\{"name":"X"/,
+    ],
+    [
+      'addresses of extensions stay',
+      ['select: [uri], method: remove'],
+      [['p0']],
+      '"implicitRules":"http://x","extension":[{"url":"http://y","valueUri":"http://z"}]',
+      /"extension":\[\{"url":"http:\/\/y","_valueUri":\{"extension"/,
+    ],
+    [
+      'a later rule outweighs',
+      [
+        'select: [HumanName.family], method: redact }\n  - { id: k, select: [Patient.name.family], method: keep',
+      ],
+      [['p0']],
+      '"name":[{"family":"F"}],"contact":[{"name":{"family":"Q"}}]',
+      /"family":"F".*"_family"/,
+    ],
+  ]
+
+t.test('rules that meet at one value', async (t) => {
+  for (const [name, rules, ways, members, left] of meetings) {
+    const { send } = maskWith(
+      rules.map((text, n) => `masking: p${n}\ndescription: d\nrules:\n  - { id: r, ${text} }\n`),
+    )
+    const { text } = await send(`{"resourceType":"Patient",${members}}`, ways)
+    t.match(text, left, name)
+    t.doesNotThrow(() => JSON.parse(text) as unknown, name)
+    t.notMatch(text, /123-45/, name)
+  }
+})
+
 // 45 CFR 164.514(b)(2)(i)(C): ages over 89 become one; what is no such age does not become one.
 const ages: [members: string, expected: string][] = [
   ['"value":89,"code":"a"', '"value":89,"code":"a"'],
