@@ -322,6 +322,26 @@ const meetings: [name: string, rules: string[], ways: string[][], members: strin
       '"name":[{"family":"F"}],"contact":[{"name":{"family":"Q"}}]',
       /"family":"F".*"_family"/,
     ],
+    [
+      'two methods at one place: the milder',
+      [
+        'select: [HumanName.family], method: pseudonym',
+        'select: [HumanName.family], method: { replace: X }',
+      ],
+      [['p0'], ['p1']],
+      '"name":[{"family":"F"}]',
+      /"family":"[0-9a-f]{32}"/,
+    ],
+    [
+      'the same, the other way round',
+      [
+        'select: [HumanName.family], method: pseudonym',
+        'select: [HumanName.family], method: { replace: X }',
+      ],
+      [['p1'], ['p0']],
+      '"name":[{"family":"F"}]',
+      /"family":"[0-9a-f]{32}"/,
+    ],
   ]
 
 t.test('rules that meet at one value', async (t) => {
