@@ -84,6 +84,10 @@ function checkAgreement(claims: Claims, verified: Claims): void {
       throw invalid(`another ${name} than was signed`)
     }
   }
+  // A bond that only the answer knows of would never be proved.
+  if (claims['cnf'] !== undefined && verified['cnf'] === undefined) {
+    throw invalid('bound, and the JWT does not say so')
+  }
 }
 
 function isTexts(value: unknown): value is readonly string[] {

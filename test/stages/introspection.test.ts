@@ -303,6 +303,7 @@ t.test('always: a JWT counts while its issuer says so, and says nothing else', a
     [{ active: true, client_id: 'app-2' }, 'token-invalid'],
     [{ active: true, jti: 'j2' }, 'token-invalid'],
     [{ active: true, iss: 'https://evil.example' }, 'token-invalid'],
+    [{ active: true, cnf: { jkt: 'a'.repeat(43) } }, 'token-invalid'],
     [{}, 'issuer-unavailable'],
   ]
   for (const [at, [answer, reason]] of rows.entries()) {

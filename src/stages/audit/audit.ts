@@ -133,6 +133,8 @@ function detailsOf({ facts }: Exchange, policyHash: string): (readonly [string, 
     details.push(['released', String(released)], ['withheld', String(withheld)])
     for (const [rule, count] of masked) details.push([`masked-${rule}`, String(count)])
   }
+  const { organization } = facts.principal ?? {}
+  if (organization !== undefined) details.push(['organization', organization])
   for (const rule of facts.permit?.rules ?? []) details.push(['rule', rule])
   const { breakGlass } = facts.permit ?? {}
   if (breakGlass !== undefined) details.push(['break-glass', breakGlass.reason])
