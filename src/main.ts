@@ -6,6 +6,7 @@ import { createIntrospection } from './adapters/introspection.ts'
 import { createIssuerKeys } from './adapters/issuer-keys.ts'
 import { watchListenerCertificate } from './adapters/listener-certificate.ts'
 import { createExchangeLog, createLogger } from './adapters/logger.ts'
+import { shareLogouts } from './adapters/redis-logouts.ts'
 import { createRedisReplay } from './adapters/redis-replay.ts'
 import { createMemoryReplay } from './adapters/memory-replay.ts'
 import { createMemoryStore } from './adapters/memory-store.ts'
@@ -133,6 +134,11 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     ...{ log, keys, now: clock.now, reloaded, asked: prometheus.introspected },
   })
   const denylist = createDenylist(config, { log, now: clock.now, reloaded })
+  const { rememberSeconds } = config.denylist
+  const logouts =
+    redis === undefined
+      ? undefined
+      : shareLogouts(redis, { rememberSeconds, learn: denylist.learn, log })
   const upstream = watchUpstream(config, pool, log)
   const audit = createAudit(config, { sink, policyHash: () => policies.current().hash })
   const { release, splitTransaction, ...lent } = createRelease(config, definitions, {
@@ -157,7 +163,14 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     keys,
     certificate,
     log,
-    logOut: createLogOut(config, { keys, clock, replays, deny: denylist.logOut }),
+    logOut: createLogOut(config, {
+      ...{ keys, clock, replays },
+      deny: async (who) => {
+        // Here first: whatever becomes of the others.
+        const logout = denylist.logOut(who)
+        await logouts?.publish(logout)
+      },
+    }),
     createGateway: async (fhir) => {
       const take = await registerRateLimiter(fhir, store)
       return createGateway({
@@ -226,7 +239,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
 
   function stopWatching(): void {
     upstream.stop()
-    const all = [policies, certificate, credentials, assertion, introspection, denylist]
+    const all = [policies, certificate, credentials, assertion, introspection, denylist, logouts]
     for (const watched of all) watched?.close()
   }
 

@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto'
 import { parse } from 'yaml'
 import { z } from 'zod'
 import type { Config } from '../config/schema.ts'
@@ -34,6 +35,25 @@ const entrySchema = z
 type Entry = z.output<typeof entrySchema>
 type Index = ReadonlyMap<string, readonly Entry[]>
 
+/** Who was logged out, by names that tell nobody who: they may stand in a shared store. */
+export type NamedLogout = {
+  readonly subject?: string
+  readonly session?: string
+  /** Seconds since the epoch. */
+  readonly at: number
+}
+
+const nameOf = (...names: readonly string[]): string =>
+  hash('sha256', JSON.stringify(names), 'base64url')
+
+function nameLogout({ issuer, subject, sessionId, at }: LoggedOut): NamedLogout {
+  return {
+    ...(subject === undefined ? {} : { subject: nameOf('subject', issuer, subject) }),
+    ...(sessionId === undefined ? {} : { session: nameOf('session', issuer, sessionId) }),
+    at,
+  }
+}
+
 /** What {@link createDenylist} needs from outside. */
 export type DenylistPorts = {
   readonly log: Log
@@ -51,7 +71,9 @@ export function createDenylist(
   ports: DenylistPorts,
 ): Denylist & {
   /** Denies what was issued until then. Throws when as many are remembered as there is room for. */
-  readonly logOut: (who: LoggedOut) => void
+  readonly logOut: (who: LoggedOut) => NamedLogout
+  /** The same for one that another gateway was told so many seconds ago. */
+  readonly learn: (logout: NamedLogout, ago: number) => void
   readonly entries: () => number
   readonly close: () => void
 } {
@@ -72,7 +94,12 @@ export function createDenylist(
       return isListed || logouts.isDenied(token, now() / 1000)
     },
     logOut(who) {
-      logouts.add(who, now() / 1000)
+      const logout = nameLogout(who)
+      logouts.add(logout, now() / 1000)
+      return logout
+    },
+    learn(logout, ago) {
+      logouts.add(logout, now() / 1000, ago)
     },
     entries: () => (watched?.current().size ?? 0) + logouts.size(),
     close: () => watched?.close(),
@@ -137,7 +164,7 @@ function matches(entry: Entry, token: DeniableToken, now: number): boolean {
   )
 }
 
-type Logout = { readonly at: number; readonly until: number; readonly sessionId?: string }
+type Logout = { readonly at: number; readonly until: number; readonly session?: string }
 
 /** Who was logged out, as long as a token from before could live. */
 function createLogouts(seconds: number, most: number) {
@@ -162,39 +189,50 @@ function createLogouts(seconds: number, most: number) {
     }
   }
 
+  /** Whether it says nothing new: gateways hear of one logout again and again. */
+  function isKnown(subject: string | undefined, session: string | undefined, at: number): boolean {
+    const isLater = (one: Logout | undefined): boolean => one !== undefined && one.at >= at
+    const known = subject === undefined ? [] : (subjects.get(subject) ?? [])
+    return (
+      (session === undefined || isLater(sessions.get(session))) &&
+      (subject === undefined || known.some((one) => one.session === session && isLater(one)))
+    )
+  }
+
   return {
-    add({ issuer, subject, sessionId, at }: LoggedOut, now: number): void {
+    add({ subject, session, at }: NamedLogout, now: number, ago = 0): void {
+      if (isKnown(subject, session, at)) return
       sweep(now)
       if (count + 2 > most) throw new Error('as many logouts are remembered as there is room for')
-      const logout = { at, until: now + seconds }
-      if (sessionId !== undefined) {
-        const name = key(issuer, sessionId)
-        if (!sessions.delete(name)) count += 1
-        sessions.set(name, logout)
+      const logout = { at, until: now + seconds - ago }
+      if (session !== undefined) {
+        if (!sessions.delete(session)) count += 1
+        sessions.set(session, logout)
       }
       if (subject !== undefined) {
-        const name = key(issuer, subject)
         // Of what was logged out again, the later time says all.
-        const others = (subjects.get(name) ?? []).filter((one) => one.sessionId !== sessionId)
-        count += 1 + others.length - (subjects.get(name)?.length ?? 0)
-        subjects.delete(name)
-        subjects.set(name, [...others, sessionId === undefined ? logout : { ...logout, sessionId }])
+        const known = subjects.get(subject) ?? []
+        const others = known.filter((one) => one.session !== session)
+        count += 1 + others.length - known.length
+        subjects.delete(subject)
+        subjects.set(subject, [...others, session === undefined ? logout : { ...logout, session }])
       }
     },
     isDenied({ issuer, subject, sessionId, issuedAt }: DeniableToken, now: number): boolean {
       if (count === 0) return false
       if (sessionId !== undefined) {
-        const found = sessions.get(key(issuer, sessionId))
+        const found = sessions.get(nameOf('session', issuer, sessionId))
         if (found !== undefined && now < found.until) return true
       }
-      const known = subject === undefined ? undefined : subjects.get(key(issuer, subject))
+      const known =
+        subject === undefined ? undefined : subjects.get(nameOf('subject', issuer, subject))
       // A token that names no session may be of the one that ended; a new login makes a new token.
       return (
         known?.some(
           (one) =>
             now < one.until &&
             issuedAt <= one.at &&
-            (one.sessionId === undefined || sessionId === undefined),
+            (one.session === undefined || sessionId === undefined),
         ) === true
       )
     },

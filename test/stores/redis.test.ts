@@ -6,6 +6,8 @@ import t from 'tap'
 import { createMemoryStore } from '../../src/adapters/memory-store.ts'
 import { connectRedis } from '../../src/adapters/redis-connection.ts'
 import type { RedisResult } from '../../src/adapters/redis-connection.ts'
+import { createDenylist } from '../../src/adapters/denylist.ts'
+import { shareLogouts } from '../../src/adapters/redis-logouts.ts'
 import { createRedisReplay } from '../../src/adapters/redis-replay.ts'
 import { createRedisStore } from '../../src/adapters/redis-store.ts'
 import type { Rate } from '../../src/ports.ts'
@@ -262,3 +264,52 @@ t.test('a password from a file, which changes; TLS to Redis is verified', SKIP, 
   t.equal(await given(gateway, 'a'), 4)
   for (const { said } of Object.values(cases)) t.notMatch(said.join('\n'), 'CANARY')
 })
+
+t.test(
+  'a logout told to one gateway holds at all, also at one that starts later (AUTHN-18)',
+  SKIP,
+  async (t) => {
+    const redis = await startRedis()
+    const open = () => {
+      const log = { debug() {}, info() {}, warn() {}, error() {} }
+      const connection = connectRedis(redisSettings({ url: redis.url, ...PATIENT_TIMEOUT }), {
+        log,
+      })
+      const denylist = createDenylist(
+        { denylist: { rememberSeconds: 60, rememberedLogouts: 100 } },
+        { log, now: Date.now },
+      )
+      const shared = shareLogouts(connection, { rememberSeconds: 60, learn: denylist.learn, log })
+      t.teardown(async () => {
+        shared.close()
+        await connection.close()
+      })
+      return { connection, denylist, shared }
+    }
+    const [one, other] = [open(), open()]
+    await until(() => one.connection.isReady() && other.connection.isReady())
+    const now = Math.floor(Date.now() / 1000)
+    const token = (subject: string, issuedAt = now - 10, sessionId?: string) => ({
+      ...{ issuer: 'https://i', subject, clientId: 'c', tokenId: undefined, issuedAt },
+      ...(sessionId === undefined ? {} : { sessionId }),
+    })
+    const tell = async (subject: string | undefined, sessionId?: string) =>
+      one.shared.publish(one.denylist.logOut({ issuer: 'https://i', subject, sessionId, at: now }))
+    await tell('CANARY-p1')
+    await tell(undefined, 'CANARY-s2')
+    t.ok(one.denylist.isDenied(token('CANARY-p1')), 'where it was told, at once')
+    await until(() => other.denylist.isDenied(token('CANARY-p1')))
+    await until(() => other.denylist.isDenied(token('p2', now - 10, 'CANARY-s2')))
+    t.notOk(other.denylist.isDenied(token('CANARY-p1', now + 10)), 'a new login is a new token')
+    t.notOk(other.denylist.isDenied(token('p2', now - 10, 's3')))
+    t.equal(other.denylist.entries(), 2, 'heard again and again, it takes one place')
+    const late = open()
+    await until(() => late.denylist.isDenied(token('CANARY-p1')))
+    const keys = await one.connection.ask(async (redis) => redis.keys('*'))
+    const held = await one.connection.ask(async (redis) => redis.zrange(keys[0] ?? '', '0', '-1'))
+    t.notMatch(JSON.stringify([keys, held]), /CANARY|https:/, 'nobody is named in Redis')
+    await redis.close()
+    await t.rejects(tell('p9'), 'its sender hears that it does not hold everywhere')
+    t.ok(one.denylist.isDenied(token('p9')), 'here it does')
+  },
+)

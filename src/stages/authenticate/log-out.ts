@@ -20,7 +20,8 @@ export function createLogOut(
     readonly keys: IssuerKeys
     readonly clock: Clock
     readonly replays: ReplayStore
-    readonly deny: (who: LoggedOut) => void
+    /** Rejects when it does not hold everywhere. */
+    readonly deny: (who: LoggedOut) => Promise<void>
   },
 ): LogOut {
   const { keys, clock, replays, deny } = ports
@@ -60,7 +61,7 @@ export function createLogOut(
     if (!isNew) throw new LogoutTokenError('was used before')
     // By the clock of the issuer, as the `iat` of the tokens that it is compared with.
     const who = { issuer: issuer.url, subject, sessionId, at: issuedAt }
-    deny(who)
+    await deny(who)
     return who
   }
 
