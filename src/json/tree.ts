@@ -1,3 +1,5 @@
+import { compileNames } from './names.ts'
+import { createSimdScan } from './simd-scan.ts'
 import { after, endOf, kindOf, KIND, startOf, textOf } from './tape.ts'
 import type { Tape } from './tape.ts'
 
@@ -53,4 +55,10 @@ export function buildTree(tape: Tape, entry = 0): Node {
       return { kind: 'scalar', text, canon, members: NO_MEMBERS, items: [] }
     }
   }
+}
+
+/** Reads texts as trees. Made once: its scanner has memory of its own. Throws what a scan throws, too. */
+export function createTreeReader(maximumDepth: number): (bytes: Buffer) => Node {
+  const scan = createSimdScan(compileNames([]), maximumDepth)
+  return (bytes) => buildTree(scan(bytes))
 }

@@ -156,7 +156,7 @@ export function createAuthenticate(
    * One signature in each turn of the event loop is verified at once, which takes a tenth of a
    * millisecond; a crowd goes to other threads, so that nobody waits for all of them.
    */
-  function mayWait(): boolean {
+  function isFirstOfTurn(): boolean {
     if (isTaken) return false
     isTaken = true
     setImmediate(() => {
@@ -172,7 +172,7 @@ export function createAuthenticate(
     const key = await keys.find(issuer.url, header)
     if (!isKeyFor(key, header.alg)) throw invalid('the key is not one for the algorithm')
     const signed = [key, header.alg, input, signature] as const
-    const isSigned = mayWait() ? isSignedBy(...signed) : await isSignedByLater(...signed)
+    const isSigned = isFirstOfTurn() ? isSignedBy(...signed) : await isSignedByLater(...signed)
     if (!isSigned) throw invalid('the signature does not hold')
     checkRegistered(claims, issuer.audiences ?? [config.public.url])
     let until = Infinity

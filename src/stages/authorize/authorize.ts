@@ -2,6 +2,7 @@ import type { Config } from '../../config/schema.ts'
 import type { Inquiry, Principal } from '../../exchange.ts'
 import type { Definitions } from '../../fhir/definitions.ts'
 import type { InteractionCode } from '../../fhir/interaction.ts'
+import { createTreeReader } from '../../json/tree.ts'
 import type { Seal } from '../../http/seal.ts'
 import type { SmartScope } from '../../oauth/smart-scope.ts'
 import { Permit } from '../../permit.ts'
@@ -68,6 +69,8 @@ export function createAuthorize(
 ): (principal: Principal, inquiry: Inquiry, upstream: Upstream) => Permit | Promise<Permit> {
   const bases = [config.upstream.url, config.public.url].map((url) => url.replace(/\/$/, ''))
 
+  const readTree = createTreeReader(config.limits.jsonDepth)
+
   /** SCOPE-7: the filters of a granular scope are search criteria, once for each scope and type. */
   const compiled = new WeakMap<SmartScope, Map<string, Criteria | undefined>>()
   function compile(scope: SmartScope, type: string): Criteria | undefined {
@@ -117,6 +120,7 @@ export function createAuthorize(
         definitions,
         ...lent,
         touches: lent.touches ?? (() => true),
+        readTree,
         bases,
         cursors,
         budget,

@@ -61,3 +61,10 @@ export function createCursors(
     openBulk: (sealed) => open(sealed, owner()) as BulkCursor | undefined,
   }
 }
+
+/** An address of upstream's own, as the parts in which it is sent. */
+export function splitTarget(target: string): { readonly path: string; readonly query: string } {
+  const mark = target.indexOf('?')
+  if (mark < 0) return { path: target, query: '' }
+  return { path: target.slice(0, mark), query: target.slice(mark + 1) }
+}

@@ -4,6 +4,7 @@ import { isNdjson, NDJSON } from '../../http/content.ts'
 import { Permit } from '../../permit.ts'
 import type { BulkKind } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
+import { splitTarget } from './cursors.ts'
 import type { Asked } from './holdings.ts'
 import type { Request } from './request.ts'
 
@@ -67,14 +68,9 @@ async function decideFollowUp({ inquiry, cursors, again }: Request): Promise<Per
   }
   const { asked, target, kind } = cursor
   const permit = await again(asked)
-  const mark = target.indexOf('?')
   return Permit.issue({
     ...permit.fields,
-    ...{ interaction, shape: shapeOf(kind), rules: permit.rules },
-    target: {
-      path: mark < 0 ? target : target.slice(0, mark),
-      query: mark < 0 ? '' : target.slice(mark + 1),
-    },
+    ...{ interaction, shape: shapeOf(kind), target: splitTarget(target) },
   })
 }
 

@@ -1,6 +1,7 @@
 import { Permit } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
 import { isLinked } from './chain.ts'
+import { splitTarget } from './cursors.ts'
 import type { Request } from './request.ts'
 
 /**
@@ -19,11 +20,5 @@ export async function decidePaging(request: Request): Promise<Permit> {
   // Chains were answered for the first page; upstream's own address holds what they came to.
   const plain = asked.parameters.filter((parameter) => !isLinked(parameter))
   const permit = await request.again({ ...asked, parameters: plain })
-  const [path, query] = splitOnce(target)
-  return Permit.issue({ ...permit.fields, requested: asked, target: { path, query } })
-}
-
-function splitOnce(target: string): [string, string] {
-  const mark = target.indexOf('?')
-  return mark < 0 ? [target, ''] : [target.slice(0, mark), target.slice(mark + 1)]
+  return Permit.issue({ ...permit.fields, requested: asked, target: splitTarget(target) })
 }

@@ -2,6 +2,7 @@ import type { Config } from '../../config/schema.ts'
 import type { Inquiry, Principal } from '../../exchange.ts'
 import type { Definitions } from '../../fhir/definitions.ts'
 import type { Interaction } from '../../fhir/interaction.ts'
+import type { Node } from '../../json/tree.ts'
 import type { Grant, Inspect, Inward, Permit, Terms, Touches, View } from '../../permit.ts'
 import type { Upstream } from '../../ports.ts'
 import type { Cursors } from './cursors.ts'
@@ -18,6 +19,7 @@ export type Request = {
   readonly definitions: Definitions
   readonly inspect: Inspect
   readonly view: View
+  readonly readTree: (bytes: Buffer) => Node
   readonly inward: Inward
   readonly touches: Touches
   /** Both: a reference on either is to a resource of ours. */

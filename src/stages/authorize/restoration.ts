@@ -1,7 +1,5 @@
-import { compileNames } from '../../json/names.ts'
 import { restore, RestoreError } from '../../json/restore.ts'
-import { createSimdScan } from '../../json/simd-scan.ts'
-import { buildTree, TreeError } from '../../json/tree.ts'
+import { TreeError } from '../../json/tree.ts'
 import type { Node } from '../../json/tree.ts'
 import type { Grant } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
@@ -40,12 +38,9 @@ export function restoreHidden(
   seen: Buffer,
   body: Buffer,
 ): Buffer {
-  const [o, m, b] = [current, seen, body].map((bytes) => treeOf(request, bytes)) as [
-    Node,
-    Node,
-    Node,
-  ]
-  return Buffer.from(restored(o, m, b))
+  return Buffer.from(
+    restored(treeOf(request, current), treeOf(request, seen), treeOf(request, body)),
+  )
 }
 
 /**
@@ -63,12 +58,11 @@ export function checkPatched(
     Buffer.from(JSON.stringify(JSON.parse(bytes.toString('utf8'))))
   const { current, seen } = versions
   const meant = apply(seen)
-  const [o, m, b] = [plain(current), plain(seen), meant].map((bytes) => treeOf(request, bytes)) as [
-    Node,
-    Node,
-    Node,
-  ]
-  const text = restored(o, m, b)
+  const text = restored(
+    treeOf(request, plain(current)),
+    treeOf(request, plain(seen)),
+    treeOf(request, meant),
+  )
   let done: Buffer
   try {
     done = apply(current)
@@ -94,18 +88,10 @@ function hidden(detail: string, path?: string, cause?: unknown): Refusal {
   return new Refusal('body-hides', { detail, ...(isName ? { element: path } : {}), cause })
 }
 
-const NOTHING = compileNames([])
-const scanners = new Map<number, ReturnType<typeof createSimdScan>>()
-
-function treeOf({ config }: Request, bytes: Buffer): Node {
-  const { jsonDepth } = config.limits
-  let scan = scanners.get(jsonDepth)
-  if (scan === undefined) {
-    scan = createSimdScan(NOTHING, jsonDepth)
-    scanners.set(jsonDepth, scan)
-  }
+/** A resource as a tree. Throws Refusal when a member of it stands twice. */
+function treeOf({ readTree }: Request, bytes: Buffer): Node {
   try {
-    return buildTree(scan(bytes))
+    return readTree(bytes)
   } catch (cause) {
     if (cause instanceof TreeError) throw new Refusal('body-malformed', { cause })
     throw cause
