@@ -23,6 +23,29 @@ export type RedisConnection = {
   readonly close: () => Promise<void>
 }
 
+/** A command of ours: a script in Lua, which Redis runs in one step. */
+export type RedisScript = {
+  readonly name: string
+  readonly numberOfKeys: number
+  readonly lua: string
+}
+
+/** Runs a script by {@link RedisConnection.ask}: keys first, then arguments. Answers what it returns. */
+export async function runScript(
+  connection: Pick<RedisConnection, 'ask'>,
+  { name, ...script }: RedisScript,
+  ...args: readonly (string | number)[]
+): Promise<number> {
+  return connection.ask(async (redis) => {
+    if (!(name in redis)) redis.defineCommand(name, script)
+    const commands = redis as unknown as Record<
+      string,
+      (...args: readonly (string | number)[]) => Promise<number>
+    >
+    return commands[name]?.(...args) ?? Promise.reject(new Error('no such command'))
+  })
+}
+
 /** What {@link connectRedis} needs from outside. */
 export type RedisPorts = {
   readonly log: Log

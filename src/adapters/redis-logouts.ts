@@ -1,20 +1,23 @@
 import type { Log } from '../ports.ts'
 import type { NamedLogout } from './denylist.ts'
-import type { RedisConnection } from './redis-connection.ts'
+import { runScript } from './redis-connection.ts'
+import type { RedisConnection, RedisScript } from './redis-connection.ts'
 
 /**
  * Adds one logout at the time of Redis, in milliseconds, so that clocks that differ leave none out;
  * forgets those that no living token can be older than.
  */
-const PUBLISH = `
+const PUBLISH: RedisScript = {
+  name: 'publishLogout',
+  numberOfKeys: 1,
+  lua: `
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2] * 1000)
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[2])
-return now`
-
-type Publish = (key: string, logout: string, seconds: number) => Promise<number>
+return now`,
+}
 
 /** Twice this is below the second within which a logout must hold everywhere (AUTHN-18). */
 const LOOK_EVERY_MS = 400
@@ -67,12 +70,7 @@ export function shareLogouts(
   void look()
   return {
     async publish(logout) {
-      await connection.ask(async (redis) => {
-        const script = { numberOfKeys: 1, lua: PUBLISH }
-        if (!('publishLogout' in redis)) redis.defineCommand('publishLogout', script)
-        const { publishLogout } = redis as unknown as { readonly publishLogout: Publish }
-        return publishLogout.call(redis, key, JSON.stringify(logout), rememberSeconds)
-      })
+      await runScript(connection, PUBLISH, key, JSON.stringify(logout), rememberSeconds)
     },
     close: () => {
       clearInterval(timer)

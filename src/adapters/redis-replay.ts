@@ -1,13 +1,17 @@
 import type { ReplayStore } from '../ports.ts'
 import { Refusal } from '../refusal.ts'
-import type { RedisConnection } from './redis-connection.ts'
+import { runScript } from './redis-connection.ts'
+import type { RedisConnection, RedisScript } from './redis-connection.ts'
 
 /**
  * One step: 1 the key is new and kept, 0 it was there, -1 nobody can tell. The second key says since
  * when Redis has remembered: one that lost its content a moment ago knows nothing of what was used
  * before that, for as long as it would have had to remember it.
  */
-const REMEMBER = `
+const REMEMBER: RedisScript = {
+  name: 'remember',
+  numberOfKeys: 2,
+  lua: `
 local seconds, now, kept = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 if now == nil then
   local time = redis.call('TIME')
@@ -21,13 +25,8 @@ end
 if (tonumber(redis.call('GET', KEYS[1])) or 0) > now then return 0 end
 redis.call('SET', KEYS[1], now + seconds, 'EX', seconds + kept)
 if now - since <= seconds then return -1 end
-return 1`
-
-type Remember = (
-  key: string,
-  since: string,
-  ...args: readonly [seconds: number, now: number | string, kept: number]
-) => Promise<number>
+return 1`,
+}
 
 /**
  * What was used once, for all gateways (AUTHN-11). Fails closed: a proof that cannot be looked up
@@ -47,14 +46,9 @@ export function createRedisReplay(
   const since = connection.keyOf('replay-since', '')
 
   async function ask(key: string, seconds: number): Promise<number> {
-    return connection.ask(async (redis) => {
-      const script = { numberOfKeys: 2, lua: REMEMBER }
-      if (!('remember' in redis)) redis.defineCommand('remember', script)
-      const { remember } = redis as unknown as { readonly remember: Remember }
-      const at = now === undefined ? '' : now() / 1000
-      const name = connection.keyOf('replay', key)
-      return remember.call(redis, name, since, Math.max(1, seconds), at, kept)
-    })
+    const at = now === undefined ? '' : now() / 1000
+    const name = connection.keyOf('replay', key)
+    return runScript(connection, REMEMBER, name, since, Math.max(1, seconds), at, kept)
   }
 
   return {

@@ -1,12 +1,16 @@
 import type { CounterStore, Rate, Taken } from '../ports.ts'
-import type { RedisConnection } from './redis-connection.ts'
+import { runScript } from './redis-connection.ts'
+import type { RedisConnection, RedisScript } from './redis-connection.ts'
 
 /**
  * The generic cell rate algorithm of memory-store.ts in one step that no other gateway can come
  * between: the key holds the time at which its counter is full again, in milliseconds of Redis' own
  * clock, and is gone by then. Answers the seconds to wait, 0 when the cells were taken.
  */
-const TAKE_CELLS = `
+const TAKE_CELLS: RedisScript = {
+  name: 'takeCells',
+  numberOfKeys: 1,
+  lua: `
 local interval, burst, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local now, kept = tonumber(ARGV[4]), tonumber(ARGV[5])
 if now == nil then
@@ -20,9 +24,8 @@ if wait > 0.001 then return math.ceil(wait / 1000) end
 if cost > 0 then
   redis.call('SET', KEYS[1], string.format('%.4f', full), 'PX', math.ceil(full - now) + kept)
 end
-return 0`
-
-type TakeCells = (key: string, ...args: (string | number)[]) => Promise<number>
+return 0`,
+}
 
 /** What {@link createRedisStore} is made of. */
 export type RedisStoreOptions = {
@@ -48,13 +51,10 @@ export function createRedisStore(options: RedisStoreOptions): CounterStore {
     async take(key, rate, cost): Promise<Taken> {
       const interval = 1000 / rate.perSecond
       try {
-        const retryAfter = await connection.ask(async (redis) => {
-          const script = { numberOfKeys: 1, lua: TAKE_CELLS }
-          if (!('takeCells' in redis)) redis.defineCommand('takeCells', script)
-          const { takeCells } = redis as unknown as { readonly takeCells: TakeCells }
-          const name = connection.keyOf('counter', key)
-          return takeCells.call(redis, name, interval, rate.burst, cost, now?.() ?? '', kept)
-        })
+        const name = connection.keyOf('counter', key)
+        const at = now?.() ?? ''
+        const cells = [interval, rate.burst, cost] as const
+        const retryAfter = await runScript(connection, TAKE_CELLS, name, ...cells, at, kept)
         return { allowed: retryAfter === 0, retryAfter }
       } catch {
         return local.take(key, shareOf(rate, localShare), cost)

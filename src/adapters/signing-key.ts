@@ -2,14 +2,13 @@ import { createPrivateKey } from 'node:crypto'
 import type { KeyObject } from 'node:crypto'
 import { SignJWT } from 'jose'
 import type { Config } from '../config/schema.ts'
+import { fits, isSignatureAlgorithm } from '../oauth/signature.ts'
 import type { Signer } from '../ports.ts'
 import { watchFiles } from './watched-files.ts'
 import type { WatchedFiles, WatchOptions } from './watched-files.ts'
 
 /** A private key in a file. */
 export type SigningKey = { readonly keyFile: string; readonly algorithm: string }
-
-const CURVES: Readonly<Record<string, string>> = { ES256: 'prime256v1', ES384: 'secp384r1' }
 
 /** Reads the key, and again when it changes. Throws when the first is none for the algorithm. */
 export function watchSigningKey(
@@ -21,14 +20,7 @@ export function watchSigningKey(
 
 function parseKey(pem: Buffer | undefined, algorithm: string): KeyObject {
   const key = createPrivateKey(pem ?? '')
-  const { asymmetricKeyType: type, asymmetricKeyDetails: details } = key
-  const isFit =
-    algorithm === 'EdDSA'
-      ? type === 'ed25519'
-      : algorithm.startsWith('ES')
-        ? type === 'ec' && details?.namedCurve === CURVES[algorithm]
-        : // RFC 7518 §3.3: "A key of size 2048 bits or larger MUST be used".
-          type === 'rsa' && (details?.modulusLength ?? 0) >= 2048
+  const isFit = isSignatureAlgorithm(algorithm) && fits(key, algorithm)
   if (!isFit) throw new Error(`the key is none for ${algorithm}`)
   return key
 }

@@ -37,7 +37,7 @@ export function isSignatureAlgorithm(alg: string): alg is SignatureAlgorithm {
 export function isKeyFor(key: KeyObject, alg: SignatureAlgorithm): boolean {
   const known = FIT.get(key)
   if (known?.has(alg) === true) return true
-  const isFit = fits(key, alg)
+  const isFit = key.type === 'public' && fits(key, alg)
   if (isFit) FIT.set(key, new Set([...(known ?? []), alg]))
   return isFit
 }
@@ -45,10 +45,10 @@ export function isKeyFor(key: KeyObject, alg: SignatureAlgorithm): boolean {
 /** For which algorithms a key was found to be one: to look at it costs more than to verify by it. */
 const FIT = new WeakMap<KeyObject, ReadonlySet<SignatureAlgorithm>>()
 
-function fits(key: KeyObject, alg: SignatureAlgorithm): boolean {
+/** The same of a public or a private key; not remembered. */
+export function fits(key: KeyObject, alg: SignatureAlgorithm): boolean {
   const { kty, curve }: Algorithm = ALGORITHMS[alg]
   const { namedCurve, modulusLength = 0 } = key.asymmetricKeyDetails ?? {}
-  if (key.type !== 'public') return false
   if (kty === 'EC') return key.asymmetricKeyType === 'ec' && namedCurve === curve
   if (kty === 'OKP') return key.asymmetricKeyType === 'ed25519'
   // "A key of size 2048 bits or larger MUST be used".
