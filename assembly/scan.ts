@@ -7,9 +7,11 @@
  * writes nothing but its own memory; the host lays that out:
  *
  *   names    slots, then a record for each name         written once by addName
+ *   notice   what is worth a look, as Notice says       written once by the host
  *   stack    32 bytes for each level of depth
  *   input    the text, then 16 zero bytes or more
  *   tape     5 integers for each entry
+ *   noted    strings and keys worth a look, then objects: an integer each
  */
 
 // As in src/json/scan.ts and src/json/token.ts.
@@ -43,7 +45,7 @@ const NO_VALUE = -13
 
 // The host numbers names from 0; a record is next, length, number, unused, then the text in whole
 // pieces of 16 bytes, the last one filled up with zeros.
-const SLOTS: u32 = 1024
+const SLOTS: u32 = 8192
 let names: usize = 0
 let records: usize = 0
 
@@ -53,8 +55,155 @@ export function errorOffset(): usize {
   return offset
 }
 
-/** Flags of the string that `endOfString` has passed, and whether it has failed. */
-let flags: i32 = 0
+/** As in src/json/notice.ts: what is asked of strings by their names. */
+const ALWAYS: u32 = 1
+const PREFIXED: u32 = 2
+const UNSEARCHED: u32 = 4
+const SAME: u32 = 8
+const LEAST_DIGITS = 9
+const WIDEST_GAP = 3
+let asked: usize = 0
+let prefix: usize = 0
+let prefixLength: usize = 0
+let membersA: i32 = 0
+let membersB: i32 = 0
+let membersC: i32 = 0
+
+/**
+ * What is noted: at `at` there is the prefix of `length` bytes, 16 zeros, and a byte for each name.
+ */
+export function beginNotice(at: usize, length: usize, a: i32, b: i32, c: i32): void {
+  prefix = at
+  prefixLength = length
+  asked = prefix + length + 16
+  membersA = a
+  membersB = b
+  membersC = c
+}
+
+let notedStrings: usize = 0
+let notedObjects: usize = 0
+export function countOfStrings(): usize {
+  return notedStrings
+}
+export function countOfObjects(): usize {
+  return notedObjects
+}
+
+/** Which of 16 bytes are digits, and which interrupt a number: neither that nor a gap in it. */
+@inline
+function digitsOf(piece: v128): u32 {
+  return i8x16.bitmask(i8x16.lt_u(i8x16.sub(piece, i8x16.splat(0x30)), i8x16.splat(10)))
+}
+@inline
+function gapsOf(piece: v128): u32 {
+  return i8x16.bitmask(
+    v128.or(i8x16.eq(piece, i8x16.splat(0x20)), i8x16.eq(piece, i8x16.splat(0x2d))),
+  )
+}
+
+/**
+ * Whether ASCII text may hold a number of nine digits or more, gaps of a few signs within it. A date
+ * with a time begins with eight digits and has no long run behind them: that much is told at once.
+ */
+@inline
+function mayHoldNumber(from: usize, end: usize): bool {
+  const length = <u32>(end - from)
+  if (length <= 32) {
+    const one = v128.load(from)
+    const two = v128.load(from, 16)
+    const digits = digitsOf(one) | (digitsOf(two) << 16)
+    const inside = <u32>(((<u64>1) << length) - 1)
+    const run = (digits | gapsOf(one) | (gapsOf(two) << 16)) & inside
+    // Up to where the first run ends, and what is left behind it.
+    const first = run & ~(run + 1)
+    let rest = run & (run + 1)
+    rest &= rest >> 1
+    rest &= rest >> 2
+    rest &= rest >> 4
+    rest &= rest >> 1
+    if (rest == 0 && <i32>popcnt(digits & first) < LEAST_DIGITS) return false
+  }
+  return holdsNumber(from, end)
+}
+
+function holdsNumber(from: usize, end: usize): bool {
+  let digits = 0
+  let gap = 0
+  for (let i = from; i < end; i++) {
+    const c = <u32>load<u8>(i)
+    if (isDigit(c)) {
+      digits = gap > WIDEST_GAP ? 1 : digits + 1
+      if (digits == LEAST_DIGITS) return true
+      gap = 0
+    } else if (c == 0x20 || c == 0x2d) gap++
+    else {
+      digits = 0
+      gap = 0
+    }
+  }
+  return false
+}
+
+/** Whether a string is worth a look: by its name, its prefix, or a number that it may hold. */
+@inline
+function isNotable(from: usize, end: usize, seen: i32, ask: u32): bool {
+  if ((ask & ALWAYS) != 0) return true
+  if ((ask & PREFIXED) != 0) {
+    if ((seen & ESCAPED) != 0) return true
+    if (end - from >= prefixLength && isSame(from, prefix, prefixLength)) return true
+  }
+  if (seen == 0 || (ask & UNSEARCHED) != 0) return false
+  return (seen & (ESCAPED | WIDE)) != 0 || mayHoldNumber(from, end)
+}
+
+/** Whether two texts are the same; behind both there are 16 bytes that can be read. */
+@inline
+function isSame(one: usize, other: usize, length: usize): bool {
+  let n: usize = 0
+  while (n + 16 <= length) {
+    if (v128.any_true(v128.xor(v128.load(one + n), v128.load(other + n)))) return false
+    n += 16
+  }
+  const rest = (1 << <i32>(length - n)) - 1
+  const equal = i8x16.bitmask(i8x16.eq(v128.load(one + n), v128.load(other + n)))
+  return (equal & rest) == rest
+}
+
+/** Slots by the hash of a text: an entry that had it, of this tape or of one before. */
+const KEPT: u32 = 4096
+let kept: usize = 0
+export function beginKept(at: usize): void {
+  kept = at
+}
+
+/**
+ * The entry of an equal string that was met before, or its own. What an earlier scan has left in a
+ * slot does no harm: it is taken only where the entry of this tape holds the same text.
+ */
+@inline
+function sameAs(from: usize, length: u32, own: u32, tape: usize, input: usize): u32 {
+  if (length > 128) return own
+  let hash: u64
+  if (length >= 8) hash = load<u64>(from) ^ (load<u64>(from + length - 8) * 0x9e3779b97f4a7c15)
+  else hash = load<u64>(from) & (((<u64>1) << ((<u64>length) << 3)) - 1)
+  hash = (hash + length) * 0xd6e8feb86659fd93
+  const slot = kept + <usize>(hash >> 52) * 4
+  const other = load<u32>(slot)
+  if (other < own) {
+    const entry = tape + <usize>other * ENTRY
+    const start = load<u32>(entry) + 1
+    if (
+      (load<i32>(entry, 12) & 7) == STRING &&
+      load<u32>(entry, 4) - start == length + 1 &&
+      isSame(from, input + start, length)
+    ) return other
+  }
+  store<u32>(slot, own)
+  return own
+}
+
+/** What has failed, or 0. */
 let failure: i32 = 0
 
 function fail(code: i32, at: usize): usize {
@@ -89,27 +238,14 @@ function slotOf(text: usize, length: u32): usize {
   if (length >= 8) hash = load<u64>(text) ^ (load<u64>(text + length - 8) * 0x9e3779b97f4a7c15)
   else hash = load<u64>(text) & (((<u64>1) << ((<u64>length) << 3)) - 1)
   hash = (hash + length) * 0xd6e8feb86659fd93
-  return names + <usize>(hash >> 54) * 4
+  return names + <usize>(hash >> 51) * 4
 }
 
 /** The number of a name, or -1. */
 @inline
 function find(text: usize, length: u32): i32 {
   for (let record = <usize>load<u32>(slotOf(text, length)); record != 0; record = load<u32>(record)) {
-    if (load<u32>(record, 4) != length) continue
-    let n: u32 = 0
-    let same = true
-    while (n + 16 <= length) {
-      if (v128.any_true(v128.xor(v128.load(text + n), v128.load(record + 16 + n)))) {
-        same = false
-        break
-      }
-      n += 16
-    }
-    if (!same) continue
-    const rest = (1 << (length - n)) - 1
-    const equal = i8x16.bitmask(i8x16.eq(v128.load(text + n), v128.load(record + 16 + n)))
-    if ((equal & rest) == rest) return load<i32>(record, 8)
+    if (load<u32>(record, 4) == length && isSame(text, record + 16, length)) return load<i32>(record, 8)
   }
   return -1
 }
@@ -122,7 +258,18 @@ function isSpace(c: u32): bool {
 @inline
 function skipSpace(at: usize): usize {
   let i = at
-  while (isSpace(load<u8>(i))) i++
+  if (load<u8>(i) > 0x20) return i
+  // A space, or a line with its indent.
+  while (isSpace(load<u8>(i))) {
+    const piece = v128.load(i)
+    const space = i8x16.bitmask(
+      v128.or(
+        v128.or(i8x16.eq(piece, i8x16.splat(0x20)), i8x16.eq(piece, i8x16.splat(0x0a))),
+        v128.or(i8x16.eq(piece, i8x16.splat(0x0d)), i8x16.eq(piece, i8x16.splat(0x09))),
+      ),
+    )
+    i += ctz(~space)
+  }
   return i
 }
 
@@ -131,9 +278,12 @@ function isDigit(c: u32): bool {
   return c - 0x30 < 10
 }
 
-/** From behind the opening quote to behind the closing one (RFC 8259 §7); sets `flags`. */
+/**
+ * From behind the opening quote to behind the closing one (RFC 8259 §7): the place in the lower half of
+ * the answer, the flags in the upper one; below zero when it failed.
+ */
 @inline
-function endOfString(from: usize, end: usize): usize {
+function endOfString(from: usize, end: usize): i64 {
   let i = from
   let digits = 0
   let seen = 0
@@ -162,13 +312,16 @@ function endOfString(from: usize, end: usize): usize {
     i += ctz(stops)
     const c = load<u8>(i)
     if (c == 0x22) break
-    if (c != 0x5c || i >= end) return fail(UNFINISHED_STRING, i)
+    if (c != 0x5c || i >= end) {
+      fail(UNFINISHED_STRING, i)
+      return -1
+    }
     seen |= ESCAPED
     i = escape(i)
-    if (failure != 0) return i
+    if (failure != 0) return -1
   }
-  flags = seen != 0 ? seen | DIGITS : digits >= 9 ? DIGITS : 0
-  return i + 1
+  const flags = seen != 0 ? seen | DIGITS : (<i32>(digits >= LEAST_DIGITS)) * DIGITS
+  return (<i64>(i + 1)) | ((<i64>flags) << 32)
 }
 
 function hex(at: usize): i32 {
@@ -287,6 +440,12 @@ export function scan(
   let level = stack
   let inObject = false
   let name = 0
+  /** Entries on the tape. */
+  let count: u32 = 0
+  const strings = tape + <usize>capacity * ENTRY
+  const objects = strings + <usize>capacity * 4
+  let nextString = strings
+  let nextObject = objects
   failure = 0
 
   while (true) {
@@ -302,8 +461,10 @@ export function scan(
     if (inObject) {
       if (c != 0x22) return wrong(NAME_MISSING, i, input)
       const start = i
-      i = endOfString(i + 1, end)
-      if (failure != 0) return wrong(failure, offset, input)
+      const string = endOfString(i + 1, end)
+      if (string < 0) return wrong(failure, offset, input)
+      i = <usize>(string & 0xffffffff)
+      const flags = <i32>(string >> 32)
       const id =
         (flags & ESCAPED) == 0
           ? find(start + 1, <u32>(i - start - 2))
@@ -311,9 +472,14 @@ export function scan(
       store<i32>(w, <i32>(start - input))
       store<i32>(w, <i32>(i - input), 4)
       store<i32>(w, KEY | ((id + 1) << NAME_SHIFT) | (flags << FLAG_SHIFT), 12)
+      if (flags != 0 && isNotable(start, i, flags, 0)) {
+        store<u32>(nextString, count)
+        nextString += 4
+      }
       w += ENTRY
+      count++
       name = id + 1
-      if (id >= 0) {
+      if (<u32>id < 128) {
         const slot = level + 16 + ((<usize>id >> 5) << 2)
         const bit = 1 << (id & 31)
         const had = load<i32>(slot)
@@ -328,11 +494,22 @@ export function scan(
 
     store<i32>(w, <i32>(i - input))
     if (c == 0x22) {
-      i = endOfString(i + 1, end)
-      if (failure != 0) return wrong(failure, offset, input)
+      const from = i + 1
+      const string = endOfString(from, end)
+      if (string < 0) return wrong(failure, offset, input)
+      i = <usize>(string & 0xffffffff)
+      const flags = <i32>(string >> 32)
+      const ask = <u32>load<u8>(asked + name)
       store<i32>(w, <i32>(i - input), 4)
+      store<i32>(w, 0, 8)
       store<i32>(w, STRING | (name << NAME_SHIFT) | (flags << FLAG_SHIFT), 12)
+      store<u32>(w, (ask & SAME) != 0 ? sameAs(from, <u32>(i - 1 - from), count, tape, input) : count, 16)
+      if ((flags | ask) != 0 && isNotable(from, i - 1, flags, ask)) {
+        store<u32>(nextString, count)
+        nextString += 4
+      }
       w += ENTRY
+      count++
     } else if (c == 0x7b || c == 0x5b) {
       if (depth >= maximumDepth) return wrong(TOO_DEEP, i, input)
       depth++
@@ -343,6 +520,7 @@ export function scan(
       store<i32>(level, name, 8)
       store<i32>(w, (inObject ? OBJECT : ARRAY) | (name << NAME_SHIFT), 12)
       w += ENTRY
+      count++
       if (inObject) v128.store(level + 16, i64x2.splat(0))
       i = skipSpace(i + 1)
       if (<u32>load<u8>(i) != (inObject ? 0x7d : 0x5d)) continue
@@ -353,6 +531,7 @@ export function scan(
       store<i32>(w, <i32>(i - input), 4)
       store<i32>(w, (isNumber ? NUMBER : LITERAL) | (name << NAME_SHIFT), 12)
       w += ENTRY
+      count++
     }
 
     // After a value: a comma, or the end of one container or more.
@@ -360,7 +539,9 @@ export function scan(
       i = skipSpace(i)
       if (depth == 0) {
         if (i < end) return wrong(TRAILING, i, input)
-        return <i32>((w - tape) / ENTRY)
+        notedStrings = (nextString - strings) / 4
+        notedObjects = (nextObject - objects) / 4
+        return <i32>count
       }
       c = load<u8>(i)
       i++
@@ -371,14 +552,55 @@ export function scan(
       if (c != (inObject ? 0x7d : 0x5d)) return wrong(MISPLACED, i - 1, input)
       const open = <usize>load<u32>(level)
       store<i32>(open, <i32>(i - input), 4)
-      store<i32>(open, <i32>((w - tape) / ENTRY), 8)
+      store<u32>(open, count, 8)
       // Which of the first 32 names the object has.
-      if (inObject) store<i32>(open, load<i32>(level, 16), 16)
+      if (inObject) {
+        const had = load<i32>(level, 16)
+        store<i32>(open, had, 16)
+        if (((had & membersA) != 0 && (had & membersB) != 0) || (had & membersC) != 0) {
+          store<u32>(nextObject, <u32>((open - tape) / ENTRY))
+          nextObject += 4
+        }
+      }
       depth--
       level -= 32
       inObject = load<i32>(level, 4) != 0
     }
   }
+}
+
+/**
+ * Writes the text from `from` to `to` to `out`, with edits: four integers each (begin and end in the
+ * text, begin and length of what takes its place at `texts`), by their begins. One inside another gives
+ * way to the outer one. Answers the length of what was written.
+ */
+export function splice(
+  input: usize,
+  from: usize,
+  to: usize,
+  edits: usize,
+  count: i32,
+  texts: usize,
+  out: usize,
+): usize {
+  let at = from
+  let w = out
+  for (let n = 0; n < count; n++, edits += 16) {
+    const start = <usize>load<u32>(edits)
+    if (start < at) continue
+    w = copy(w, input + at, start - at)
+    w = copy(w, texts + load<u32>(edits, 8), load<u32>(edits, 12))
+    at = load<u32>(edits, 4)
+  }
+  return copy(w, input + at, to - at) - out
+}
+
+/** Copies pieces of 16 bytes, so that up to 15 bytes more are written than asked for. */
+@inline
+function copy(to: usize, from: usize, length: usize): usize {
+  if (length > 1024) memory.copy(to, from, length)
+  else for (let n: usize = 0; n < length; n += 16) v128.store(to + n, v128.load(from + n))
+  return to + length
 }
 
 function wrong(code: i32, at: usize, input: usize): i32 {

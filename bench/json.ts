@@ -20,9 +20,10 @@ import { createRelease } from '../src/stages/release/release.ts'
 import { buildVocabulary } from '../src/stages/release/vocabulary.ts'
 
 const definitions = loadDefinitions('R4')
-const { names } = buildVocabulary(definitions)
-const scan = createScan(names, 64)
-const simdScan = createSimdScan(names, 64)
+const { names, noticeOf } = buildVocabulary(definitions)
+const notice = noticeOf('http://127.0.0.1:9/base')
+const scan = createScan(names, 64, notice)
+const simdScan = createSimdScan(names, 64, notice)
 
 /** Entries of a searchset: the records of the demo population, of every type in it. */
 const records = generatePopulation(1, 120)

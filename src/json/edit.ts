@@ -16,7 +16,7 @@ export function splice(
   end = bytes.length,
 ): Buffer {
   if (edits.length === 0) return bytes.subarray(start, end)
-  const ordered = edits.length === 1 ? edits : edits.toSorted(inOrder)
+  const ordered = orderEdits(edits)
   let size = end - start
   for (const { text } of ordered) size += text.length * 3
   const out = Buffer.allocUnsafe(size)
@@ -30,6 +30,14 @@ export function splice(
   }
   length += bytes.copy(out, length, at, end)
   return out.subarray(0, length)
+}
+
+/** In the order in which they are made; mostly they are in it. */
+export function orderEdits(edits: readonly Edit[]): readonly Edit[] {
+  for (let n = 1; n < edits.length; n++) {
+    if (inOrder(edits[n - 1] as Edit, edits[n] as Edit) > 0) return edits.toSorted(inOrder)
+  }
+  return edits
 }
 
 /** By place; at one place insertions first, then the widest. */

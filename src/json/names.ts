@@ -1,19 +1,21 @@
 /** Member names, found in the bytes of a text without making strings of them. */
 
-/** Names worth knowing. Those of members have their numbers on the tape; of them at most 128. */
+/**
+ * Names worth knowing. Those of members have their numbers on the tape; the first 128 of them no object
+ * may have twice, and the first 32 show in its flags.
+ */
 export type Names = {
   readonly list: readonly string[]
   readonly find: (bytes: Buffer, start: number, end: number) => number
   readonly id: (name: string) => number
 }
 
-/** Compiles a list of texts into a lookup by length, three bytes, and then all of them. At most 250. */
+/** Compiles a list of texts into a lookup by length, three bytes, and then all of them. */
 export function compileNames(list: readonly string[]): Names {
-  if (list.length > 250) throw new RangeError('at most 250 names')
   const known = list.map((name) => Buffer.from(name))
   /** First candidate by hash and next candidate by id, plus one; 0 = none. */
-  const first = new Uint8Array(1024)
-  const next = new Uint8Array(251)
+  const first = new Uint16Array(1024)
+  const next = new Uint16Array(list.length + 1)
   known.forEach((bytes, id) => {
     const hash = hashOf(bytes, 0, bytes.length)
     next[id] = first[hash] as number

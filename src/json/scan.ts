@@ -1,6 +1,9 @@
 import { isUtf8 } from 'node:buffer'
+import { splice } from './edit.ts'
 import type { Names } from './names.ts'
-import { FLAG_SHIFT, KIND, NAME_SHIFT, WIDTH } from './tape.ts'
+import { ASK, mayHoldNumber, NOTHING } from './notice.ts'
+import type { Notice } from './notice.ts'
+import { FLAG_MASK, FLAG_SHIFT, KIND, KIND_MASK, NAME_SHIFT, WIDTH } from './tape.ts'
 import type { Scan, Tape } from './tape.ts'
 import { CLASS, DIGIT, endOfLiteral, endOfNumber, endOfString, FLAG, JsonError } from './token.ts'
 
@@ -52,13 +55,71 @@ class Room {
 const LARGEST_KEPT = 2_000_000
 
 /** Builds a scanner in plain TypeScript: the reference for the one in WebAssembly. */
-export function createScan(names: Names, maximumDepth: number): Scan {
-  if (names.list.length > 128) throw new RangeError('at most 128 member names')
+export function createScan(names: Names, maximumDepth: number, notice = NOTHING): Scan {
   const room = new Room(maximumDepth)
-  return (bytes) => scan(bytes, names, maximumDepth, room)
+  return (bytes) => {
+    const { data, length } = scan(bytes, names, maximumDepth, room)
+    return {
+      ...{
+        data,
+        length,
+        bytes,
+        read: new Map<number, string>(),
+        noted: note(data, length, bytes, notice),
+      },
+      splice: (edits, start, end) => splice(bytes, edits, start, end),
+    }
+  }
 }
 
-function scan(bytes: Buffer, names: Names, maximumDepth: number, room: Room): Tape {
+/** Notes what is worth a look, and that every string is none that was met before. */
+function note(data: Int32Array, length: number, bytes: Buffer, notice: Notice): Tape['noted'] {
+  const [strings, objects]: [number[], number[]] = [[], []]
+  const [first, second, third] = notice.members
+  const prefix = Buffer.from(notice.prefix)
+  /** Objects that are not at their end yet, the innermost last. */
+  const open: number[] = []
+  for (let entry = 0, at = 0; entry <= length; entry++, at += WIDTH) {
+    while (open.length > 0 && (data[(open.at(-1) ?? 0) * WIDTH + 2] as number) <= entry) {
+      const object = open.pop() ?? 0
+      const had = data[object * WIDTH + 4] as number
+      if (((had & first) !== 0 && (had & second) !== 0) || (had & third) !== 0) objects.push(object)
+    }
+    if (entry === length) break
+    const word = data[at + 3] as number
+    const kind = word & KIND_MASK
+    if (kind === KIND.object) open.push(entry)
+    if (kind !== KIND.string && kind !== KIND.key) continue
+    const [start, end] = [data[at] as number, data[at + 1] as number]
+    const asked = kind === KIND.key ? 0 : (notice.asked[word >> NAME_SHIFT] ?? 0)
+    if (isNotable(bytes, start + 1, end - 1, (word >> FLAG_SHIFT) & FLAG_MASK, asked))
+      strings.push(entry)
+    if (kind === KIND.string) {
+      data[at + 2] = 0
+      data[at + 4] = entry
+    }
+  }
+  const at = { string: 0, object: 0 }
+  return { strings: Int32Array.from(strings), objects: Int32Array.from(objects), at }
+
+  function isNotable(text: Buffer, start: number, end: number, flags: number, asked: number) {
+    if ((asked & ASK.always) !== 0) return true
+    if ((asked & ASK.prefixed) !== 0) {
+      if ((flags & FLAG.escaped) !== 0) return true
+      if (text.subarray(start, end).subarray(0, prefix.length).equals(prefix)) return true
+    }
+    if (flags === 0 || (asked & ASK.unsearched) !== 0) return false
+    if ((flags & (FLAG.escaped | FLAG.wide)) !== 0) return true
+    return mayHoldNumber(text, start, end)
+  }
+}
+
+function scan(
+  bytes: Buffer,
+  names: Names,
+  maximumDepth: number,
+  room: Room,
+): { data: Int32Array; length: number } {
   if (!isUtf8(bytes)) throw new JsonError('not UTF-8', 0)
   // One function with plain locals: shared between closures they would live in memory, three times slower.
   const { length } = bytes
@@ -108,7 +169,7 @@ function scan(bytes: Buffer, names: Names, maximumDepth: number, room: Room): Ta
         id = names.id(JSON.parse(bytes.toString('utf8', start, i)) as string)
         data[w + 3] = KIND.key | ((id + 1) << NAME_SHIFT) | ((flags | FLAG.digits) << FLAG_SHIFT)
       }
-      if (id >= 0) {
+      if (id >= 0 && id < 128) {
         const slot = depth * 4 + (id >> 5)
         const bit = 1 << (id & 31)
         const had = seen[slot] as number
@@ -183,7 +244,7 @@ function scan(bytes: Buffer, names: Names, maximumDepth: number, room: Room): Ta
         c = bytes[++i] as number
       if (depth === 0) {
         if (i < length) throw new JsonError('more after the end', i)
-        return { data, length: w / WIDTH, bytes }
+        return { data, length: w / WIDTH }
       }
       i++
       if (c === COMMA) {

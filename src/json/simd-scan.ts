@@ -1,6 +1,9 @@
 import { isUtf8 } from 'node:buffer'
 import { readFileSync } from 'node:fs'
+import { orderEdits, splice } from './edit.ts'
+import type { Edit } from './edit.ts'
 import type { Names } from './names.ts'
+import { NOTHING } from './notice.ts'
 import { WIDTH } from './tape.ts'
 import type { Scan, Tape } from './tape.ts'
 import { JsonError } from './token.ts'
@@ -22,6 +25,8 @@ type Exports = {
   readonly memory: Memory
   readonly beginNames: (at: number) => void
   readonly addName: (text: number, length: number, id: number) => number
+  readonly beginKept: (at: number) => void
+  readonly beginNotice: (at: number, prefix: number, a: number, b: number, c: number) => void
   readonly scan: (
     input: number,
     length: number,
@@ -31,6 +36,17 @@ type Exports = {
     maximumDepth: number,
   ) => number
   readonly errorOffset: () => number
+  readonly countOfStrings: () => number
+  readonly countOfObjects: () => number
+  readonly splice: (
+    input: number,
+    from: number,
+    to: number,
+    edits: number,
+    count: number,
+    texts: number,
+    out: number,
+  ) => number
 }
 
 // As in assembly/scan.ts.
@@ -49,6 +65,8 @@ const FAILURES: Readonly<Record<number, string>> = {
   [-12]: 'a malformed number',
   [-13]: 'a value is missing',
 }
+const SLOTS = 8192
+const KEPT = 4096
 
 const PAGE = 65_536
 /** Where the names begin: the first page keeps what the compiler put there. */
@@ -64,8 +82,6 @@ const aligned = (at: number): number => (at + 15) & ~15
 type Machine = {
   readonly exports: Exports
   readonly memory: Memory
-  readonly stack: number
-  readonly input: number
   bytes: Uint8Array
   data: Int32Array
 }
@@ -73,33 +89,42 @@ type Machine = {
 const code = new WebAssembly.Module(readFileSync(new URL('./scan.wasm', import.meta.url)))
 
 /** Builds a scanner whose tapes are good until its next scan. Names: ASCII, 120 bytes at most. */
-export function createSimdScan(names: Names, maximumDepth: number): Scan {
-  if (names.list.length > 128) throw new RangeError('at most 128 member names')
+export function createSimdScan(names: Names, maximumDepth: number, notice = NOTHING): Scan {
   for (const name of names.list) {
     if (name.length > LONGEST_NAME || !/^[\0-\x7f]*$/.test(name))
       throw new RangeError(`not a name to look for: ${name}`)
   }
+  const lengthOfNames = names.list.reduce((sum, { length }) => sum + 16 + aligned(length), 0)
+  const kept = aligned(BEGIN + SLOTS * 4 + lengthOfNames)
+  const noticeAt = kept + KEPT * 4
+  const asked = noticeAt + notice.prefix.length + 16
+  const stack = aligned(asked + names.list.length + 1)
+  const input = aligned(stack + (maximumDepth + 2) * 32 + LONGEST_NAME + 32)
+  /** What stands before the stack, once it is made: never changes but for what is kept. */
+  let image: Uint8Array | undefined
   let machine = start()
 
   function start(): Machine {
     const exports = new WebAssembly.Instance(code).exports as Exports
     const { memory } = exports
-    memory.grow(2)
+    memory.grow(Math.ceil((input + PAGE) / PAGE))
+    const bytes = new Uint8Array(memory.buffer)
     exports.beginNames(BEGIN)
-    // Each name is handed over at a place that its record does not reach.
-    const text = BEGIN + PAGE
-    let end = BEGIN + 4096
-    for (const [id, name] of names.list.entries()) {
-      const bytes = new Uint8Array(memory.buffer, text, LONGEST_NAME + 16)
-      bytes.fill(0)
-      bytes.set(Buffer.from(name))
-      end = exports.addName(text, name.length, id)
-    }
-    const stack = aligned(end)
-    const input = aligned(stack + (maximumDepth + 2) * 32 + LONGEST_NAME + 32)
-    if (stack > text) throw new RangeError('too many member names')
-    new Uint8Array(memory.buffer).fill(0, stack)
-    return { exports, memory, stack, input, bytes: new Uint8Array(0), data: new Int32Array(0) }
+    exports.beginKept(kept)
+    exports.beginNotice(noticeAt, notice.prefix.length, ...notice.members)
+    if (image === undefined) {
+      // Each name is handed over at a place that no record reaches.
+      for (const [id, name] of names.list.entries()) {
+        bytes.fill(0, input, input + LONGEST_NAME + 16)
+        bytes.set(Buffer.from(name), input)
+        exports.addName(input, name.length, id)
+      }
+      bytes.fill(0, input, input + LONGEST_NAME + 16)
+      bytes.set(Buffer.from(notice.prefix), noticeAt)
+      bytes.set(notice.asked.subarray(0, names.list.length + 1), asked)
+      image = bytes.slice(BEGIN, stack)
+    } else bytes.set(image, BEGIN)
+    return { exports, memory, bytes, data: new Int32Array(memory.buffer) }
   }
 
   /** Has room for `size` bytes, and views of all of it. */
@@ -116,19 +141,69 @@ export function createSimdScan(names: Names, maximumDepth: number): Scan {
     if (!isUtf8(bytes)) throw new JsonError('not UTF-8', 0)
     const { length } = bytes
     if (machine.memory.buffer.byteLength > LARGEST_KEPT) machine = start()
-    const { exports, input, stack } = machine
+    const { exports } = machine
     const tape = aligned(input + length + PADDING)
     // A text of FHIR has an entry for 12 bytes or more; a text without spaces one for each at most.
     for (let capacity = (length >> 3) + 16; ; capacity = Math.min(capacity * 4, length + 16)) {
-      grow(tape + capacity * WIDTH * 4)
+      const strings = tape + capacity * WIDTH * 4
+      const objects = strings + capacity * 4
+      const end = objects + capacity * 4
+      // And for the text once more, with edits in it.
+      grow(end + length * 2 + PAGE)
       machine.bytes.set(bytes, input)
       machine.bytes.fill(0, input + length, tape)
       const count = exports.scan(input, length, tape, capacity, stack, maximumDepth)
-      if (count >= 0) {
-        const data = machine.data.subarray(tape >> 2)
-        return { data, length: count, bytes }
+      if (count === FULL) continue
+      if (count < 0) throw new JsonError(FAILURES[count] ?? 'malformed', exports.errorOffset())
+      const list = (at: number, size: number): Int32Array =>
+        machine.data.subarray(at >> 2, (at >> 2) + size)
+      return {
+        data: machine.data.subarray(tape >> 2, strings >> 2),
+        length: count,
+        bytes,
+        read: new Map(),
+        noted: {
+          strings: list(strings, exports.countOfStrings()),
+          objects: list(objects, exports.countOfObjects()),
+          at: { string: 0, object: 0 },
+        },
+        splice: (edits, from = 0, to = length) =>
+          spliceWithin(bytes, edits, from, to, aligned(end)),
       }
-      if (count !== FULL) throw new JsonError(FAILURES[count] ?? 'malformed', exports.errorOffset())
     }
+  }
+
+  /** Within the memory of the scanner; from `room` on nothing of the tape stands. */
+  function spliceWithin(
+    source: Buffer,
+    edits: readonly Edit[],
+    from: number,
+    to: number,
+    room: number,
+  ): Buffer {
+    if (edits.length === 0) return source.subarray(from, to)
+    const ordered = orderEdits(edits)
+    let written = ''
+    for (const { text } of ordered) written += text
+    const size = Buffer.byteLength(written)
+    const isAscii = size === written.length
+    const texts = room + aligned(ordered.length * 16)
+    const out = aligned(texts + size) + 16
+    const { exports, bytes, data } = machine
+    // More memory would be another buffer, and end the tape.
+    if (out + (to - from) + size + 64 > bytes.length) return splice(source, ordered, from, to)
+    let [at, place] = [room >> 2, 0]
+    for (const { start, end, text } of ordered) {
+      const length = isAscii ? text.length : Buffer.byteLength(text)
+      data[at] = start
+      data[at + 1] = end
+      data[at + 2] = place
+      data[at + 3] = length
+      at += 4
+      place += length
+    }
+    Buffer.from(bytes.buffer, texts, size).write(written, isAscii ? 'latin1' : 'utf8')
+    const length = exports.splice(input, from, to, room, ordered.length, texts, out)
+    return Buffer.copyBytesFrom(bytes, out, length)
   }
 }

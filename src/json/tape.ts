@@ -1,3 +1,4 @@
+import type { Edit } from './edit.ts'
 import { FLAG } from './token.ts'
 import type { Names } from './names.ts'
 
@@ -5,8 +6,9 @@ import type { Names } from './names.ts'
 export const KIND = { object: 1, array: 2, string: 3, number: 4, literal: 5, key: 6 } as const
 
 /**
- * Integers per entry: start, end (bytes), next (containers: the entry after all that is in it), kind
- * with flags and name, and for objects which of the first 32 names they have.
+ * Integers per entry: start, end (bytes), next (containers: the entry after all that is in it; strings:
+ * a note of whoever reads the tape), kind with flags and name, and at last for objects which of the first
+ * 32 names they have, for strings an equal one that was met before.
  */
 export const WIDTH = 5
 export const KIND_MASK = 7
@@ -16,7 +18,24 @@ export const FLAG_MASK = 7
 export const NAME_SHIFT = 6
 
 /** What a scan makes of a JSON text: `length` entries of WIDTH integers each; entry 0 is the root value. */
-export type Tape = { readonly data: Int32Array; readonly length: number; readonly bytes: Buffer }
+export type Tape = {
+  readonly data: Int32Array
+  readonly length: number
+  readonly bytes: Buffer
+  /** What the scan was asked to note: strings and keys by their begins, objects by their ends. */
+  readonly noted: Noted
+  /** What readers have made of strings, by {@link sameAs}; gone with the tape. */
+  readonly read: Map<number, string>
+  /** The bytes from `start` to `end` with edits: splice() of edit.ts, made where the bytes are. */
+  readonly splice: (edits: readonly Edit[], start?: number, end?: number) => Buffer
+}
+
+export type Noted = {
+  readonly strings: Int32Array
+  readonly objects: Int32Array
+  /** Up to where {@link eachNoted} has come. */
+  readonly at: { string: number; object: number }
+}
 
 /**
  * Scans a whole text. Throws JsonError on anything that is not strict JSON: invalid UTF-8, lone
@@ -37,6 +56,17 @@ export const nameOf = (tape: Tape, entry: number): number => (wordOf(tape, entry
 /** The entry after this value and all that is in it. */
 export function after(tape: Tape, entry: number): number {
   return isContainer(tape, entry) ? (tape.data[entry * WIDTH + 2] as number) : entry + 1
+}
+
+/** Of a string: an equal one before it on the tape when the scan was asked to compare, else itself. */
+export const sameAs = (tape: Tape, string: number): number =>
+  tape.data[string * WIDTH + 4] as number
+
+/** Whatever a reader has found out of a string, so that it need not be found out again; 0 = nothing yet. */
+export const remarkOf = (tape: Tape, string: number): number =>
+  tape.data[string * WIDTH + 2] as number
+export function remark(tape: Tape, string: number, found: number): void {
+  tape.data[string * WIDTH + 2] = found
 }
 
 /** Strings and keys: FLAG bits. Objects: bit n is set when the member of name n < 32 is there. */
@@ -72,37 +102,34 @@ export function* elements(tape: Tape, value: number): Generator<number> {
   for (let entry = value + 1; entry < end; entry = after(tape, entry)) yield entry
 }
 
-/** What a walk stops at; everything else is passed over without a call. */
-export type Visitor = {
-  /** By name plus one: not 0 = strings by this name are shown whatever is in them. */
-  readonly notable: Uint8Array
-  /** Bits of {@link flagsOf}: objects that have one of these members are shown. */
-  readonly members: number
-  /** A string that is notable by its name or its flags. */
-  readonly string: (entry: number, name: number, flags: number) => void
-  /** A key that is notable by its flags. */
-  readonly key: (entry: number, name: number, flags: number) => void
-  readonly object: (entry: number, members: number) => void
-}
-
-/** Shows the visitor what is notable in a value and all that is in it, in order. */
-export function walk({ data }: Tape, value: number, visitor: Visitor, end: number): void {
-  const { notable, members } = visitor
-  for (let entry = value, at = value * WIDTH + 3; entry < end; entry++, at += WIDTH) {
-    const word = data[at] as number
-    const kind = word & KIND_MASK
-    if (kind === KIND.string) {
-      const flags = (word >> FLAG_SHIFT) & FLAG_MASK
-      const name = word >> NAME_SHIFT
-      if (flags !== 0 || notable[name] !== 0) visitor.string(entry, name - 1, flags)
-    } else if (kind === KIND.key) {
-      const flags = (word >> FLAG_SHIFT) & FLAG_MASK
-      if (flags !== 0) visitor.key(entry, (word >> NAME_SHIFT) - 1, flags)
-    } else if (kind === KIND.object) {
-      const had = data[at + 1] as number
-      if ((had & members) !== 0) visitor.object(entry, had)
-    }
+/**
+ * Calls back with each noted object that is `value` or in it, and then with each noted string and key.
+ * Values are mostly asked for in order: it goes on looking where the last one ended.
+ */
+export function eachNoted(
+  tape: Tape,
+  value: number,
+  onObject: (entry: number) => void,
+  onString: (entry: number) => void,
+): void {
+  const { strings, objects, at } = tape.noted
+  const end = after(tape, value)
+  let n = at.object > 0 && after(tape, objects[at.object - 1] as number) > value ? 0 : at.object
+  // Objects are noted when they end: those around the value come later than all that is in it.
+  for (; n < objects.length; n++) {
+    const entry = objects[n] as number
+    const limit = after(tape, entry)
+    if (limit > end) break
+    if (limit > value) onObject(entry)
   }
+  at.object = n
+  n = at.string > 0 && (strings[at.string - 1] as number) >= value ? 0 : at.string
+  for (; n < strings.length; n++) {
+    const entry = strings[n] as number
+    if (entry >= end) break
+    if (entry >= value) onString(entry)
+  }
+  at.string = n
 }
 
 /** The decoded text of a string or key; undefined for any other value. */

@@ -4,10 +4,12 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { generatePopulation } from '../../src/demo/population.ts'
+import { orderEdits, splice } from '../../src/json/edit.ts'
+import type { Edit } from '../../src/json/edit.ts'
 import { loadDefinitions } from '../../src/fhir/definitions.ts'
 import { createScan } from '../../src/json/scan.ts'
 import { createSimdScan } from '../../src/json/simd-scan.ts'
-import { KIND, KIND_MASK, WIDTH } from '../../src/json/tape.ts'
+import { endOf, KIND, KIND_MASK, kindOf, sameAs, startOf, WIDTH } from '../../src/json/tape.ts'
 import type { Scan, Tape } from '../../src/json/tape.ts'
 import { JsonError } from '../../src/json/token.ts'
 import { buildVocabulary } from '../../src/stages/release/vocabulary.ts'
@@ -15,9 +17,10 @@ import { buildVocabulary } from '../../src/stages/release/vocabulary.ts'
 /** The scanner in WebAssembly against the one in TypeScript, which is its reference. */
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
-const { names } = buildVocabulary(loadDefinitions('R4'))
-const reference = createScan(names, 32)
-const simd = createSimdScan(names, 32)
+const { names, noticeOf } = buildVocabulary(loadDefinitions('R4'))
+const notice = noticeOf('http://example.org/fhir')
+const reference = createScan(names, 32, notice)
+const simd = createSimdScan(names, 32, notice)
 
 /** What a scan says: every integer that has a meaning, or that the text is refused. */
 function outcome(scan: Scan, bytes: Buffer): number[] | 'refused' {
@@ -35,8 +38,19 @@ function outcome(scan: Scan, bytes: Buffer): number[] | 'refused' {
     said.push(start!, end!, word!)
     if (kind === KIND.object || kind === KIND.array) said.push(next!)
     if (kind === KIND.object) said.push(members!)
+    if (kind === KIND.string) said.push(next!, isSame(tape, entry) ? 0 : 1)
   }
-  return said
+  const { strings, objects } = tape.noted
+  return [...said, -1, ...strings, -1, ...objects]
+}
+
+/** Whether the string that it is said to be the same as is no later one, and has the same bytes. */
+function isSame(tape: Tape, entry: number): boolean {
+  const other = sameAs(tape, entry)
+  const [one, two] = [entry, other].map((at) =>
+    tape.bytes.subarray(startOf(tape, at), endOf(tape, at)),
+  )
+  return other <= entry && kindOf(tape, other) === KIND.string && one!.equals(two!)
 }
 
 function agree(bytes: Buffer): boolean {
@@ -156,6 +170,44 @@ t.test('and for records, also when the text before was longer', async (t) => {
     records.filter((bytes) => !agree(bytes)).map((bytes) => bytes.toString('latin1', 0, 80)),
     [],
   )
+})
+
+/** Edits as they come of a plan: some at one place, some within others, not in order. */
+function edits(pick: (below: number) => number, length: number): Edit[] {
+  return Array.from({ length: pick(12) }, () => {
+    const start = pick(length)
+    const end = start + (pick(3) === 0 ? 0 : pick(Math.min(40, length - start) + 1))
+    return { start, end, text: ['', 'x', '"é"', '{"a":[1,2,3]}', 'y'.repeat(pick(80))][pick(5)]! }
+  })
+}
+
+t.test('both splice the same, and what is not edited stays as it is', async (t) => {
+  const pick = seeded(30)
+  for (let n = 0; n < 2000; n++) {
+    const bytes = Buffer.from(`[${document(pick, 4)}]`)
+    if (outcome(reference, bytes) === 'refused') continue
+    const from = pick(3) === 0 ? pick(bytes.length) : 0
+    const to = pick(3) === 0 ? from + pick(bytes.length - from) : bytes.length
+    const some = edits(pick, bytes.length).filter(({ start, end }) => start >= from && end <= to)
+    const made = simd(bytes).splice(some, from, to).toString('latin1')
+    const wanted = splice(bytes, some, from, to).toString('latin1')
+    if (made !== wanted) t.equal(made, wanted, JSON.stringify({ some, from, to }))
+    const kept = orderEdits(some).reduce(
+      ({ at, sum }, { start, end }) =>
+        start < at ? { at, sum } : { at: end, sum: sum + start - at },
+      { at: from, sum: 0 },
+    )
+    if (some.every(({ text }) => text === '')) t.equal(made.length, kept.sum + to - kept.at)
+  }
+})
+
+t.test('equal strings are found, near and far', async (t) => {
+  const code = '"system":"http://loinc.org"'
+  const tape = simd(Buffer.from(`[${Array.from({ length: 300 }, () => `{${code}}`).join()}]`))
+  const same = Array.from({ length: 300 }, (_, n) => sameAs(tape, 3 + n * 3))
+  t.strictSame(new Set(same), new Set([3]))
+  const next = simd(Buffer.from(`[1,2,{${code},"value":"http://loinc.org"}]`))
+  t.equal(sameAs(next, 5), 5, 'of the text before nothing is left')
 })
 
 t.test('a text of many megabytes is taken, and a small one after it', async (t) => {

@@ -1,32 +1,21 @@
 import type { Edit } from '../../json/edit.ts'
 import { KIND } from '../../json/tape.ts'
 import type { Tape } from '../../json/tape.ts'
-import { FLAG } from '../../json/token.ts'
 import {
   after,
-  endOf,
+  eachNoted,
   flagsOf,
   kindOf,
   member,
   nameOf,
-  startOf,
   textOf,
   valuesAt,
-  walk,
 } from '../../json/tape.ts'
-import type { Visitor } from '../../json/tape.ts'
 import type { Alteration, AlterationCode } from './alteration.ts'
 import { rankOf } from './automaton.ts'
-import { findSecrets, mayHoldSecret, starSecrets } from './detectors.ts'
-import { IDENTIFIER_TYPE_SYSTEMS } from './identifiers.ts'
-import {
-  ADDRESS,
-  BASE64,
-  DATA_ABSENT_EXTENSION,
-  SECRET_TYPES,
-  SSN_SYSTEMS,
-  systemOf,
-} from './vocabulary.ts'
+import { findSecrets, starSecrets } from './detectors.ts'
+import { SYSTEM, systemAt } from './systems.ts'
+import { ADDRESS, BASE64, DATA_ABSENT_EXTENSION, SECRET_TYPES } from './vocabulary.ts'
 import type { Vocabulary } from './vocabulary.ts'
 import { publicOf, rewriteUrl } from './address.ts'
 import type { Context } from './context.ts'
@@ -43,11 +32,22 @@ export type Baseline = {
 
 /**
  * Plans what holds for everybody: SSNs and payment cards wherever they stand (contained, extensions,
- * notes, displays: every string is looked at), and attachments nobody can look into.
+ * notes, displays: the scan has looked at every string and noted what may hold one), and attachments
+ * nobody can look into.
  */
 export function planBaseline(tape: Tape, object: number, context: Context): Baseline {
   const plan = new Plan(tape, context)
-  walk(tape, object, plan, after(tape, object))
+  // First what is masked as a whole: nothing in it counts again.
+  eachNoted(
+    tape,
+    object,
+    (entry) => {
+      plan.object(entry)
+    },
+    (entry) => {
+      plan.string(entry)
+    },
+  )
   return plan
 }
 
@@ -55,12 +55,10 @@ const NOTHING: readonly Alteration[] = []
 /** As strict as showing the last four of it. */
 const RANK = rankOf({ kind: 'last', count: 4 })
 
-class Plan implements Visitor {
+class Plan implements Baseline {
   readonly edits: Edit[] = []
   // Most resources hold nothing to mask: the list is made by the first who needs it.
   #alterations: Alteration[] | undefined
-  readonly notable: Uint8Array
-  readonly members: number
   /** Values that are masked as a whole: nothing in them counts again. */
   #whole: Set<number> | undefined
   readonly #tape: Tape
@@ -71,9 +69,6 @@ class Plan implements Visitor {
     this.#tape = tape
     this.#context = context
     this.#words = context.words
-    const { at, notable } = context.words
-    this.notable = notable
-    this.members = (1 << at.value) | (1 << at._value) | (1 << at.data)
   }
 
   get alterations(): readonly Alteration[] {
@@ -92,32 +87,39 @@ class Plan implements Visitor {
     this.#alterations.push({ entry, text, parent, holder: -1, rule, codes, rank: RANK })
   }
 
-  string(entry: number, name: number, flags: number): void {
-    const mark = this.notable[name + 1]
+  /** A string or key that the scan has noted. */
+  string(entry: number): void {
+    const tape = this.#tape
+    const flags = flagsOf(tape, entry)
+    if (kindOf(tape, entry) === KIND.key) {
+      this.#dropKey(entry)
+      return
+    }
+    const name = nameOf(tape, entry)
+    const mark = this.#words.notable[name + 1]
     if (mark === ADDRESS) this.#releaseAddress(entry, name, flags)
     else {
       if (mark === BASE64) this.#dropOpaque(entry)
-      if (flags !== 0) this.#scanString(entry, name, flags)
+      if (flags !== 0) this.#scanString(entry, name)
     }
   }
 
   #releaseAddress(entry: number, name: number, flags: number): void {
-    if (flags !== 0 && this.#scanString(entry, name, flags)) return
+    if (flags !== 0 && this.#scanString(entry, name)) return
     const edit = rewriteUrl(this.#tape, entry, flags, this.#context)
     if (edit !== undefined) this.edits.push(edit)
   }
 
   /** No element has a number for its name: what is called so goes. */
-  key(entry: number, _name: number, flags: number): void {
+  #dropKey(entry: number): void {
     const tape = this.#tape
-    const [start, end] = [startOf(tape, entry), endOf(tape, entry)]
-    if (flags === FLAG.digits && !mayHoldSecret(tape.bytes, start, end)) return
     const [found] = findSecrets(textOf(tape, entry) ?? '')
     if (found !== undefined)
       this.#alter(entry, undefined, found.rule, ['REDACTED'], holderOf(tape, entry))
   }
 
-  object(entry: number, members: number): void {
+  object(entry: number): void {
+    const members = flagsOf(this.#tape, entry)
     const { at } = this.#words
     const coded = (1 << at.value) | (1 << at._value)
     const typed = (1 << at.system) | (1 << at.type)
@@ -126,10 +128,8 @@ class Plan implements Visitor {
   }
 
   /** Whether something was found in it. */
-  #scanString(entry: number, name: number, flags: number): boolean {
+  #scanString(entry: number, name: number): boolean {
     if (this.#whole?.has(entry) === true || this.#words.unscanned[name + 1] !== 0) return false
-    const [start, end] = [startOf(this.#tape, entry), endOf(this.#tape, entry)]
-    if (flags === FLAG.digits && !mayHoldSecret(this.#tape.bytes, start, end)) return false
     const text = textOf(this.#tape, entry)
     if (text === undefined || text.length < 9 || UNIQUE.test(text)) return false
     const findings = findSecrets(text)
@@ -175,14 +175,12 @@ class Plan implements Visitor {
     const tape = this.#tape
     const { at } = this.#words
     if ((members & (1 << at.system)) !== 0) {
-      const entry = member(tape, object, at.system)
-      if (mayBeSsnSystem(tape, entry) && SSN_SYSTEMS.has(systemOf(textOf(tape, entry))))
-        return 'ssn'
+      if ((systemAt(tape, member(tape, object, at.system)) & SYSTEM.ssn) !== 0) return 'ssn'
     }
     if ((members & (1 << at.type)) === 0) return undefined
     for (const coding of valuesAt(tape, object, this.#words.typeCoding)) {
-      const codeSystem = systemOf(textOf(tape, member(tape, coding, at.system)))
-      if (codeSystem !== '' && !IDENTIFIER_TYPE_SYSTEMS.has(codeSystem)) continue
+      const codeSystem = systemAt(tape, member(tape, coding, at.system))
+      if ((codeSystem & (SYSTEM.none | SYSTEM.identifierType)) === 0) continue
       const rule = SECRET_TYPES.get(textOf(tape, member(tape, coding, at.code)) ?? '')
       if (rule !== undefined) return rule
     }
@@ -229,20 +227,3 @@ function holderOf(tape: Tape, key: number): number {
 /** Not counted: it goes with the value beside it. */
 export const BESIDE = ''
 const NO_CODES: readonly AlterationCode[] = []
-
-/** Whether `ssn` or `113` stands in it, as in every spelling of an SSN system. */
-function mayBeSsnSystem(tape: Tape, entry: number): boolean {
-  if ((flagsOf(tape, entry) & FLAG.escaped) !== 0) return true
-  const { bytes } = tape
-  const end = endOf(tape, entry)
-  for (let i = startOf(tape, entry); i + 3 <= end; i++) {
-    const c = (bytes[i] as number) | 0x20
-    if (c === 0x73 && isLetter(bytes, i + 1, 0x73) && isLetter(bytes, i + 2, 0x6e)) return true
-    if (c === 0x31 && bytes[i] === 0x31 && bytes[i + 1] === 0x31 && bytes[i + 2] === 0x33)
-      return true
-  }
-  return false
-}
-
-const isLetter = (bytes: Uint8Array, at: number, letter: number): boolean =>
-  ((bytes[at] as number) | 0x20) === letter

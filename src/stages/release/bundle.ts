@@ -114,7 +114,7 @@ export function releaseEntry(
   }
   const released = releaseResource(tape, resource, permit.terms, context, tally)
   if (released === undefined) return undefined
-  const edits = [...released.edits]
+  const edits = released.edits as Edit[]
   const { beside } = context.bundleWords
   const { maskings } = released.verdict
   const view = maskings.length === 0 ? undefined : viewOf(released, permit, context)
@@ -174,8 +174,10 @@ type View = Hidden & {
 }
 
 function viewOf({ verdict, renamed }: Released, permit: Permit, context: Context): View {
-  const { methods } = viewerOf(verdict, permit.terms, context)
+  const viewer = viewerOf(verdict, permit.terms, context)
   const rename = (address: string): string => {
+    if (viewer === undefined) return ''
+    const { methods } = viewer
     const named = pseudonym(address.replace(/\?.*$/, ''), 'uri', methods)
     return /^[A-Z]/.test(named) ? `${context.publicUrl}/${named}` : named
   }

@@ -1,3 +1,5 @@
+import { WIDEST_GAP } from '../../json/notice.ts'
+
 /** Finds SSNs and payment cards in decoded text (requirements §9.2). Linear in the text's length. */
 
 /** A secret in a text; `start` and `end` are offsets in UTF-16 units. */
@@ -31,27 +33,7 @@ function buildMeaning(): Uint8Array {
   return meaning
 }
 
-/** Separators that may stand between two digits of one number: "123 - 45 - 6789". */
-const WIDEST_GAP = 3
 const KEYWORD = /(?:ssn|social\s{1,3}security|soc\.? ?sec)[^\d]{0,20}$/i
-
-/** Whether ASCII text, quotes included, may hold a number worth a look: most dates do not. */
-export function mayHoldSecret(bytes: Uint8Array, start: number, end: number): boolean {
-  let digits = 0
-  let gap = 0
-  for (let i = start; i < end; i++) {
-    const meaning = MEANING[bytes[i] as number] as number
-    if (meaning < 10) {
-      digits = gap > WIDEST_GAP ? 1 : digits + 1
-      if (digits === 9) return true
-      gap = 0
-    } else if (meaning === OTHER) {
-      digits = 0
-      gap = 0
-    } else gap++
-  }
-  return false
-}
 
 /** Digits with few separators between them; the three lists go together. */
 type Run = {
@@ -186,7 +168,14 @@ export function starSecrets(text: string, findings: readonly Finding[]): string 
 
 /** Every digit but the last four becomes '*'; separators stay. */
 function starred(text: string): string {
-  const units = Array.from(text)
-  let left = units.filter((c) => /\p{Nd}/u.test(c)).length
-  return units.map((c) => (/\p{Nd}/u.test(c) && left-- > 4 ? '*' : c)).join('')
+  let left = 0
+  for (const unit of text) if (isDigit(unit)) left++
+  let out = ''
+  for (const unit of text) out += isDigit(unit) && left-- > 4 ? '*' : unit
+  return out
+}
+
+/** A decimal digit of any script; beyond 16 bits there are more scripts than the mathematical signs. */
+function isDigit(unit: string): boolean {
+  return unit.length === 1 ? (MEANING[unit.charCodeAt(0)] as number) < 10 : /\p{Nd}/u.test(unit)
 }

@@ -7,15 +7,16 @@ import {
   kindOf,
   knownTextOf,
   member,
+  sameAs,
   startOf,
   textOf,
   valuesAt,
 } from '../../json/tape.ts'
-import type { Confidentiality, Inspection, Reach, Terms } from '../../permit.ts'
+import type { Inspection, Reach, Terms } from '../../permit.ts'
 import type { Masking } from './compile-masking.ts'
 import type { Context } from './context.ts'
 import { CONFIDENTIALITIES } from './vocabulary.ts'
-import { confidentialityOf, readLabels } from './labels.ts'
+import { confidentialityOf, rankOf, readLabels } from './labels.ts'
 import type { Labels } from './labels.ts'
 import type { Vocabulary } from './vocabulary.ts'
 
@@ -45,15 +46,16 @@ export function judge(
   const { at } = words
   const type = knownTextOf(tape, member(tape, object, at.resourceType), words.types) ?? ''
   const found = readLabels(tape, object, words)
-  const labels = { confidentiality: confidentialityOf(found), sensitivities: found.sensitivities }
+  const confidentiality = confidentialityOf(found)
+  const { sensitivities } = found
   const patients = patientsOf(tape, object, type, words, bases)
 
   const grant =
     kindOf(tape, object) === KIND.object && !UNJUDGED.has(type) ? terms.grantFor(type) : undefined
   const recipient = grant?.recipient ?? ''
   const verdict = (withheld: Verdict['withheld'], maskings: readonly Masking[] = []): Verdict => {
-    const inline = found.isInline ? { maySeeElement: seesElement } : {}
-    return { type, ...labels, patients, withheld, maskings, recipient, ...inline }
+    const said = { type, confidentiality, sensitivities, patients, withheld, maskings, recipient }
+    return found.isInline ? { ...said, maySeeElement: seesElement } : said
   }
   if (grant === undefined) return verdict('type')
   // A second patient where only one can be named leaves in doubt whose it is.
@@ -62,6 +64,12 @@ export function judge(
     type === 'Provenance'
       ? isAboutOwn(tape, object, patient, words, bases, seen)
       : !isDoubtful && patients.includes(patient)
+  // Mostly it is reached by a way that asks nothing further and masks nothing more.
+  for (const way of grant.reach) {
+    if (found.isInline) break
+    const isOpen = way.criteria === undefined && isMild(way) && isCleared(way, found)
+    if (isOpen && (way.patient === undefined || isOf(way.patient))) return verdict(undefined)
+  }
   let reach = grant.reach.filter(({ patient }) => patient === undefined || isOf(patient))
   if (reach.length === 0) return verdict('compartment')
   if (reach.some(({ criteria }) => criteria !== undefined)) {
@@ -69,7 +77,7 @@ export function judge(
     reach = reach.filter(({ criteria }) => criteria === undefined || criteria.hold(resource))
     if (reach.length === 0) return verdict('criteria')
   }
-  reach = reach.filter((one) => isCleared(one, labels))
+  reach = reach.filter((one) => isCleared(one, found))
   if (reach.length === 0) return verdict('label')
   if (reach.some(isMild)) return verdict(undefined)
   const maskings = [...new Set(reach.flatMap((one) => admit(one) ?? []))]
@@ -79,11 +87,8 @@ export function judge(
   /** LABEL-2: the strictest of what the resource says and what the element says. */
   function seesElement(element: Labels): boolean {
     const both = {
-      confidentiality: confidentialityOf({
-        ...element,
-        highest: Math.max(element.highest, found.highest),
-      }),
-      sensitivities: [...labels.sensitivities, ...element.sensitivities],
+      highest: Math.max(element.highest, found.highest),
+      sensitivities: [...sensitivities, ...element.sensitivities],
     }
     return reach.some((one) => isCleared(one, both))
   }
@@ -91,8 +96,8 @@ export function judge(
   /** What a way masks, unless the codes of the resource show what it may not show (LABEL-9). */
   function admit(one: Reach): Masking | undefined {
     const masking = maskingFor(one.masking)
-    const { sensitivities } = one.clearance
-    const isOpen = masking.labelsOf?.(tape, object).every((code) => sensitivities.has(code))
+    const cleared = one.clearance.sensitivities
+    const isOpen = masking.labelsOf?.(tape, object).every((code) => cleared.has(code))
     return isOpen === false ? undefined : masking
   }
 }
@@ -117,11 +122,11 @@ function mildest(maskings: readonly Masking[]): readonly Masking[] {
 
 function isCleared(
   { clearance: { confidentiality, sensitivities } }: Reach,
-  labels: { readonly confidentiality: Confidentiality; readonly sensitivities: readonly string[] },
+  labels: Pick<Labels, 'highest' | 'sensitivities'>,
 ): boolean {
+  if (rankOf(labels) > CONFIDENTIALITIES.indexOf(confidentiality)) return false
   return (
-    CONFIDENTIALITIES.indexOf(labels.confidentiality) <=
-      CONFIDENTIALITIES.indexOf(confidentiality) &&
+    labels.sensitivities.length === 0 ||
     labels.sensitivities.every((code) => sensitivities.has(code))
   )
 }
@@ -181,39 +186,30 @@ function patientsOf(
     const id = textOf(tape, member(tape, object, at.id))
     return id === undefined ? [] : [id]
   }
+  const take = (reference: number): void => {
+    const id = patientIn(tape, member(tape, reference, at.reference), bases)
+    if (id !== undefined && !found.includes(id)) found.push(id)
+  }
   for (const path of patientPaths(type)) {
-    for (const reference of valuesAt(tape, object, path)) {
-      const id = patientIn(tape, member(tape, reference, at.reference), bases)
-      if (id !== undefined && !found.includes(id)) found.push(id)
-    }
+    const [name = -1, ...further] = path
+    const value = member(tape, object, name)
+    if (value < 0) continue
+    // Mostly `subject` or `patient`, a Reference.
+    if (further.length === 0 && kindOf(tape, value) === KIND.object) take(value)
+    else for (const reference of valuesAt(tape, object, path)) take(reference)
   }
   return found
 }
 
-const PATIENT = Buffer.from('"Patient/')
-
-/** The id that a reference names, when it is to a patient of ours. */
+/** The id that a reference names, when it is to a patient of ours; found out once for equal ones. */
 function patientIn(tape: Tape, entry: number, bases: readonly string[]): string | undefined {
   if (entry < 0 || kindOf(tape, entry) !== KIND.string) return undefined
-  const start = startOf(tape, entry)
-  const end = endOf(tape, entry)
-  const { bytes } = tape
-  // "Patient/" and nothing but an id behind it, as most are, can be read off the bytes.
-  if (end - start <= 74) {
-    let i = 0
-    while (i < PATIENT.length && bytes[start + i] === PATIENT[i]) i++
-    if (i === PATIENT.length) {
-      let at = start + i
-      while (at < end - 1 && ID[bytes[at] as number] === 1) at++
-      if (at === end - 1 && at > start + i) return bytes.toString('latin1', start + i, at)
-    }
+  const first = sameAs(tape, entry)
+  let id = tape.read.get(first)
+  if (id === undefined) {
+    const local = parseReference(textOf(tape, entry) ?? '', bases)
+    id = local?.type === 'Patient' ? local.id : ''
+    tape.read.set(first, id)
   }
-  const text = textOf(tape, entry)
-  const local = text === undefined ? undefined : parseReference(text, bases)
-  return local?.type === 'Patient' ? local.id : undefined
+  return id === '' ? undefined : id
 }
-
-/** Letters, digits and '-'; an id with dots goes the long way, where "." and ".." are no ids. */
-const ID = new Uint8Array(256)
-for (const c of Buffer.from('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-'))
-  ID[c] = 1

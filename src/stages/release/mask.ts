@@ -16,12 +16,10 @@ import type { MethodContext } from './methods.ts'
 export type Masked = {
   readonly edits: readonly Edit[]
   /** Altered values by rule. */
-  readonly counts: ReadonlyMap<string, number>
+  readonly counts?: ReadonlyMap<string, number>
   /** What the id has become: another one, or none that may be seen; undefined = it is as it was. */
   readonly renamed?: 'pseudonym' | 'gone'
 }
-
-const NOTHING: ReadonlyMap<string, number> = new Map()
 
 /** Who sees it: by which ways it is reached, each with its profiles. */
 export type Viewer = {
@@ -39,17 +37,13 @@ export type Viewer = {
 export function planMasking(
   tape: Tape,
   object: number,
-  { maskings, methods, maySeeElement }: Viewer,
+  viewer: Viewer | undefined,
   context: Context,
 ): Masked | undefined {
   const { edits, alterations: baseline } = planBaseline(tape, object, context)
-  const planned = planAll(tape, object, maskings, methods)
-  if (planned === undefined) return undefined
-  const paths =
-    maySeeElement === undefined
-      ? planned
-      : [...planned, ...planInlineLabels(tape, object, maySeeElement, context.words)]
-  if (baseline.length === 0 && paths.length === 0) return { edits, counts: NOTHING }
+  const paths = viewer === undefined ? NOTHING : planViewed(tape, object, viewer, context)
+  if (paths === undefined) return undefined
+  if (baseline.length === 0 && paths.length === 0) return { edits }
   const all = outermost(tape, [
     ...paths,
     ...milder(tape, baseline, paths),
@@ -76,6 +70,20 @@ function renamed(
   const found = id < 0 ? undefined : all.find(({ entry }) => entry === id || entry === id - 1)
   if (found === undefined) return {}
   return { renamed: found.codes.includes('PSEUDED') ? 'pseudonym' : 'gone' }
+}
+
+const NOTHING: readonly Alteration[] = []
+
+/** What is altered besides the baseline; undefined = the resource itself may not be seen. */
+function planViewed(
+  tape: Tape,
+  object: number,
+  { maskings, methods, maySeeElement }: Viewer,
+  { words }: Context,
+): readonly Alteration[] | undefined {
+  const planned = planAll(tape, object, maskings, methods)
+  if (planned === undefined || maySeeElement === undefined) return planned
+  return [...planned, ...planInlineLabels(tape, object, maySeeElement, words)]
 }
 
 /** What all ways alter; undefined when none of them shows the resource. */

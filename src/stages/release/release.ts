@@ -8,7 +8,6 @@ import type { Config } from '../../config/schema.ts'
 import type { Answer, FitAnswer, Tally } from '../../exchange.ts'
 import type { Definitions } from '../../fhir/definitions.ts'
 import { parseReference } from '../../fhir/reference.ts'
-import { splice } from '../../json/edit.ts'
 import { createSimdScan } from '../../json/simd-scan.ts'
 import { JsonError } from '../../json/token.ts'
 import type { Tape } from '../../json/tape.ts'
@@ -68,6 +67,7 @@ export function createRelease(
   const upstreamUrl = config.upstream.url.replace(/\/$/, '')
   const publicUrl = config.public.url.replace(/\/$/, '')
   const bases = [upstreamUrl, publicUrl]
+  const notice = words.noticeOf(upstreamUrl)
   const context: Context = {
     words,
     bundleWords: buildBundleWords(words),
@@ -79,7 +79,7 @@ export function createRelease(
     maskingKey: createSecretKey(masking.key),
     pseudonyms: new WeakMap(),
     now: masking.now,
-    scan: createSimdScan(words.names, config.limits.jsonDepth),
+    scan: createSimdScan(words.names, config.limits.jsonDepth, notice),
     trim: createTrim(
       createSimdScan(words.names, config.limits.jsonDepth),
       words,
@@ -129,7 +129,7 @@ export function createRelease(
     const type = textOf(tape, member(tape, 0, words.at.resourceType))
     if (isBundle(permit)) {
       if (type !== 'Bundle') throw unreadable('no Bundle where one belongs')
-      return splice(bytes, releaseBundle(tape, permit, context, tally))
+      return tape.splice(releaseBundle(tape, permit, context, tally))
     }
     if (permit.shape === 'parameters') return releaseParameters(tape, context, tally)
     if (permit.shape === 'outcome') return releaseOutcome(bytes)
@@ -202,7 +202,7 @@ export function createRelease(
     const { type, withheld, confidentiality, sensitivities, patients } = judged
     const plan = planMasking(tape, 0, viewerOf(judged, terms, context), context)
     let masked = 0
-    for (const count of plan?.counts.values() ?? []) masked += count
+    for (const count of plan?.counts?.values() ?? []) masked += count
     return {
       ...{ type, confidentiality, sensitivities, patients, masked },
       withheld: plan === undefined ? (withheld ?? 'label') : withheld,
@@ -228,14 +228,14 @@ export function createRelease(
       inside,
     )
     if (plan === undefined) throw new Refusal('not-found', { detail: 'withheld' })
-    return splice(resource, plan.edits)
+    return tape.splice(plan.edits)
   }
 
   const inward: Inward = (resource) => {
     const tape = context.scan(resource)
     const edits: Edit[] = []
     rewriteUrls(tape, 0, inwards, edits)
-    return splice(resource, edits)
+    return tape.splice(edits)
   }
 
   return {

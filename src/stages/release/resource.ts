@@ -1,4 +1,3 @@
-import { splice } from '../../json/edit.ts'
 import type { Edit } from '../../json/edit.ts'
 import type { Tape } from '../../json/tape.ts'
 import { endOf, startOf } from '../../json/tape.ts'
@@ -40,7 +39,8 @@ export function releaseResource(
   const { edits, counts, renamed } = masked
   raiseMark(tally, verdict.confidentiality)
   tally.released += 1
-  for (const [rule, count] of counts) tally.masked.set(rule, (tally.masked.get(rule) ?? 0) + count)
+  for (const [rule, count] of counts ?? [])
+    tally.masked.set(rule, (tally.masked.get(rule) ?? 0) + count)
   for (const patient of verdict.patients) tally.patients.add(patient)
   if (tally.seen !== undefined) {
     const { id } = identify(tape, object, words)
@@ -55,12 +55,13 @@ export function releaseResource(
   }
 }
 
-/** Who sees what was judged. */
+/** Who sees what was judged; undefined where nothing but the baseline is masked. */
 export function viewerOf(
   { maskings, recipient, patients, maySeeElement }: Verdict,
   terms: Terms,
   { maskingKey: key, pseudonyms, now }: Context,
-): Viewer {
+): Viewer | undefined {
+  if (maskings.length === 0 && maySeeElement === undefined) return undefined
   const known = pseudonyms.get(terms) ?? new Map<string, string>()
   if (maskings.length > 0) pseudonyms.set(terms, known)
   const [patient, ...others] = patients
@@ -71,5 +72,5 @@ export function viewerOf(
 
 /** The bytes of a resource with its edits. */
 export function bytesOf(tape: Tape, object: number, edits: readonly Edit[]): Buffer {
-  return splice(tape.bytes, edits, startOf(tape, object), endOf(tape, object))
+  return tape.splice(edits, startOf(tape, object), endOf(tape, object))
 }

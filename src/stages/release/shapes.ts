@@ -1,4 +1,3 @@
-import { splice } from '../../json/edit.ts'
 import { kindOf, KIND, member, textOf } from '../../json/tape.ts'
 import type { Tape } from '../../json/tape.ts'
 import type { Tally } from '../../exchange.ts'
@@ -21,18 +20,12 @@ export function releaseParameters(tape: Tape, context: Context, tally: Tally): B
   }
   tally.inspected += 1
   tally.released += 1
-  const methods = {
-    key: context.maskingKey,
-    recipient: '',
-    patient: undefined,
-    now: context.now(),
-    known: new Map<string, string>(),
-  }
-  const masked = planMasking(tape, 0, { maskings: [], methods }, context)
+  const masked = planMasking(tape, 0, undefined, context)
   if (masked === undefined) throw unreadable('Parameters that may not be seen')
   const { edits, counts } = masked
-  for (const [rule, count] of counts) tally.masked.set(rule, (tally.masked.get(rule) ?? 0) + count)
-  return splice(tape.bytes, edits)
+  for (const [rule, count] of counts ?? [])
+    tally.masked.set(rule, (tally.masked.get(rule) ?? 0) + count)
+  return tape.splice(edits)
 }
 
 const SEVERITIES = new Set(['fatal', 'error', 'warning', 'information', 'success'])

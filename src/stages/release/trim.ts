@@ -1,4 +1,4 @@
-import { removeMembers, splice } from '../../json/edit.ts'
+import { removeMembers } from '../../json/edit.ts'
 import type { Edit } from '../../json/edit.ts'
 import { after, kindOf, KIND, member, startOf, textOf } from '../../json/tape.ts'
 import type { Scan } from '../../json/tape.ts'
@@ -37,6 +37,6 @@ export function createTrim(
     if (tag >= 0 && kindOf(tape, tag) === KIND.array) into(tag, SUBSETTED)
     else if (meta >= 0 && kindOf(tape, meta) === KIND.object) into(meta, `"tag":[${SUBSETTED}]`)
     else into(0, `"meta":{"tag":[${SUBSETTED}]}`)
-    return splice(resource, edits)
+    return tape.splice(edits)
   }
 }

@@ -1,5 +1,7 @@
 import { compileNames } from '../../json/names.ts'
 import type { Names } from '../../json/names.ts'
+import { ASK } from '../../json/notice.ts'
+import type { Notice } from '../../json/notice.ts'
 import type { Definitions } from '../../fhir/definitions.ts'
 import type { Confidentiality } from '../../permit.ts'
 
@@ -102,9 +104,9 @@ export type Vocabulary = {
   readonly unscanned: Uint8Array
   /** By name plus one: strings that are looked at whatever is in them: 1 = may be an address, 2 = base64. */
   readonly notable: Uint8Array
-  /** Resource types, and the codes and code systems that labels are made of, in their usual spelling. */
+  /** What a scan notes for the baseline; upstream's base is the prefix of its addresses. */
+  readonly noticeOf: (prefix: string) => Notice
   readonly types: Names
-  readonly labels: Names
   /** Paths that are followed in every resource. */
   readonly security: readonly number[]
   readonly typeCoding: readonly number[]
@@ -126,16 +128,30 @@ export function buildVocabulary(definitions: Definitions): Vocabulary {
       list.map((path) => path.map((name) => names.id(name))),
     ]),
   )
+  const notable = markNames([
+    ...ADDRESSES.map((word) => [at[word], ADDRESS] as const),
+    ...OPAQUE.map((word) => [at[word], BASE64] as const),
+  ])
+  const unscanned = markNames(UNSCANNED.map((word) => [at[word], 1]))
+  const compared = markNames(COMPARED.map((word) => [at[word], 1]))
+  const asked = notable.map(
+    (mark, name) =>
+      (mark === ADDRESS ? ASK.prefixed : mark === BASE64 ? ASK.always : 0) |
+      (unscanned[name] === 0 ? 0 : ASK.unsearched) |
+      (compared[name] === 0 ? 0 : ASK.same),
+  )
+  const members = [
+    (1 << at.value) | (1 << at._value),
+    (1 << at.system) | (1 << at.type),
+    1 << at.data,
+  ] as const
   return {
     names,
     at,
-    unscanned: markNames(UNSCANNED.map((word) => [at[word], 1])),
-    notable: markNames([
-      ...ADDRESSES.map((word) => [at[word], ADDRESS] as const),
-      ...OPAQUE.map((word) => [at[word], BASE64] as const),
-    ]),
+    unscanned,
+    notable,
+    noticeOf: (prefix) => ({ asked, prefix, members }),
     types: compileNames([...definitions.types]),
-    labels: compileNames([...CONFIDENTIALITIES, ...SPELLED.keys()]),
     security: [at.meta, at.security],
     typeCoding: [at.type, at.coding],
     patientPaths: (type) => compiled.get(type) ?? [],
@@ -166,6 +182,9 @@ const ADDRESSES: readonly Word[] = [
   ...(['reference', 'url', 'fullUrl', 'location', 'uri', 'source', 'instantiatesUri'] as const),
   ...(['valueUri', 'valueUrl', 'valueCanonical'] as const),
 ]
+
+/** Few different ones in one answer: what was found out of one holds for the others. */
+const COMPARED: readonly Word[] = ['system', 'reference']
 
 /** What stays of a part beside the resource, and whether addresses are in it. */
 export type Beside = { readonly kept: ReadonlySet<number>; readonly hasAddress: boolean }

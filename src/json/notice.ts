@@ -1,0 +1,51 @@
+/**
+ * What a scan notes down besides the tape, so that whoever reads it need not pass over everything to
+ * find the little that matters. A scan knows nothing of what the notes are for.
+ */
+
+/** What is asked of strings by the name of the member around them: bits. */
+export const ASK = {
+  /** Noted whatever is in it. */
+  always: 1,
+  /** Noted when it begins with the prefix, or has an escape. */
+  prefixed: 2,
+  /** Not noted for a number in it. */
+  unsearched: 4,
+  /** Compared with the strings before it: {@link sameAs} in tape.ts. */
+  same: 8,
+} as const
+
+/** A number worth noting has so many digits, with so many signs between two of them at most. */
+export const LEAST_DIGITS = 9
+export const WIDEST_GAP = 3
+
+export type Notice = {
+  /** ASK bits by name plus one; names beyond its end are asked nothing. */
+  readonly asked: Uint8Array
+  /** ASCII. */
+  readonly prefix: string
+  /** Bits of flagsOf(object): noted when it has one of the first and one of the second, or one of the third. */
+  readonly members: readonly [first: number, second: number, third: number]
+}
+
+/** Nothing is asked: strings with escapes, beyond ASCII, or with a number in them are noted. */
+export const NOTHING: Notice = { asked: new Uint8Array(0), prefix: '', members: [0, 0, 0] }
+
+/** Whether ASCII bytes may hold such a number: digits with spaces and dashes between. */
+export function mayHoldNumber(bytes: Uint8Array, start: number, end: number): boolean {
+  let digits = 0
+  let gap = 0
+  for (let i = start; i < end; i++) {
+    const c = bytes[i] as number
+    if (c >= 0x30 && c <= 0x39) {
+      digits = gap > WIDEST_GAP ? 1 : digits + 1
+      if (digits === LEAST_DIGITS) return true
+      gap = 0
+    } else if (c === 0x20 || c === 0x2d) gap++
+    else {
+      digits = 0
+      gap = 0
+    }
+  }
+  return false
+}
