@@ -60,6 +60,7 @@ const ALWAYS: u32 = 1
 const PREFIXED: u32 = 2
 const UNSEARCHED: u32 = 4
 const SAME: u32 = 8
+const NAMED: u32 = 16
 const LEAST_DIGITS = 9
 const WIDEST_GAP = 3
 let asked: usize = 0
@@ -557,7 +558,8 @@ export function scan(
       if (inObject) {
         const had = load<i32>(level, 16)
         store<i32>(open, had, 16)
-        if (((had & membersA) != 0 && (had & membersB) != 0) || (had & membersC) != 0) {
+        const isNamed = (<u32>load<u8>(asked + load<i32>(level, 8)) & NAMED) != 0
+        if (((had & membersA) != 0 && (had & membersB) != 0) || (had & membersC) != 0 || isNamed) {
           store<u32>(nextObject, <u32>((open - tape) / ENTRY))
           nextObject += 4
         }

@@ -28,6 +28,8 @@ export type Elements = {
   readonly version: FhirVersion
   /** Names of all structures. */
   readonly names: readonly string[]
+  /** Every name that JSON has for an element, `_birthDate` and its like among them. */
+  readonly keys: () => ReadonlySet<string>
   /** undefined for primitive types and for what this version does not know. */
   readonly structure: (name: string) => Structure | undefined
   /** Whether it is a primitive type of this version, `xhtml` included. */
@@ -71,7 +73,18 @@ export function loadElements(version: FhirVersion): Elements {
     return primitives.has(name)
   }
 
-  return { version, names: [...known.keys()], structure, isPrimitive }
+  function keys(): ReadonlySet<string> {
+    const found = new Set<string>()
+    for (const [, ...own] of known.values()) {
+      for (const { key, type } of own.flatMap(parse)) {
+        found.add(key)
+        if (/^[a-z]/.test(type)) found.add(`_${key}`)
+      }
+    }
+    return found
+  }
+
+  return { version, names: [...known.keys()], keys, structure, isPrimitive }
 }
 
 /** `name!*:Type|Type`: `!` must be there, `*` a list. */

@@ -55,18 +55,8 @@ export function removeMembers(
   tape: Tape,
   object: number,
   remove: (key: number) => boolean,
-): Edit[] {
-  if (kindOf(tape, object) !== KIND.object) return []
-  const end = after(tape, object)
-  let key = object + 1
-  // Mostly nothing goes, and then nothing need be made.
-  while (key < end && !remove(key)) key = after(tape, key + 1)
-  if (key >= end) return []
-  const cut = new Cut()
-  for (key = object + 1; key < end; key = after(tape, key + 1)) {
-    cut.pass(startOf(tape, key), endOf(tape, key + 1), remove(key))
-  }
-  return cut.end()
+): readonly Edit[] {
+  return kindOf(tape, object) === KIND.object ? cut(tape, object, remove).edits : NONE
 }
 
 /** The same for the elements of an array. */
@@ -74,41 +64,39 @@ export function removeElements(
   tape: Tape,
   array: number,
   remove: (element: number) => boolean,
-): Edit[] {
-  const cut = new Cut()
-  if (kindOf(tape, array) !== KIND.array) return cut.edits
-  const end = after(tape, array)
-  for (let element = array + 1; element < end; element = after(tape, element)) {
-    cut.pass(startOf(tape, element), endOf(tape, element), remove(element))
-  }
-  return cut.end()
+): readonly Edit[] {
+  return kindOf(tape, array) === KIND.array ? cut(tape, array, remove).edits : NONE
 }
 
-/** Takes parts out of a list with commas between: a part goes with the comma before it, or after. */
-class Cut {
-  readonly edits: Edit[] = []
-  /** Where the last kept part ends; -1 = none yet. */
-  #kept = -1
-  /** Begin and end of what goes before any part is kept. */
-  #start = -1
-  #end = -1
+const NONE: readonly Edit[] = []
 
-  pass(start: number, end: number, isRemoved: boolean): void {
-    if (!isRemoved) {
-      if (this.#start >= 0) this.edits.push({ start: this.#start, end: start, text: '' })
-      this.#start = -1
-      this.#kept = end
-    } else if (this.#kept >= 0) {
-      this.edits.push({ start: this.#kept, end, text: '' })
-      this.#kept = end
+/** The edits of a container, and whether nothing is left in it. */
+export type Cut = { readonly edits: Edit[]; readonly isAll: boolean }
+
+/** Takes the chosen members or elements out: a part goes with the comma before it, or after. */
+export function cut(tape: Tape, container: number, remove: (entry: number) => boolean): Cut {
+  const edits: Edit[] = []
+  const width = kindOf(tape, container) === KIND.object ? 1 : 0
+  const end = after(tape, container)
+  /** Where the last kept part ends; -1 = none yet. */
+  let kept = -1
+  /** Begin and end of what goes before any part is kept. */
+  let first = -1
+  let last = -1
+  for (let entry = container + 1; entry < end; entry = after(tape, entry + width)) {
+    const limit = endOf(tape, entry + width)
+    if (!remove(entry)) {
+      if (first >= 0) edits.push({ start: first, end: startOf(tape, entry), text: '' })
+      first = -1
+      kept = limit
+    } else if (kept >= 0) {
+      edits.push({ start: kept, end: limit, text: '' })
+      kept = limit
     } else {
-      if (this.#start < 0) this.#start = start
-      this.#end = end
+      if (first < 0) first = startOf(tape, entry)
+      last = limit
     }
   }
-
-  end(): Edit[] {
-    if (this.#start >= 0) this.edits.push({ start: this.#start, end: this.#end, text: '' })
-    return this.edits
-  }
+  if (first >= 0) edits.push({ start: first, end: last, text: '' })
+  return { edits, isAll: first >= 0 }
 }

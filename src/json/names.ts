@@ -14,10 +14,11 @@ export type Names = {
 export function compileNames(list: readonly string[]): Names {
   const known = list.map((name) => Buffer.from(name))
   /** First candidate by hash and next candidate by id, plus one; 0 = none. */
-  const first = new Uint16Array(1024)
+  const size = 2 ** Math.max(10, Math.ceil(Math.log2(list.length * 2 + 1)))
+  const first = new Uint16Array(size)
   const next = new Uint16Array(list.length + 1)
   known.forEach((bytes, id) => {
-    const hash = hashOf(bytes, 0, bytes.length)
+    const hash = hashOf(bytes, 0, bytes.length) & (size - 1)
     next[id] = first[hash] as number
     first[hash] = id + 1
   })
@@ -28,7 +29,7 @@ export function compileNames(list: readonly string[]): Names {
     find(bytes, start, end) {
       const length = end - start
       if (length === 0) return ids.get('') ?? -1
-      for (let one = first[hashOf(bytes, start, end)] as number; one > 0;) {
+      for (let one = first[hashOf(bytes, start, end) & (size - 1)] as number; one > 0;) {
         const candidate = known[one - 1] as Buffer
         if (candidate.length === length) {
           let n = 0
@@ -45,8 +46,6 @@ export function compileNames(list: readonly string[]): Names {
 function hashOf(bytes: Buffer, start: number, end: number): number {
   const length = end - start
   const middle = bytes[start + (length >> 1)] as number
-  return (
-    ((bytes[start] as number) * 5 + middle * 11 + (bytes[end - 1] as number) * 3 + length * 67) &
-    1023
-  )
+  const [one, last] = [bytes[start] as number, bytes[end - 1] as number]
+  return one * 37 + middle * 331 + last * 83 + length * 1021
 }

@@ -13,6 +13,8 @@ export const ASK = {
   unsearched: 4,
   /** Compared with the strings before it: {@link sameAs} in tape.ts. */
   same: 8,
+  /** An object by this name is noted whatever is in it. */
+  object: 16,
 } as const
 
 /** A number worth noting has so many digits, with so many signs between two of them at most. */

@@ -83,7 +83,10 @@ function note(data: Int32Array, length: number, bytes: Buffer, notice: Notice): 
     while (open.length > 0 && (data[(open.at(-1) ?? 0) * WIDTH + 2] as number) <= entry) {
       const object = open.pop() ?? 0
       const had = data[object * WIDTH + 4] as number
-      if (((had & first) !== 0 && (had & second) !== 0) || (had & third) !== 0) objects.push(object)
+      const name = (data[object * WIDTH + 3] as number) >> NAME_SHIFT
+      const isNamed = ((notice.asked[name] ?? 0) & ASK.object) !== 0
+      if (((had & first) !== 0 && (had & second) !== 0) || (had & third) !== 0 || isNamed)
+        objects.push(object)
     }
     if (entry === length) break
     const word = data[at + 3] as number

@@ -84,6 +84,8 @@ type Machine = {
   readonly memory: Memory
   bytes: Uint8Array
   data: Int32Array
+  /** The same bytes, for writing text. */
+  text: Buffer
 }
 
 const code = new WebAssembly.Module(readFileSync(new URL('./scan.wasm', import.meta.url)))
@@ -124,7 +126,8 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
       bytes.set(notice.asked.subarray(0, names.list.length + 1), asked)
       image = bytes.slice(BEGIN, stack)
     } else bytes.set(image, BEGIN)
-    return { exports, memory, bytes, data: new Int32Array(memory.buffer) }
+    const { buffer } = memory
+    return { exports, memory, bytes, data: new Int32Array(buffer), text: Buffer.from(buffer) }
   }
 
   /** Has room for `size` bytes, and views of all of it. */
@@ -135,6 +138,7 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
     if (machine.bytes.buffer === memory.buffer) return
     machine.bytes = new Uint8Array(memory.buffer)
     machine.data = new Int32Array(memory.buffer)
+    machine.text = Buffer.from(memory.buffer)
   }
 
   return (bytes: Buffer): Tape => {
@@ -184,16 +188,18 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
     if (edits.length === 0) return source.subarray(from, to)
     const ordered = orderEdits(edits)
     let written = ''
-    for (const { text } of ordered) written += text
-    const size = Buffer.byteLength(written)
-    const isAscii = size === written.length
+    for (let n = 0; n < ordered.length; n++) written += (ordered[n] as Edit).text
     const texts = room + aligned(ordered.length * 16)
-    const out = aligned(texts + size) + 16
     const { exports, bytes, data } = machine
-    // More memory would be another buffer, and end the tape.
-    if (out + (to - from) + size + 64 > bytes.length) return splice(source, ordered, from, to)
+    // More memory would be another buffer, and end the tape. A UTF-16 unit takes three bytes at most.
+    if (texts + written.length * 6 + (to - from) + 128 > bytes.length)
+      return splice(source, ordered, from, to)
+    const size = machine.text.write(written, texts)
+    const isAscii = size === written.length
+    const out = aligned(texts + size) + 16
     let [at, place] = [room >> 2, 0]
-    for (const { start, end, text } of ordered) {
+    for (let n = 0; n < ordered.length; n++) {
+      const { start, end, text } = ordered[n] as Edit
       const length = isAscii ? text.length : Buffer.byteLength(text)
       data[at] = start
       data[at + 1] = end
@@ -202,7 +208,6 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
       at += 4
       place += length
     }
-    Buffer.from(bytes.buffer, texts, size).write(written, isAscii ? 'latin1' : 'utf8')
     const length = exports.splice(input, from, to, room, ordered.length, texts, out)
     return Buffer.copyBytesFrom(bytes, out, length)
   }

@@ -40,6 +40,13 @@ const SLASH = 0x2f
 const QUESTION = 0x3f
 const HASH = 0x23
 
+/** The same for one string, added to `edits`. */
+export function releaseAddress(tape: Tape, entry: number, context: Context, edits: Edit[]): void {
+  if (kindOf(tape, entry) !== KIND.string) return
+  const edit = rewriteUrl(tape, entry, flagsOf(tape, entry), context)
+  if (edit !== undefined) edits.push(edit)
+}
+
 /** The same for every address in a value. */
 export function rewriteUrls(tape: Tape, value: number, context: Context, edits: Edit[]): void {
   const { notable } = context.words
@@ -47,8 +54,7 @@ export function rewriteUrls(tape: Tape, value: number, context: Context, edits: 
   for (let entry = value; entry < end; entry++) {
     if (kindOf(tape, entry) !== KIND.string || notable[nameOf(tape, entry) + 1] !== ADDRESS)
       continue
-    const edit = rewriteUrl(tape, entry, flagsOf(tape, entry), context)
-    if (edit !== undefined) edits.push(edit)
+    releaseAddress(tape, entry, context, edits)
   }
 }
 

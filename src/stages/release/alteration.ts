@@ -1,12 +1,12 @@
-import { removeElements, removeMembers } from '../../json/edit.ts'
+import { cut } from '../../json/edit.ts'
 import type { Edit } from '../../json/edit.ts'
 import { KIND } from '../../json/tape.ts'
 import type { Tape } from '../../json/tape.ts'
 import { after, endOf, kindOf, startOf } from '../../json/tape.ts'
 import { DATA_ABSENT_EXTENSION } from './vocabulary.ts'
 
-/** HL7 v3-ObservationValue codes that say what was done (LABEL-6). */
-export type AlterationCode = 'MASKED' | 'REDACTED' | 'ABSTRED' | 'PSEUDED' | 'SUBSETTED'
+/** HL7 v3-ObservationValue codes that say what was done (LABEL-6): bits. */
+export const CODE = { MASKED: 1, REDACTED: 2, ABSTRED: 4, PSEUDED: 8, SUBSETTED: 16 } as const
 
 /** What becomes of one value, before the edits are made of it. */
 export type Alteration = {
@@ -18,7 +18,8 @@ export type Alteration = {
   readonly parent: number
   readonly holder: number
   readonly rule: string
-  readonly codes: readonly AlterationCode[]
+  /** Bits of {@link CODE}. */
+  readonly codes: number
   /** How much is taken away: of two equal places the milder one is kept where callers may see more. */
   readonly rank: number
 }
@@ -30,22 +31,27 @@ export function limitOf(tape: Tape, { entry }: Alteration): number {
 }
 
 /** In order, without what is inside another: of two at one place the one that takes more. */
-export function outermost(tape: Tape, alterations: readonly Alteration[]): Alteration[] {
-  if (alterations.length < 2) return [...alterations]
-  const isSorted = alterations.every(
-    (one, at) => at === 0 || one.entry > (alterations[at - 1]?.entry ?? 0),
+export function outermost(tape: Tape, alterations: readonly Alteration[]): readonly Alteration[] {
+  // A walk finds them in order, and looks no further into what goes.
+  if (areApart(tape, alterations)) return alterations
+  const sorted = alterations.toSorted(
+    (a, b) => a.entry - b.entry || limitOf(tape, b) - limitOf(tape, a) || b.rank - a.rank,
   )
-  const sorted = isSorted
-    ? alterations
-    : alterations.toSorted(
-        (a, b) => a.entry - b.entry || limitOf(tape, b) - limitOf(tape, a) || b.rank - a.rank,
-      )
   let end = -1
   return sorted.filter((one) => {
     if (one.entry < end) return false
     end = limitOf(tape, one)
     return true
   })
+}
+
+function areApart(tape: Tape, alterations: readonly Alteration[]): boolean {
+  let end = 0
+  for (const one of alterations) {
+    if (one.entry < end) return false
+    end = limitOf(tape, one)
+  }
+  return true
 }
 
 /**
@@ -85,56 +91,44 @@ export function common(
  */
 export function render(tape: Tape, alterations: readonly Alteration[]): Edit[] {
   const edits: Edit[] = []
-  const lists = new Map<number, { readonly gone: Set<number>; readonly holder: number }>()
-  const objects = new Map<number, Set<number>>()
-  const goes = (object: number, key: number): void => {
-    const gone = objects.get(object)
-    if (gone === undefined) objects.set(object, new Set([key]))
-    else gone.add(key)
-  }
+  let gone: Gone | undefined
   for (const { entry, text, parent, holder } of alterations) {
     if (text !== undefined) {
       const isMember = kindOf(tape, entry) === KIND.key
       const end = endOf(tape, isMember ? entry + 1 : entry)
       edits.push({ start: startOf(tape, entry), end, text })
-    } else if (kindOf(tape, parent) === KIND.array) {
-      const list = lists.get(parent)
-      if (list === undefined) lists.set(parent, { gone: new Set([entry]), holder })
-      else list.gone.add(entry)
-    } else goes(parent, entry)
+    } else {
+      gone ??= { entries: new Set(), lists: new Map(), objects: new Set() }
+      gone.entries.add(entry)
+      if (kindOf(tape, parent) === KIND.array) gone.lists.set(parent, holder)
+      else gone.objects.add(parent)
+    }
   }
-  for (const [list, { gone, holder }] of lists) {
-    const isWhole = every(
-      tape,
-      list,
-      (entry) => after(tape, entry),
-      (entry) => gone.has(entry),
-    )
-    if (isWhole) goes(holder, list - 1)
-    else edits.push(...removeElements(tape, list, (element) => gone.has(element)))
-  }
-  for (const [object, gone] of objects) {
-    const isWhole = every(
-      tape,
-      object,
-      (key) => after(tape, key + 1),
-      (key) => gone.has(key),
-    )
-    if (isWhole) {
-      const text = `{"extension":[${DATA_ABSENT_EXTENSION}]}`
-      edits.push({ start: startOf(tape, object), end: endOf(tape, object), text })
-    } else edits.push(...removeMembers(tape, object, (key) => gone.has(key)))
-  }
+  if (gone !== undefined) cutAll(tape, gone, edits)
   return edits
 }
 
-function every(
-  tape: Tape,
-  container: number,
-  next: (entry: number) => number,
-  holds: (entry: number) => boolean,
-): boolean {
-  const end = after(tape, container)
-  for (let entry = container + 1; entry < end; entry = next(entry)) if (!holds(entry)) return false
-  return true
+/** What goes, and which lists (each with the object around) and objects it goes from. */
+type Gone = {
+  readonly entries: Set<number>
+  readonly lists: Map<number, number>
+  readonly objects: Set<number>
+}
+
+function cutAll(tape: Tape, { entries, lists, objects }: Gone, edits: Edit[]): void {
+  const goes = (entry: number): boolean => entries.has(entry)
+  for (const [list, holder] of lists) {
+    const { isAll, edits: made } = cut(tape, list, goes)
+    if (isAll) {
+      entries.add(list - 1)
+      objects.add(holder)
+    } else for (const edit of made) edits.push(edit)
+  }
+  for (const object of objects) {
+    const { isAll, edits: made } = cut(tape, object, goes)
+    if (isAll) {
+      const text = `{"extension":[${DATA_ABSENT_EXTENSION}]}`
+      edits.push({ start: startOf(tape, object), end: endOf(tape, object), text })
+    } else for (const edit of made) edits.push(edit)
+  }
 }

@@ -1,5 +1,7 @@
 import type { ElementSelector, Step } from '../../fhir/element-path.ts'
 import type { ElementDefinition, Elements } from '../../fhir/elements.ts'
+import type { Names } from '../../json/names.ts'
+import { KIND } from '../../json/tape.ts'
 import type { Tape } from '../../json/tape.ts'
 import type { Method } from '../../policy/masking-schema.ts'
 
@@ -26,14 +28,22 @@ export type Selection = {
 export type Action = {
   readonly rule: string
   readonly method: Exclude<Method, { readonly kind: 'keep' }>
+  /** How much it takes away. */
+  readonly rank: number
 }
 
 /** A member of an object as the walk meets it. */
 export type Member = {
   readonly element: ElementDefinition
+  /** Number of the name that its value has; `_birthDate` of `birthDate`. */
+  readonly name: number
   /** `_birthDate`: what stands beside a primitive value. */
   readonly isBeside: boolean
   readonly isPrimitive: boolean
+  /** KIND of the JSON value that a primitive has: string, number, or literal for a boolean. */
+  readonly kind: number
+  /** primitive: whether anyone may have written its content. */
+  readonly isText: boolean
   /** primitive: what becomes of the value. */
   readonly action: Action | undefined
   /** Where the walk goes on; of a primitive, in what stands beside it. */
@@ -44,6 +54,8 @@ export type Member = {
 export type Place = {
   readonly type: string
   readonly tests: readonly Test[]
+  /** What holds where there are no tests. */
+  readonly plain: () => State
   /** What holds once it is known which tests do. */
   readonly settle: (holds: readonly boolean[]) => State
   /** Of `Resource`: what the type turns out to be; undefined = no such type. */
@@ -56,14 +68,16 @@ export type State = {
   readonly type: string
   readonly isExtension: boolean
   readonly isResource: boolean
+  readonly isMeta: boolean
   readonly action: Action | undefined
-  /** The member by the bytes of its name, or undefined: no element of this type. */
-  readonly find: (bytes: Uint8Array, start: number, end: number) => Member | undefined
-  readonly member: (key: string) => Member | undefined
+  /** The member by the number of its name, or undefined: no element of this type. */
+  readonly member: (name: number) => Member | undefined
 }
 
 export type Automaton = {
   readonly root: (type: string) => Place | undefined
+  /** The least that is valid of a type, once it was made. */
+  readonly stubs: Map<string, string>
   readonly structure: Elements['structure']
 }
 
@@ -75,7 +89,12 @@ const RANKS = ['date-shift', 'generalise', 'last', 'pseudonym', 'replace', 'reda
 /** How much a method takes away. */
 export const rankOf = (method: Method): number => RANKS.indexOf(method.kind)
 
-export function buildAutomaton(elements: Elements, selections: readonly Selection[]): Automaton {
+/** Names of elements must have numbers in `names`; those that have none are no elements. */
+export function buildAutomaton(
+  elements: Elements,
+  selections: readonly Selection[],
+  names: Names,
+): Automaton {
   const places = new Map<string, Place>()
   const states = new Map<string, State>()
   const tables = new Map<string, Table>()
@@ -100,10 +119,12 @@ export function buildAutomaton(elements: Elements, selections: readonly Selectio
     if (known !== undefined) return known
     const tests = [...new Set(positions.flatMap(testsAt))]
     const settled = new Map<string, State>()
+    let plain: State | undefined
     const ofTypes = new Map<string, Place>()
     const made: Place = {
       type,
       tests,
+      plain: () => (plain ??= made.settle([])),
       settle(holds) {
         const outcome = holds.length === 0 ? '' : holds.join()
         const met = settled.get(outcome)
@@ -150,12 +171,9 @@ export function buildAutomaton(elements: Elements, selections: readonly Selectio
       type,
       isExtension: type === 'Extension',
       isResource: kindsOf(type).includes('Resource'),
+      isMeta: type === 'Meta',
       action: decide(positions),
-      find: (bytes, start, end) => {
-        const row = table.find(bytes, start, end)
-        return row < 0 ? undefined : members[row]
-      },
-      member: (name) => members[table.rows.findIndex((row) => row.key === name)],
+      member: (name) => members[(table.places[name] ?? 0) - 1],
     }
     states.set(key, made)
     return made
@@ -186,7 +204,9 @@ export function buildAutomaton(elements: Elements, selections: readonly Selectio
         : undefined
     let next: Place | undefined
     return {
-      ...{ element, isBeside, isPrimitive, action },
+      ...{ element, name: names.id(element.key), isBeside, isPrimitive, action },
+      kind: kindOfType(element.type),
+      isText: TEXTS.has(element.type),
       next: () => (next ??= place(isPrimitive ? 'Element' : element.type, followed)),
     }
   }
@@ -199,8 +219,8 @@ export function buildAutomaton(elements: Elements, selections: readonly Selectio
       const own = met.filter((one) => selections[one.selection]?.profile === profile)
       const last = selections[Math.max(...own.map(({ selection }) => selection))]
       if (last === undefined || last.method.kind === 'keep') continue
-      if (strictest === undefined || rankOf(last.method) > rankOf(strictest.method))
-        strictest = { rule: last.rule, method: last.method }
+      if (strictest === undefined || rankOf(last.method) > strictest.rank)
+        strictest = { rule: last.rule, method: last.method, rank: rankOf(last.method) }
     }
     return strictest
   }
@@ -226,7 +246,11 @@ export function buildAutomaton(elements: Elements, selections: readonly Selectio
       if (!elements.isPrimitive(element.type) || isAttribute) return [row]
       return [row, { key: `_${element.key}`, element, isBeside: true }]
     })
-    const table = new Table(rows)
+    const places = new Uint16Array(names.list.length)
+    rows.forEach(({ key }, row) => {
+      places[names.id(key)] = row + 1
+    })
+    const table = { rows, places }
     tables.set(type, table)
     return table
   }
@@ -239,53 +263,20 @@ export function buildAutomaton(elements: Elements, selections: readonly Selectio
       roots.set(type, found)
       return found
     },
+    stubs: new Map(),
     structure: elements.structure,
   }
 }
 
+const NUMBERS: ReadonlySet<string> = new Set(['integer', 'decimal', 'unsignedInt', 'positiveInt'])
+const TEXTS: ReadonlySet<string> = new Set(['string', 'markdown', 'xhtml'])
+
+function kindOfType(type: string): number {
+  if (type === 'boolean') return KIND.literal
+  return NUMBERS.has(type) ? KIND.number : KIND.string
+}
+
 type Row = { readonly key: string; readonly element: ElementDefinition; readonly isBeside: boolean }
 
-/** The members of a type by the bytes of their names: a hash, then all bytes. */
-class Table {
-  readonly rows: readonly Row[]
-  readonly #keys: readonly Buffer[]
-  readonly #first: Int16Array
-  readonly #next: Int16Array
-  readonly #mask: number
-
-  constructor(rows: readonly Row[]) {
-    this.rows = rows
-    this.#keys = rows.map(({ key }) => Buffer.from(key))
-    this.#mask = 2 ** Math.ceil(Math.log2(rows.length * 2 + 2)) - 1
-    this.#first = new Int16Array(this.#mask + 1).fill(-1)
-    this.#next = new Int16Array(rows.length)
-    this.#keys.forEach((key, row) => {
-      const hash = hashOf(key, 0, key.length) & this.#mask
-      this.#next[row] = this.#first[hash] as number
-      this.#first[hash] = row
-    })
-  }
-
-  find(bytes: Uint8Array, start: number, end: number): number {
-    const length = end - start
-    if (length === 0) return -1
-    let row = this.#first[hashOf(bytes, start, end) & this.#mask] as number
-    while (row >= 0) {
-      const key = this.#keys[row] as Buffer
-      if (key.length === length) {
-        let n = 0
-        while (n < length && key[n] === bytes[start + n]) n++
-        if (n === length) return row
-      }
-      row = this.#next[row] as number
-    }
-    return -1
-  }
-}
-
-function hashOf(bytes: Uint8Array, start: number, end: number): number {
-  const length = end - start
-  const middle = bytes[start + (length >> 1)] as number
-  const [first, last] = [bytes[start] as number, bytes[end - 1] as number]
-  return first * 5 + middle * 11 + last * 3 + length * 67
-}
+/** The members of a type: `places` has by the number of a name its row plus one, 0 = none. */
+type Table = { readonly rows: readonly Row[]; readonly places: Uint16Array }

@@ -11,9 +11,11 @@ import {
   textOf,
   valuesAt,
 } from '../../json/tape.ts'
-import type { Alteration, AlterationCode } from './alteration.ts'
+import { CODE } from './alteration.ts'
+import type { Alteration } from './alteration.ts'
 import { rankOf } from './automaton.ts'
 import { findSecrets, starSecrets } from './detectors.ts'
+import { isNarrative } from './marks.ts'
 import { SYSTEM, systemAt } from './systems.ts'
 import { ADDRESS, BASE64, DATA_ABSENT_EXTENSION, SECRET_TYPES } from './vocabulary.ts'
 import type { Vocabulary } from './vocabulary.ts'
@@ -28,6 +30,8 @@ export type Baseline = {
   /** Addresses of ours in place of upstream's: no masking, and not counted. */
   readonly edits: Edit[]
   readonly alterations: readonly Alteration[]
+  /** Narratives, whatever is in them: they go when anything does. */
+  readonly narratives: readonly number[]
 }
 
 /**
@@ -52,6 +56,7 @@ export function planBaseline(tape: Tape, object: number, context: Context): Base
 }
 
 const NOTHING: readonly Alteration[] = []
+const NO_NARRATIVES: readonly number[] = []
 /** As strict as showing the last four of it. */
 const RANK = rankOf({ kind: 'last', count: 4 })
 
@@ -59,6 +64,7 @@ class Plan implements Baseline {
   readonly edits: Edit[] = []
   // Most resources hold nothing to mask: the list is made by the first who needs it.
   #alterations: Alteration[] | undefined
+  #narratives: number[] | undefined
   /** Values that are masked as a whole: nothing in them counts again. */
   #whole: Set<number> | undefined
   readonly #tape: Tape
@@ -75,14 +81,12 @@ class Plan implements Baseline {
     return this.#alterations ?? NOTHING
   }
 
+  get narratives(): readonly number[] {
+    return this.#narratives ?? NO_NARRATIVES
+  }
+
   /** `parent` is needed for what goes altogether. */
-  #alter(
-    entry: number,
-    text: string | undefined,
-    rule: string,
-    codes: readonly AlterationCode[],
-    parent = -1,
-  ): void {
+  #alter(entry: number, text: string | undefined, rule: string, codes: number, parent = -1): void {
     this.#alterations ??= []
     this.#alterations.push({ entry, text, parent, holder: -1, rule, codes, rank: RANK })
   }
@@ -115,7 +119,7 @@ class Plan implements Baseline {
     const tape = this.#tape
     const [found] = findSecrets(textOf(tape, entry) ?? '')
     if (found !== undefined)
-      this.#alter(entry, undefined, found.rule, ['REDACTED'], holderOf(tape, entry))
+      this.#alter(entry, undefined, found.rule, CODE.REDACTED, holderOf(tape, entry))
   }
 
   object(entry: number): void {
@@ -125,11 +129,12 @@ class Plan implements Baseline {
     const typed = (1 << at.system) | (1 << at.type)
     if ((members & coded) !== 0 && (members & typed) !== 0) this.#maskIdentifier(entry, members)
     if ((members & (1 << at.data)) !== 0) this.#rememberSamples(entry)
+    if (isNarrative(this.#tape, entry, this.#words)) (this.#narratives ??= []).push(entry)
   }
 
   /** Whether something was found in it. */
   #scanString(entry: number, name: number): boolean {
-    if (this.#whole?.has(entry) === true || this.#words.unscanned[name + 1] !== 0) return false
+    if (this.#whole?.has(entry) === true || this.#words.unscanned[name + 1] === 1) return false
     const text = textOf(this.#tape, entry)
     if (text === undefined || text.length < 9 || UNIQUE.test(text)) return false
     const findings = findSecrets(text)
@@ -137,7 +142,7 @@ class Plan implements Baseline {
     if (first === undefined) return false
     // An address with a secret in it: both at once.
     const starred = publicOf(starSecrets(text, findings), this.#context)
-    this.#alter(entry, JSON.stringify(starred), first.rule, ['MASKED', 'ABSTRED'])
+    this.#alter(entry, JSON.stringify(starred), first.rule, CODE.MASKED | CODE.ABSTRED)
     return true
   }
 
@@ -162,12 +167,12 @@ class Plan implements Baseline {
         `{"url":"http://hl7.org/fhir/StructureDefinition/rendered-value","valueString":${JSON.stringify(rendered)}}`,
       )
     }
-    const codes: AlterationCode[] = digits.length >= 9 ? ['MASKED', 'ABSTRED'] : ['MASKED']
+    const codes = digits.length >= 9 ? CODE.MASKED | CODE.ABSTRED : CODE.MASKED
     this.#alter(key, `"_value":{"extension":[${extensions.join(',')}]}`, rule, codes)
     // What stood beside the value may render it in full (MASK-2): it goes.
     for (let other = object + 1; other < after(tape, object); other = after(tape, other + 1)) {
       const isBeside = nameOf(tape, other) === at._value || nameOf(tape, other) === at.extension
-      if (other !== key && isBeside) this.#alter(other, undefined, BESIDE, NO_CODES, object)
+      if (other !== key && isBeside) this.#alter(other, undefined, BESIDE, 0, object)
     }
   }
 
@@ -212,7 +217,7 @@ class Plan implements Baseline {
     const key = value - 1
     if (kindOf(tape, key) !== KIND.key || this.#whole?.has(value) === true) return
     const text = `"_${textOf(tape, key) ?? ''}":{"extension":[${DATA_ABSENT_EXTENSION}]}`
-    this.#alter(key, text, 'attachment', ['REDACTED'])
+    this.#alter(key, text, 'attachment', CODE.REDACTED)
   }
 }
 
@@ -226,4 +231,3 @@ function holderOf(tape: Tape, key: number): number {
 
 /** Not counted: it goes with the value beside it. */
 export const BESIDE = ''
-const NO_CODES: readonly AlterationCode[] = []

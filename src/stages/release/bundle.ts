@@ -1,6 +1,6 @@
 import type { Tally } from '../../exchange.ts'
 import { formatInteraction } from '../../fhir/interaction.ts'
-import { removeElements, removeMembers } from '../../json/edit.ts'
+import { orderEdits, removeElements, removeMembers } from '../../json/edit.ts'
 import type { Edit } from '../../json/edit.ts'
 import { KIND } from '../../json/tape.ts'
 import type { Tape } from '../../json/tape.ts'
@@ -16,14 +16,15 @@ import {
   textOf,
 } from '../../json/tape.ts'
 import type { Permit } from '../../permit.ts'
-import { publicOf, rewriteUrls } from './address.ts'
+import { publicOf, releaseAddress, rewriteUrls } from './address.ts'
+import type { Hidden } from './compile-masking.ts'
 import type { Context } from './context.ts'
 import { formatMark, hiddenIn, hiddenOf } from './frame.ts'
-import type { Hidden } from './frame.ts'
 import { pseudonym } from './methods.ts'
 import { releaseResource, viewerOf } from './resource.ts'
 import type { Released } from './resource.ts'
-import type { Beside, BundleWords } from './vocabulary.ts'
+import { isIn } from './vocabulary.ts'
+import type { Beside, BundleWords, NameSet } from './vocabulary.ts'
 import { Refusal } from '../../refusal.ts'
 
 /**
@@ -47,7 +48,7 @@ export function releaseBundle(tape: Tape, permit: Permit, context: Context, tall
     const released = releaseEntry(tape, element, permit, context, tally)
     if (released === undefined) return true
     left += 1
-    edits.push(...released)
+    for (const edit of released) edits.push(edit)
     return false
   })
   if (permit.terms.tellsWithheld === true && tally.withheld > before) {
@@ -66,8 +67,13 @@ export function releaseBundle(tape: Tape, permit: Permit, context: Context, tall
   // FHIR knows no empty list: without entries the member goes as well.
   const { bundle, empty } = context.bundleWords
   const isTimed = !hiddenOf(permit, context).time
-  const shown = [...(left > 0 ? bundle : empty)].filter((name) => isTimed || name !== at.timestamp)
-  const kept = keepOnly(tape, 0, new Set(shown), context.bundleWords)
+  const shown = left > 0 ? bundle : empty
+  const kept = keepOnly(
+    tape,
+    0,
+    isTimed ? shown : without(shown, at.timestamp),
+    context.bundleWords,
+  )
   const mark = formatMark(tally)
   const marks =
     mark === undefined
@@ -114,7 +120,7 @@ export function releaseEntry(
   }
   const released = releaseResource(tape, resource, permit.terms, context, tally)
   if (released === undefined) return undefined
-  const edits = released.edits as Edit[]
+  const edits: Edit[] = []
   const { beside } = context.bundleWords
   const { maskings } = released.verdict
   const view = maskings.length === 0 ? undefined : viewOf(released, permit, context)
@@ -124,16 +130,22 @@ export function releaseEntry(
   let isPlain = true
   for (let key = element + 1; key < end; key = after(tape, key + 1)) {
     const name = nameOf(tape, key)
-    if (name === at.resource) continue
-    if (name === at.fullUrl && view?.rename === undefined)
-      rewriteUrls(tape, key + 1, context, edits)
-    else if (name === at.fullUrl) renameAddress(tape, key + 1, view, edits)
+    if (name === at.resource) {
+      for (const edit of orderEdits(released.edits)) edits.push(edit)
+      continue
+    }
+    const isSimple = !isContainer(tape, key + 1)
+    if (name === at.fullUrl && isSimple) {
+      if (view?.rename !== undefined) renameAddress(tape, key + 1, view, edits)
+      else releaseAddress(tape, key + 1, context, edits)
+      if (isIn(entry, name)) continue
+    }
     // Beside the resource stands what upstream says of it, its outcome and criteria among it:
     // nobody judges those, so only what is named stays.
     const part = beside.get(name)
-    if (part !== undefined && entry.has(name) && kindOf(tape, key + 1) === KIND.object) {
+    if (part !== undefined && isIn(entry, name) && kindOf(tape, key + 1) === KIND.object) {
       releaseBeside(tape, key + 1, part, context, edits, view)
-    } else if (part !== undefined || !entry.has(name) || isContainer(tape, key + 1)) isPlain = false
+    } else if (part !== undefined || !isIn(entry, name) || !isSimple) isPlain = false
   }
   if (!isPlain) edits.push(...keepOnly(tape, element, entry, context.bundleWords))
   return edits
@@ -149,15 +161,9 @@ function releaseBeside(
   view: View | undefined,
 ): void {
   const { at } = context.words
-  const shown =
-    view === undefined
-      ? kept
-      : new Set(
-          [...kept].filter(
-            (name) =>
-              !(name === at.etag && view.version) && !(name === at.lastModified && view.time),
-          ),
-        )
+  let shown = kept
+  if (view?.version === true && isIn(kept, at.etag)) shown = without(shown, at.etag)
+  if (view?.time === true && isIn(kept, at.lastModified)) shown = without(shown, at.lastModified)
   edits.push(...keepOnly(tape, value, shown, context.bundleWords))
   if (!hasAddress) return
   if (view?.rename === undefined) releaseAddresses(tape, value, context, edits)
@@ -215,15 +221,28 @@ function releaseAddresses(tape: Tape, value: number, context: Context, edits: Ed
 function keepOnly(
   tape: Tape,
   object: number,
-  kept: ReadonlySet<number>,
+  kept: NameSet,
   { nested, beside }: BundleWords,
-): Edit[] {
-  return removeMembers(tape, object, (key) => {
+): readonly Edit[] {
+  const end = after(tape, object)
+  let key = object + 1
+  while (key < end && !goes(key)) key = after(tape, key + 1)
+  // Mostly nothing goes.
+  return key < end ? removeMembers(tape, object, goes) : NO_EDITS
+
+  function goes(key: number): boolean {
     const name = nameOf(tape, key)
-    if (!kept.has(name)) return true
-    if (beside.has(name)) return kindOf(tape, key + 1) !== KIND.object
-    return isContainer(tape, key + 1) && !nested.has(name)
-  })
+    if (!isIn(kept, name)) return true
+    if (!isContainer(tape, key + 1)) return beside.has(name)
+    return beside.has(name) ? kindOf(tape, key + 1) !== KIND.object : !isIn(nested, name)
+  }
+}
+const NO_EDITS: readonly Edit[] = []
+
+function without(set: NameSet, name: number): NameSet {
+  const left = Uint8Array.from(set)
+  left[name + 1] = 0
+  return left
 }
 
 /** Links of a Bundle by which a client goes on; a search says `previous`, some servers `prev`. */

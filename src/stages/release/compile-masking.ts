@@ -44,19 +44,27 @@ export type Masking = {
    * tell what is masked. Choices are written as JSON has them (`valueQuantity`).
    */
   readonly touches: (type: string, path: ElementPath) => boolean
+  /** What of a resource of the type may not show outside it either. */
+  readonly hidden: (type: string) => Hidden
   /** Sensitivity codes that the codes of a resource stand for (LABEL-9). */
   readonly labelsOf: ((tape: Tape, object: number) => readonly string[]) | undefined
 }
+
+/** What may not show of a resource outside it: in headers, and beside it in a Bundle. */
+export type Hidden = { readonly id: boolean; readonly version: boolean; readonly time: boolean }
+
+export const NOTHING_HIDDEN: Hidden = { id: false, version: false, time: false }
 
 const RENDERED = 'http://hl7.org/fhir/StructureDefinition/rendered-value'
 const INLINE_LABEL =
   'http://hl7.org/fhir/uv/security-label-ds4p/StructureDefinition/extension-inline-sec-label'
 
-/** Compiles a set of profiles. Pure; the result lasts as long as the profiles do. */
+/** Compiles a set of profiles, of which `serial` is a number of its own. Pure; the result lasts as long as the profiles do. */
 export function compileMasking(
   profiles: readonly MaskingProfile[],
   elements: Elements,
   words: Vocabulary,
+  serial = 1,
 ): Masking {
   const beyond = profiles.filter(({ name }) => name !== BASELINE)
   const names = new Set([BASELINE, ...profiles.map(({ name }) => name)])
@@ -66,24 +74,38 @@ export function compileMasking(
   )
   // Labels alone change nothing within a resource.
   if (beyond.every(({ rules }) => rules.length === 0)) {
-    return { names, plan: () => [], touches: () => false, labelsOf }
+    return { names, plan: () => [], touches: () => false, hidden: () => NOTHING_HIDDEN, labelsOf }
   }
   const selections = beyond.flatMap((profile, at) =>
     profile.rules.flatMap((rule) => selectionsOf(rule, at, profile.name)),
   )
-  const automaton = buildAutomaton(elements, selections)
+  const automaton = buildAutomaton(elements, selections, words.names)
   const touched = new Map<string, boolean>()
+  const hiddenByType = new Map<string, Hidden>()
   const rules: PathRules = {
     automaton,
-    resourceType: words.at.resourceType,
+    at: words.at,
     labelled: compileLabels(beyond),
     detect: compileDetectors(profiles),
+    serial,
   }
   return {
     names,
     plan: (tape, object, context) => planPaths(tape, object, rules, context),
     touches,
+    hidden: hiddenOf,
     labelsOf,
+  }
+
+  function hiddenOf(type: string): Hidden {
+    let found = hiddenByType.get(type)
+    if (found === undefined) {
+      const id = touches(type, ['id'])
+      const version = touches(type, ['meta', 'versionId'])
+      found = { id, version, time: touches(type, ['meta', 'lastUpdated']) }
+      hiddenByType.set(type, found)
+    }
+    return found
   }
 
   function selectionsOf(rule: MaskingRule, profile: number, name: string): Selection[] {
@@ -185,7 +207,7 @@ export function compileMasking(
       const next: Place[] = []
       for (const place of places) {
         for (const state of statesOf(place)) {
-          const found = state.member(key)
+          const found = state.member(words.names.id(key))
           if (found === undefined) return true
           if (found.action !== undefined) return true
           // A primitive stands at the end of its path.
@@ -219,7 +241,7 @@ export function compileMasking(
     return statesOf(place).some((state) =>
       keys.some((key) => {
         if (looked === undefined && UNSEEN.has(key)) return false
-        const found = state.member(key)
+        const found = state.member(words.names.id(key))
         if (found === undefined) return false
         if (found.action !== undefined) return true
         if (found.isPrimitive || found.element.type === 'Resource') return false

@@ -1,6 +1,7 @@
-import type { KeyObject } from 'node:crypto'
 import type { MaskingNames, Terms, Trim } from '../../permit.ts'
 import type { Scan } from '../../json/tape.ts'
+import type { KeyedHash } from './keyed-hash.ts'
+import type { Known } from './methods.ts'
 import type { Masking } from './compile-masking.ts'
 import type { BundleWords, Vocabulary } from './vocabulary.ts'
 
@@ -18,10 +19,10 @@ export type Context = {
   readonly scan: Scan
   /** Profiles by their names. Throws when there is none of a name: nothing is shown unmasked. */
   readonly maskingFor: (names: MaskingNames) => Masking
-  /** Secret that pseudonyms and shifts of dates hang on. */
-  readonly maskingKey: KeyObject
-  /** Pseudonyms made for an answer, which are forgotten with it. */
-  readonly pseudonyms: WeakMap<Terms, Map<string, string>>
+  /** Pseudonyms and shifts of dates hang on its key. */
+  readonly keyedHash: KeyedHash
+  /** Pseudonyms made for an answer, by recipient, which are forgotten with it. */
+  readonly pseudonyms: WeakMap<Terms, Map<string, Known>>
   /** Milliseconds since the epoch. */
   readonly now: () => number
   readonly trim: (resource: Buffer, trim: Trim) => Buffer

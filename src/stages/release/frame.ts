@@ -1,13 +1,10 @@
 import type { Tally } from '../../exchange.ts'
 import type { Confidentiality, Permit } from '../../permit.ts'
+import { NOTHING_HIDDEN } from './compile-masking.ts'
+import type { Hidden } from './compile-masking.ts'
 import type { Context } from './context.ts'
 import type { Verdict } from './judge.ts'
 import { CONFIDENTIALITIES } from './vocabulary.ts'
-
-/** What may not show of a resource outside it: in headers, and beside it in a Bundle. */
-export type Hidden = { readonly id: boolean; readonly version: boolean; readonly time: boolean }
-
-const NOTHING: Hidden = { id: false, version: false, time: false }
 
 /**
  * What is masked of the id, version and time of resources by one of the ways by which they may be
@@ -18,23 +15,23 @@ export function hiddenOf(permit: Permit, context: Context): Hidden {
   const maskings = (permit.terms.grantFor(type)?.reach ?? []).flatMap(({ masking }) =>
     masking.size === 1 ? [] : context.maskingFor(masking),
   )
-  if (maskings.length === 0) return NOTHING
-  const hides = (...path: string[]): boolean => maskings.some((one) => one.touches(type, path))
+  if (maskings.length === 0) return NOTHING_HIDDEN
+  const all = maskings.map((one) => one.hidden(type))
   return {
-    id: hides('id'),
-    version: hides('meta', 'versionId'),
-    time: hides('meta', 'lastUpdated'),
+    id: all.some(({ id }) => id),
+    version: all.some(({ version }) => version),
+    time: all.some(({ time }) => time),
   }
 }
 
 /** The same of one resource, of what all ways by which it is reached mask. */
 export function hiddenIn({ type, maskings }: Verdict): Hidden {
-  if (maskings.length === 0) return NOTHING
-  const hides = (...path: string[]): boolean => maskings.every((one) => one.touches(type, path))
+  const [first, ...others] = maskings.map((one) => one.hidden(type))
+  if (first === undefined || others.length === 0) return first ?? NOTHING_HIDDEN
   return {
-    id: hides('id'),
-    version: hides('meta', 'versionId'),
-    time: hides('meta', 'lastUpdated'),
+    id: first.id && others.every(({ id }) => id),
+    version: first.version && others.every(({ version }) => version),
+    time: first.time && others.every(({ time }) => time),
   }
 }
 

@@ -1,6 +1,7 @@
 import { KIND } from '../../json/tape.ts'
 import type { Tape } from '../../json/tape.ts'
 import { after, elements, isContainer, kindOf, member, textOf } from '../../json/tape.ts'
+import { CODE } from './alteration.ts'
 import type { Alteration } from './alteration.ts'
 import { readCoding } from './labels.ts'
 import type { Labels } from './labels.ts'
@@ -58,7 +59,7 @@ export function planInlineLabels(
   }
 
   function withhold(value: number, key: number, parent: number, holder: number): void {
-    const common = { rule: 'label', codes: ['REDACTED'] as const, rank: 5 }
+    const common = { rule: 'label', codes: CODE.REDACTED, rank: 5 }
     const name = textOf(tape, key) ?? ''
     const object = kindOf(tape, parent) === KIND.array ? holder : parent
     if (name.startsWith('_')) {

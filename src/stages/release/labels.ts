@@ -1,5 +1,5 @@
 import type { Tape } from '../../json/tape.ts'
-import { elements, member, textOf, valuesAt } from '../../json/tape.ts'
+import { after, elements, kindOf, KIND, member, textOf } from '../../json/tape.ts'
 import type { Confidentiality } from '../../permit.ts'
 import { confidentialityAt, SYSTEM, systemAt } from './systems.ts'
 import { CONFIDENTIALITIES, HANDLING } from './vocabulary.ts'
@@ -19,20 +19,34 @@ const UNLABELLED: Labels = { highest: -1, sensitivities: [], isInline: false }
 /** The labels of a resource and of those contained in it: the highest, and all sensitivities. */
 export function readLabels(tape: Tape, object: number, words: Vocabulary): Labels {
   const { at } = words
-  const security = member(tape, member(tape, object, at.meta), at.security)
+  const meta = member(tape, object, at.meta)
   const contained = member(tape, object, at.contained)
-  if (security < 0 && contained < 0) return UNLABELLED
+  if (meta < 0 && contained < 0) return UNLABELLED
   const labels: Labels = { highest: -1, sensitivities: [], isInline: false }
-  if (security >= 0) readLabel(tape, object, words, labels)
+  readMeta(tape, meta, words, labels)
   if (contained >= 0) {
-    for (const resource of elements(tape, contained)) readLabel(tape, resource, words, labels)
+    for (const resource of elements(tape, contained)) {
+      readMeta(tape, member(tape, resource, at.meta), words, labels)
+    }
   }
   return labels
 }
 
-function readLabel(tape: Tape, resource: number, words: Vocabulary, labels: Labels): void {
-  for (const coding of valuesAt(tape, resource, words.security)) {
-    readCoding(tape, coding, words, labels)
+/** Lists where none belong are passed through: a label is one however it is wrapped. */
+function readMeta(tape: Tape, meta: number, words: Vocabulary, labels: Labels): void {
+  if (meta < 0) return
+  if (kindOf(tape, meta) === KIND.array) {
+    for (const one of elements(tape, meta)) readMeta(tape, one, words, labels)
+    return
+  }
+  const list = member(tape, meta, words.at.security)
+  if (list < 0) return
+  if (kindOf(tape, list) !== KIND.array) readCoding(tape, list, words, labels)
+  else {
+    const end = after(tape, list)
+    for (let coding = list + 1; coding < end; coding = after(tape, coding)) {
+      readCoding(tape, coding, words, labels)
+    }
   }
 }
 

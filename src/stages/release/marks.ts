@@ -11,14 +11,24 @@ import {
   textOf,
 } from '../../json/tape.ts'
 import type { Tape } from '../../json/tape.ts'
-import type { Alteration, AlterationCode } from './alteration.ts'
+import { CODE } from './alteration.ts'
+import type { Alteration } from './alteration.ts'
 import { MASKED_TEXT } from './compile-masking.ts'
 import { WITHHELD } from './vocabulary.ts'
 import type { Vocabulary } from './vocabulary.ts'
 
 const STUB = `{"status":"empty","div":"<div xmlns=\\"http://www.w3.org/1999/xhtml\\">${WITHHELD}</div>"}`
 const SYSTEM = 'http://terminology.hl7.org/CodeSystem/v3-ObservationValue'
-const codingOf = (code: string): string => `{"system":"${SYSTEM}","code":"${code}"}`
+const NAMES = Object.entries(CODE)
+
+/** The codings of a list by the bits of its codes, made once. */
+function codingsOf(codes: number): string {
+  return NAMES.filter(([, bit]) => (codes & bit) !== 0)
+    .map(([code]) => `{"system":"${SYSTEM}","code":"${code}"}`)
+    .join()
+}
+const ALL = Object.values(CODE).reduce((sum, bit) => sum | bit, 0)
+const CODINGS = Array.from({ length: ALL + 1 }, (_, codes) => codingsOf(codes))
 
 /**
  * The edits that say what was done: alteration codes in meta.security (LABEL-6), SUBSETTED in
@@ -28,42 +38,54 @@ export function markAltered(
   tape: Tape,
   object: number,
   alterations: readonly Alteration[],
+  narratives: readonly number[],
   words: Vocabulary,
 ): Edit[] {
-  const codes = new Set(alterations.flatMap((one) => one.codes))
-  const lists = [
-    [words.at.security, 'security', listOf([...codes].filter((code) => code !== 'SUBSETTED'))],
-    [words.at.tag, 'tag', listOf([...codes].filter((code) => code === 'SUBSETTED'))],
-  ] as const
-  const wanted = lists.filter(([, , list]) => list !== '')
+  let codes = 0
+  for (const one of alterations) codes |= one.codes
+  const security = CODINGS[codes & ~CODE.SUBSETTED] ?? ''
+  const tag = CODINGS[codes & CODE.SUBSETTED] ?? ''
   const edits: Edit[] = []
   const meta = member(tape, object, words.at.meta)
-  const whole = wanted.map(([, name, list]) => `"${name}":[${list}]`).join()
-  const isMeta = meta >= 0 && kindOf(tape, meta) === KIND.object
+  const whole = [listOf('security', security), listOf('tag', tag)]
+    .filter((one) => one !== '')
+    .join()
   if (meta < 0) {
     const comma = after(tape, object) === object + 1 ? '' : ','
     insert(edits, startOf(tape, object) + 1, `"meta":{${whole}}${comma}`)
-  } else if (!isMeta || isEmptied(tape, meta, alterations)) {
+  } else if (kindOf(tape, meta) !== KIND.object || isEmptied(tape, meta, alterations)) {
     edits.push({ start: startOf(tape, meta), end: endOf(tape, meta), text: `{${whole}}` })
   } else {
-    for (const [number, name, list] of wanted) {
-      const codings = member(tape, meta, number)
-      if (codings < 0) insert(edits, startOf(tape, meta) + 1, `"${name}":[${list}],`)
-      else if (kindOf(tape, codings) !== KIND.array) {
-        edits.push({ start: startOf(tape, codings), end: endOf(tape, codings), text: `[${list}]` })
-      } else {
-        const isEmpty = after(tape, codings) === codings + 1
-        insert(edits, endOf(tape, codings) - 1, isEmpty ? list : `,${list}`)
-      }
-    }
+    addCodings(tape, meta, words.at.security, 'security', security, edits)
+    addCodings(tape, meta, words.at.tag, 'tag', tag, edits)
   }
-  for (const text of narratives(tape, object, words)) {
+  for (const text of narratives) {
     edits.push({ start: startOf(tape, text), end: endOf(tape, text), text: STUB })
   }
   return edits
 }
 
-const listOf = (codes: readonly AlterationCode[]): string => codes.map(codingOf).join()
+const listOf = (name: string, codings: string): string =>
+  codings === '' ? '' : `"${name}":[${codings}]`
+
+function addCodings(
+  tape: Tape,
+  meta: number,
+  number: number,
+  name: string,
+  codings: string,
+  edits: Edit[],
+): void {
+  if (codings === '') return
+  const list = member(tape, meta, number)
+  if (list < 0) insert(edits, startOf(tape, meta) + 1, `${listOf(name, codings)},`)
+  else if (kindOf(tape, list) !== KIND.array) {
+    edits.push({ start: startOf(tape, list), end: endOf(tape, list), text: `[${codings}]` })
+  } else {
+    const isEmpty = after(tape, list) === list + 1
+    insert(edits, endOf(tape, list) - 1, isEmpty ? codings : `,${codings}`)
+  }
+}
 
 function insert(edits: Edit[], at: number, text: string): void {
   edits.push({ start: at, end: at, text })
@@ -71,8 +93,12 @@ function insert(edits: Edit[], at: number, text: string): void {
 
 /** Whether nothing of an object is left. */
 function isEmptied(tape: Tape, object: number, alterations: readonly Alteration[]): boolean {
-  const gone = new Set(alterations.flatMap(({ entry, text }) => (text === undefined ? entry : [])))
   const end = after(tape, object)
+  const inside = alterations.filter(
+    ({ entry, text }) => text === undefined && entry > object && entry < end,
+  )
+  if (inside.length === 0) return end === object + 1
+  const gone = new Set(inside.map(({ entry }) => entry))
   for (let key = object + 1; key < end; key = after(tape, key + 1)) {
     if (!gone.has(key) && !isListGone(key + 1)) return false
   }
@@ -84,32 +110,29 @@ function isEmptied(tape: Tape, object: number, alterations: readonly Alteration[
   }
 }
 
-/** Every narrative: of the resource, of its sections, and of whatever is contained in it. */
-function* narratives(tape: Tape, object: number, { at }: Vocabulary): Generator<number> {
-  const end = after(tape, object)
-  for (let entry = object + 1; entry < end; entry++) {
-    if (kindOf(tape, entry) !== KIND.object || nameOf(tape, entry) !== at.text) continue
-    // Within a list it is none, but then nobody knows what it is.
-    if (member(tape, entry, at.div) >= 0 || member(tape, entry, at.status) >= 0) yield entry
-  }
+/** Whether a noted object by the name `text` is a narrative: of a resource, section, or contained. */
+export function isNarrative(tape: Tape, entry: number, { at }: Vocabulary): boolean {
+  // Within a list it is none, but then nobody knows what it is.
+  return (
+    nameOf(tape, entry) === at.text &&
+    (member(tape, entry, at.div) >= 0 || member(tape, entry, at.status) >= 0)
+  )
 }
 
 /** Removes signatures over what is not any more what was signed (MASK-11). */
 export function dropSignatures(tape: Tape, object: number, { at }: Vocabulary): Alteration[] {
-  const resources = [object, ...elements(tape, member(tape, object, at.contained))]
-  return resources.flatMap((resource): Alteration[] => {
+  const found: Alteration[] = []
+  take(object)
+  for (const resource of elements(tape, member(tape, object, at.contained))) take(resource)
+  return found
+
+  function take(resource: number): void {
     const signature = member(tape, resource, at.signature)
-    if (signature < 0) return []
-    return [
-      {
-        entry: signature - 1,
-        ...{ text: undefined, parent: resource, holder: -1 },
-        rule: 'signature',
-        codes: ['REDACTED', 'SUBSETTED'],
-        rank: 6,
-      },
-    ]
-  })
+    if (signature < 0) return
+    const codes = CODE.REDACTED | CODE.SUBSETTED
+    const [entry, parent] = [signature - 1, resource]
+    found.push({ entry, text: undefined, parent, holder: -1, rule: 'signature', codes, rank: 6 })
+  }
 }
 
 /** Stars and the last four, as masked identifiers and texts show them. */

@@ -2,7 +2,7 @@ import type { Edit } from '../../json/edit.ts'
 import { KIND } from '../../json/tape.ts'
 import type { Tape } from '../../json/tape.ts'
 import { kindOf, member } from '../../json/tape.ts'
-import { common, outermost, render } from './alteration.ts'
+import { CODE, common, outermost, render } from './alteration.ts'
 import type { Alteration } from './alteration.ts'
 import { BESIDE, planBaseline } from './baseline.ts'
 import type { Masking } from './compile-masking.ts'
@@ -14,7 +14,8 @@ import type { MethodContext } from './methods.ts'
 
 /** What masking one resource comes to. */
 export type Masked = {
-  readonly edits: readonly Edit[]
+  /** Nobody else's: whoever gets them may add to them. */
+  readonly edits: Edit[]
   /** Altered values by rule. */
   readonly counts?: ReadonlyMap<string, number>
   /** What the id has become: another one, or none that may be seen; undefined = it is as it was. */
@@ -40,24 +41,29 @@ export function planMasking(
   viewer: Viewer | undefined,
   context: Context,
 ): Masked | undefined {
-  const { edits, alterations: baseline } = planBaseline(tape, object, context)
+  const { edits, alterations: baseline, narratives } = planBaseline(tape, object, context)
   const paths = viewer === undefined ? NOTHING : planViewed(tape, object, viewer, context)
   if (paths === undefined) return undefined
   if (baseline.length === 0 && paths.length === 0) return { edits }
-  const all = outermost(tape, [
-    ...paths,
-    ...milder(tape, baseline, paths),
-    ...dropSignatures(tape, object, context.words),
-  ])
+  const { words } = context
+  const signatures = dropSignatures(tape, object, words)
+  const isPlain = baseline.length === 0 && signatures.length === 0
+  const all = outermost(
+    tape,
+    isPlain ? paths : [...paths, ...milder(tape, baseline, paths), ...signatures],
+  )
+  const made = markAltered(tape, object, all, narratives, words)
+  for (const edit of render(tape, all)) made.push(edit)
+  for (const edit of edits) made.push(edit)
+  return { edits: made, counts: countByRule(all), ...renamed(tape, object, all, context) }
+}
+
+function countByRule(alterations: readonly Alteration[]): Map<string, number> {
   const counts = new Map<string, number>()
-  for (const { rule } of all) {
+  for (const { rule } of alterations) {
     if (rule !== BESIDE) counts.set(rule, (counts.get(rule) ?? 0) + 1)
   }
-  return {
-    edits: [...markAltered(tape, object, all, context.words), ...render(tape, all), ...edits],
-    counts,
-    ...renamed(tape, object, all, context),
-  }
+  return counts
 }
 
 function renamed(
@@ -69,7 +75,7 @@ function renamed(
   const id = member(tape, object, at.id)
   const found = id < 0 ? undefined : all.find(({ entry }) => entry === id || entry === id - 1)
   if (found === undefined) return {}
-  return { renamed: found.codes.includes('PSEUDED') ? 'pseudonym' : 'gone' }
+  return { renamed: (found.codes & CODE.PSEUDED) !== 0 ? 'pseudonym' : 'gone' }
 }
 
 const NOTHING: readonly Alteration[] = []

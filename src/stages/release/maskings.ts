@@ -1,5 +1,3 @@
-import type { FhirVersion } from '../../fhir/definitions.ts'
-import { loadElements } from '../../fhir/elements.ts'
 import type { Elements } from '../../fhir/elements.ts'
 import type { MaskingNames } from '../../permit.ts'
 import { BASELINE } from '../../policy/load-masking.ts'
@@ -15,11 +13,11 @@ import type { Vocabulary } from './vocabulary.ts'
  */
 export function createMaskings(
   profiles: () => MaskingProfiles,
-  version: FhirVersion,
+  elements: Elements,
   words: Vocabulary,
 ): (names: MaskingNames) => Masking {
-  let elements: Elements | undefined
   let compiledOf: MaskingProfiles | undefined
+  let serial = 0
   let compiled = new Map<string, Masking>()
   /** The same by the set itself: a grant is asked once for each resource. */
   let known = new WeakMap<MaskingNames, Masking>()
@@ -45,8 +43,7 @@ export function createMaskings(
         throw new Error(`no masking profile "${name}"`)
       return profile ?? { name, rules: [], categories: [] }
     })
-    elements ??= loadElements(version)
-    const made = compileMasking(found, elements, words)
+    const made = compileMasking(found, elements, words, ++serial)
     compiled.set(key, made)
     return made
   }

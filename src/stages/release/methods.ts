@@ -1,24 +1,41 @@
-import { createHmac } from 'node:crypto'
-import type { KeyObject } from 'node:crypto'
+import { sameAs, textOf } from '../../json/tape.ts'
+import type { Tape } from '../../json/tape.ts'
+import type { KeyedHash } from './keyed-hash.ts'
 import type { Method } from '../../policy/masking-schema.ts'
-import type { AlterationCode } from './alteration.ts'
+import { CODE } from './alteration.ts'
 
 /** Who is shown what, as far as methods depend on it. */
 export type MethodContext = {
-  /** Secret of at least 32 bytes; pseudonyms and shifts of dates hang on it. */
-  readonly key: KeyObject
+  /** Pseudonyms and shifts of dates hang on its key. */
+  readonly keyedHash: KeyedHash
   /** For whom pseudonyms are made: no two recipients can compare theirs. */
   readonly recipient: string
   /** Bare id of the one patient that the resource is about, if it is. */
   readonly patient: string | undefined
   /** Milliseconds since the epoch. */
   readonly now: number
-  /** Pseudonyms made for this answer already: most references name the same few. */
-  readonly known: Map<string, string>
+  /** Made for this answer and recipient already: most references name the same few. */
+  readonly known: Known
 }
 
+/** Pseudonyms by the text that they take the place of, and what they share by the part that is one. */
+export type Known = {
+  readonly texts: Map<string, string>
+  readonly tokens: Map<string, string>
+  /** The same by the string of a tape, of which equal ones are known: {@link sameAs}. */
+  readonly places: Map<number, string>
+  tape: Tape | undefined
+}
+
+export const createKnown = (): Known => ({
+  texts: new Map(),
+  tokens: new Map(),
+  places: new Map(),
+  tape: undefined,
+})
+
 /** What a method makes of a simple value; undefined = it cannot be shown at all. */
-export type Made = { readonly text: string; readonly code: AlterationCode }
+export type Made = { readonly text: string; readonly code: number }
 
 /** What becomes of the text of a primitive value of the type. */
 export function alter(
@@ -34,13 +51,14 @@ export function alter(
         : method.to === 'zip3'
           ? zip3Of(text)
           : undefined
-    return made === undefined ? undefined : { text: made, code: 'ABSTRED' }
+    return made === undefined ? undefined : { text: made, code: CODE.ABSTRED }
   }
   if (method.kind === 'date-shift') return shifted(text, type, context)
   if (method.kind === 'pseudonym') {
-    return { text: pseudonym(text, type, context), code: 'PSEUDED' }
+    return { text: pseudonym(text, type, context), code: CODE.PSEUDED }
   }
-  if (method.kind === 'replace' && STRINGS.has(type)) return { text: method.text, code: 'MASKED' }
+  if (method.kind === 'replace' && STRINGS.has(type))
+    return { text: method.text, code: CODE.MASKED }
   return undefined
 }
 
@@ -55,10 +73,12 @@ function yearOf(text: string, type: string, now: number): string | undefined {
   const [, year] =
     /^(\d{4})(?:-\d{2}(?:-\d{2}(?:T[\d:.]{5,30}(?:Z|[+-]\d{2}:\d{2}))?)?)?$/.exec(text) ?? []
   if (year === undefined) return undefined
-  if (Number(year) < new Date(now).getUTCFullYear() - (OLDEST - 1)) return undefined
+  if (Number(year) < yearAt(now) - (OLDEST - 1)) return undefined
   if (type === 'date' || type === 'dateTime') return year
   return type === 'instant' ? `${year}-01-01T00:00:00Z` : undefined
 }
+
+const yearAt = (now: number): number => new Date(now).getUTCFullYear()
 
 /** Census 2000: areas of three digits in which 20,000 people or fewer live. */
 const RESTRICTED: ReadonlySet<string> = new Set(
@@ -72,71 +92,112 @@ function zip3Of(text: string): string | undefined {
 }
 
 /** By 1 to 182 days either way, the same for all of one patient; the time of day stays. */
-function shifted(text: string, type: string, { key, patient }: MethodContext): Made | undefined {
+function shifted(
+  text: string,
+  type: string,
+  { keyedHash, patient }: MethodContext,
+): Made | undefined {
   const [, day, rest = ''] =
     /^(\d{4}-\d{2}-\d{2})(T[\d:.]{5,30}(?:Z|[+-]\d{2}:\d{2}))?$/.exec(text) ?? []
   if (day === undefined) {
     const [year] = /^\d{4}(?=-\d{2}$|$)/.exec(text) ?? []
-    return year === undefined || type === 'instant' ? undefined : { text: year, code: 'ABSTRED' }
+    return year === undefined || type === 'instant' ? undefined : { text: year, code: CODE.ABSTRED }
   }
   const time = Date.parse(day)
   // A patient nobody can name has no shift of its own: another's would tell them apart from nothing.
   if (patient === undefined || Number.isNaN(time)) {
     return {
       text: type === 'instant' ? `${day.slice(0, 4)}-01-01T00:00:00Z` : day.slice(0, 4),
-      code: 'ABSTRED',
+      code: CODE.ABSTRED,
     }
   }
-  const drawn = digest(key, 'date-shift', patient).readUInt32BE(0) % 364
+  const digest = keyedHash(formatParts('date-shift', patient))
+  const drawn = Number.parseInt(digest.slice(0, 8), 16) % 364
   const days = drawn < 182 ? drawn - 182 : drawn - 181
   const moved = new Date(time + days * DAY).toISOString().slice(0, 10)
-  return { text: moved + rest, code: 'MASKED' }
+  return { text: moved + rest, code: CODE.MASKED }
 }
 
 /**
  * The same for the same text and recipient wherever it stands, so that references still lead to what
  * they led to: of `Patient/1` the id, of `urn:uuid:…` the uuid, of `#1` what follows the sign.
  */
-export function pseudonym(
-  text: string,
-  type: string,
-  context: Pick<MethodContext, 'key' | 'recipient' | 'known'>,
-): string {
-  const hex = (part: string): string => tokenOf(part, context)
-  const uuid = (part: string): string =>
-    hex(part).replace(/^(.{8})(.{4}).(.{3}).(.{3})(.{12})$/, '$1-$2-8$3-8$4-$5')
-  const [, folder, id] =
-    /^(?:.{0,2000}\/)?([A-Z][A-Za-z]{1,63}\/)([A-Za-z0-9\-.]{1,64})(?:\/_history\/.{1,64})?$/.exec(
-      text,
-    ) ?? []
-  if (folder !== undefined && id !== undefined) return folder + hex(id)
-  if (/^urn:uuid:/i.test(text)) return `urn:uuid:${uuid(text.slice(9).toLowerCase())}`
-  if (text.startsWith('#')) return `#${text === '#' ? '' : hex(text.slice(1))}`
-  // What is some other address, or must be one, is known by nobody elsewhere.
-  const isAddress = URIS.has(type) || /^[a-z][a-z0-9+.-]{1,20}:/i.test(text)
-  return isAddress ? `urn:uuid:${uuid(text)}` : hex(text)
+export function pseudonym(text: string, type: string, context: PseudonymContext): string {
+  // What is no address is one thing as a URI and another as a text.
+  const isUri = URIS.has(type)
+  return recall(context.known.texts, isUri ? `uri ${text}` : text, () =>
+    buildPseudonym(text, isUri, context),
+  )
 }
 
-/** 128 bits in hexadecimal for an id or another text; its id, references and addresses share it. */
-function tokenOf(
-  part: string,
-  { key, recipient, known }: Pick<MethodContext, 'key' | 'recipient' | 'known'>,
+/** The same of a string on a tape. */
+export function pseudonymAt(
+  tape: Tape,
+  entry: number,
+  type: string,
+  context: PseudonymContext,
 ): string {
-  const made = known.get(part)
-  if (made !== undefined) return made
-  const token = digest(key, 'pseudonym', recipient, part).toString('hex', 0, 16)
-  if (known.size >= MOST_KNOWN) known.clear()
-  known.set(part, token)
-  return token
+  const { known } = context
+  if (known.tape !== tape) {
+    known.tape = tape
+    known.places.clear()
+  }
+  // Where equal ones are not known each is its own, and met once.
+  const first = sameAs(tape, entry)
+  const place = first * 2 + (URIS.has(type) ? 1 : 0)
+  const met = first < entry ? known.places.get(place) : undefined
+  if (met !== undefined) return met
+  const made = pseudonym(textOf(tape, entry) ?? '', type, context)
+  known.places.set(place, made)
+  return made
 }
-const MOST_KNOWN = 10_000
+
+function recall(known: Map<string, string>, name: string, make: () => string): string {
+  const met = known.get(name)
+  if (met !== undefined) return met
+  const made = make()
+  if (known.size >= MOST_KNOWN) known.clear()
+  known.set(name, made)
+  return made
+}
+const MOST_KNOWN = 20_000
+
+/** What pseudonyms are made of. */
+export type PseudonymContext = Pick<MethodContext, 'keyedHash' | 'recipient' | 'known'>
+
+function buildPseudonym(text: string, isUri: boolean, context: PseudonymContext): string {
+  const { keyedHash, recipient, known } = context
+  const token = (part: string): string =>
+    recall(known.tokens, part, () =>
+      keyedHash(formatParts('pseudonym', recipient, part)).slice(0, 32),
+    )
+  const [, folder, id] = LOCAL.exec(text) ?? ELSEWHERE.exec(text) ?? []
+  if (folder !== undefined && id !== undefined) return folder + token(id)
+  if (/^urn:uuid:/i.test(text)) return `urn:uuid:${uuidOf(token(text.slice(9).toLowerCase()))}`
+  if (text.startsWith('#')) return `#${text === '#' ? '' : token(text.slice(1))}`
+  // What is some other address, or must be one, is known by nobody elsewhere.
+  const isAddress = isUri || /^[a-z][a-z0-9+.-]{1,20}:/i.test(text)
+  return isAddress ? `urn:uuid:${uuidOf(token(text))}` : token(text)
+}
+
+/** `Patient/1`, and the same at the end of an address. */
+const LOCAL = /^([A-Z][A-Za-z]{1,63}\/)([A-Za-z0-9\-.]{1,64})$/
+const ELSEWHERE =
+  /^(?:.{0,2000}\/)?([A-Z][A-Za-z]{1,63}\/)([A-Za-z0-9\-.]{1,64})(?:\/_history\/.{1,64})?$/
+
+/** 122 bits in the form of a uuid of version 8, "custom" (RFC 9562 §5.8). */
+function uuidOf(hex: string): string {
+  const [low, mid, high] = [hex.slice(0, 8), hex.slice(8, 12), hex.slice(13, 16)]
+  return `${low}-${mid}-8${high}-8${hex.slice(17, 20)}-${hex.slice(20, 32)}`
+}
 
 const URIS: ReadonlySet<string> = new Set(['uri', 'url', 'canonical', 'oid', 'uuid'])
 
-/** HMAC-SHA256 over the parts, each with its length, so that no two lists run into one. */
-function digest(key: KeyObject, ...parts: readonly string[]): Buffer {
-  const text = parts.map((part) => `${Buffer.byteLength(part)}:${part}`).join('')
-  return createHmac('sha256', key).update(text).digest()
+/** The parts, each with its length, so that no two lists run into one. */
+function formatParts(...parts: readonly string[]): string {
+  let text = ''
+  for (const part of parts) text += `${Buffer.byteLength(part)}:${part}`
+  return text
 }
 
 /** Stars but for the last `count` letters and digits, when there are enough not to show most of it. */

@@ -1,32 +1,55 @@
 import type { ElementDefinition } from '../../fhir/elements.ts'
-import { after, endOf, flagsOf, kindOf, KIND, nameOf, startOf, textOf } from '../../json/tape.ts'
+import {
+  after,
+  endOf,
+  kindOf,
+  KIND,
+  member,
+  nameOf,
+  remark,
+  remarkOf,
+  sameAs,
+  startOf,
+  textOf,
+} from '../../json/tape.ts'
 import type { Tape } from '../../json/tape.ts'
-import { FLAG } from '../../json/token.ts'
 import { rankOf } from './automaton.ts'
+import type { Method } from '../../policy/masking-schema.ts'
 import type { Action, Automaton, Member, Place, State } from './automaton.ts'
-import type { Alteration, AlterationCode } from './alteration.ts'
-import { isNamed } from './members.ts'
-import { alter, lastOf } from './methods.ts'
+import { CODE } from './alteration.ts'
+import type { Alteration } from './alteration.ts'
+import { alter, lastOf, pseudonymAt } from './methods.ts'
 import type { MethodContext } from './methods.ts'
+import { CLEAN, CLEAN_SHIFT } from './systems.ts'
 import { DATA_ABSENT_EXTENSION, WITHHELD } from './vocabulary.ts'
+import type { Vocabulary } from './vocabulary.ts'
 
 /** What the walk needs to know of the profiles besides the automaton. */
 export type PathRules = {
   readonly automaton: Automaton
-  /** Name of `resourceType` on the tape. */
-  readonly resourceType: number
+  /** Numbers of names on the tape. */
+  readonly at: Vocabulary['at']
   /** Whether an object carries a label that removes it; by which rule. */
   readonly labelled: ((tape: Tape, object: number) => string | undefined) | undefined
   /** What a text that stays comes to when detectors of the profiles find something in it. */
   readonly detect:
-    | ((text: string, type: string) => { readonly text: string; readonly rule: string } | undefined)
-    | undefined
+    ((text: string) => { readonly text: string; readonly rule: string } | undefined) | undefined
+  /** A number of these rules alone, above 0: what is found clean by them is remarked with it. */
+  readonly serial: number
+}
+
+/** One walk through one resource. */
+type Walk = {
+  readonly tape: Tape
+  readonly rules: PathRules
+  readonly methods: MethodContext
+  readonly found: Alteration[]
 }
 
 /** What is in no definition may be anything: it goes, and counts under this name. */
 const UNKNOWN = 'unknown-element'
 const REMOVAL = 6
-const REMOVED: readonly AlterationCode[] = ['REDACTED', 'SUBSETTED']
+const REMOVED = CODE.REDACTED | CODE.SUBSETTED
 const STUB = `{"extension":[${DATA_ABSENT_EXTENSION}]}`
 const DIV = `<div xmlns="http://www.w3.org/1999/xhtml">${WITHHELD}</div>`
 
@@ -40,317 +63,344 @@ export function planPaths(
   rules: PathRules,
   methods: MethodContext,
 ): readonly Alteration[] | 'whole' {
-  const { automaton, labelled, detect } = rules
-  const found: Alteration[] = []
-  const type = textOf(tape, memberOf(tape, object, rules.resourceType)) ?? ''
+  const { automaton, labelled, at: words } = rules
+  const walk: Walk = { tape, rules, methods, found: [] }
+  const type = textOf(tape, member(tape, object, words.resourceType)) ?? ''
   const root = automaton.root(type)
   if (root === undefined) return 'whole'
-  const state = settle(object, root)
+  const state = settle(walk, object, root)
   if (state.action !== undefined || labelled?.(tape, object) !== undefined) return 'whole'
   // Labels and marks need a place to stand.
-  const meta = valueNamed(object, 'meta')
+  const meta = member(tape, object, words.meta)
   if (meta >= 0 && kindOf(tape, meta) !== KIND.object) return 'whole'
-  walkMembers(object, state)
-  return found
+  walkMembers(walk, object, state)
+  return walk.found
+}
 
-  function settle(entry: number, { tests, settle: settled }: Place): State {
-    return settled(tests.length === 0 ? NONE : tests.map((test) => test(tape, entry)))
-  }
+function settle({ tape }: Walk, entry: number, place: Place): State {
+  const { tests } = place
+  return tests.length === 0 ? place.plain() : place.settle(tests.map((test) => test(tape, entry)))
+}
 
-  function walkMembers(entry: number, at: State): void {
-    const end = after(tape, entry)
-    const { bytes } = tape
-    for (let key = entry + 1; key < end; key = after(tape, key + 1)) {
-      const member =
-        (flagsOf(tape, key) & FLAG.escaped) === 0
-          ? at.find(bytes, startOf(tape, key) + 1, endOf(tape, key) - 1)
-          : at.member(textOf(tape, key) ?? '')
-      if (member === undefined) {
-        const isType = nameOf(tape, key) === rules.resourceType && at.isResource
-        if (!isType || kindOf(tape, key + 1) !== KIND.string) remove(key, entry, -1, UNKNOWN)
-      } else if (member.isBeside) walkBeside(key, entry, member, at)
-      else if (member.isPrimitive) walkPrimitive(key, entry, member, at)
-      else if (at.type === 'Meta' && LABELS.has(member.element.key)) walkLabels(key, entry, member)
-      else walkComplex(key, entry, member, at)
-    }
-  }
-
-  function remove(entry: number, parent: number, holder: number, rule: string): void {
-    found.push({ entry, text: undefined, parent, holder, rule, codes: REMOVED, rank: REMOVAL })
-  }
-
-  function put(
-    entry: number,
-    text: string,
-    action: Action,
-    codes: readonly AlterationCode[],
-  ): void {
-    const rank = rankOf(action.method)
-    found.push({ entry, text, parent: -1, holder: -1, rule: action.rule, codes, rank })
-  }
-
-  /** `_birthDate`: goes with its value, which it may render in full; else it is an element itself. */
-  function walkBeside(key: number, parent: number, member: Member, at: State): void {
-    const { action, element } = member
-    if (action !== undefined) {
-      const hasValue = hasMember(parent, element.key)
-      const isLost = !hasValue && mustStay(element, at)
-      if (isLost) put(key, `"_${element.key}":${STUB}`, action, ['MASKED'])
-      else remove(key, parent, -1, action.rule)
-      return
-    }
-    const value = key + 1
-    const place = member.next()
-    if (kindOf(tape, value) === KIND.object) walkObject(value, parent, -1, key, place, false)
-    else if (kindOf(tape, value) !== KIND.array) remove(key, parent, -1, UNKNOWN)
-    else {
-      for (let one = value + 1; one < after(tape, value); one = after(tape, one)) {
-        // Elements stand beside those of the value, so that none of them can go.
-        if (kindOf(tape, one) === KIND.object) walkMembers(one, settle(one, place))
-        else if (!isNull(one)) put(one, 'null', { rule: UNKNOWN, method: REMOVE }, REMOVED)
-      }
-    }
-  }
-
-  function walkPrimitive(key: number, parent: number, member: Member, at: State): void {
-    const { element, action } = member
-    const value = key + 1
-    const isList = kindOf(tape, value) === KIND.array
-    let isSound = true
-    for (let one = isList ? value + 1 : value; one < after(tape, value); one = after(tape, one)) {
-      if (!isSoundPrimitive(one, element.type) && !(isList && isNull(one))) isSound = false
-      else if (action === undefined && detect !== undefined) detectIn(one, element)
-    }
-    if (!isSound) {
-      const rule = action?.rule ?? UNKNOWN
-      if (mustStay(element, at)) redact(key, element, { rule, method: REMOVE })
-      else remove(key, parent, -1, rule)
-    } else if (action !== undefined) alterPrimitive(key, parent, member, action, at)
-  }
-
-  /** Whether a value is of the JSON kind that its type has. */
-  function isSoundPrimitive(entry: number, type: string): boolean {
-    const kind = kindOf(tape, entry)
-    if (type === 'boolean') return kind === KIND.literal && !isNull(entry)
-    if (NUMBERS.has(type)) return kind === KIND.number
-    return kind === KIND.string
-  }
-
-  function detectIn(entry: number, { type }: ElementDefinition): void {
-    if (!TEXTS.has(type)) return
-    const made = detect?.(textOf(tape, entry) ?? '', type)
-    if (made === undefined) return
-    const action: Action = { rule: made.rule, method: { kind: 'last', count: 4 } }
-    put(entry, JSON.stringify(made.text), action, ['MASKED'])
-  }
-
-  function alterPrimitive(
-    key: number,
-    parent: number,
-    { element }: Member,
-    action: Action,
-    at: State,
-  ): void {
-    const { method, rule } = action
-    const { type } = element
-    const value = key + 1
-    if (method.kind === 'remove' || isAttribute(element, at)) {
-      if (mustStay(element, at) && !isAttribute(element, at)) redact(key, element, action)
-      else if (method.kind === 'pseudonym') alterValues()
-      else remove(key, parent, -1, rule)
-    } else if (method.kind === 'redact') redact(key, element, action)
-    else if (method.kind === 'last') {
-      const rendered =
-        kindOf(tape, value) === KIND.array
-          ? undefined
-          : lastOf(textOf(tape, value) ?? '', method.count)
-      redact(key, element, action, rendered)
-    } else alterValues()
-
-    function alterValues(): void {
-      const altered: {
-        readonly entry: number
-        readonly text: string
-        readonly code: AlterationCode
-      }[] = []
-      const isList = kindOf(tape, value) === KIND.array
-      for (let one = isList ? value + 1 : value; one < after(tape, value); one = after(tape, one)) {
-        const text = textOf(tape, one)
-        if (text === undefined && isNull(one)) continue
-        const made = text === undefined ? undefined : alter(method, text, type, methods)
-        if (made === undefined) {
-          redact(key, element, action)
-          return
-        }
-        if (made.text !== text)
-          altered.push({ entry: one, text: JSON.stringify(made.text), code: made.code })
-      }
-      for (const { entry, text, code } of altered) put(entry, text, action, [code])
-    }
-  }
-
-  /** A value that may not be shown, where something must stand: says that it is masked. */
-  function redact(
-    key: number,
-    element: ElementDefinition,
-    action: Action,
-    rendered?: string,
-  ): void {
-    if (element.type === 'xhtml') {
-      put(key + 1, JSON.stringify(DIV), action, ['MASKED'])
-      return
-    }
-    const extensions = [DATA_ABSENT_EXTENSION]
-    if (rendered !== undefined) {
-      extensions.push(
-        `{"url":"http://hl7.org/fhir/StructureDefinition/rendered-value","valueString":${JSON.stringify(rendered)}}`,
-      )
-    }
-    const one = `{"extension":[${extensions.join()}]}`
-    const text = `"_${element.key}":${element.isArray ? `[${one}]` : one}`
-    put(key, text, action, rendered === undefined ? ['MASKED'] : ['MASKED', 'ABSTRED'])
-  }
-
-  /** LABEL-6: labels stay, whatever the rules say; nothing but codes stands in them. */
-  function walkLabels(key: number, parent: number, member: Member): void {
-    const list = key + 1
-    if (kindOf(tape, list) !== KIND.array) {
-      remove(key, parent, -1, UNKNOWN)
-      return
-    }
-    for (let one = list + 1; one < after(tape, list); one = after(tape, one)) {
-      if (kindOf(tape, one) !== KIND.object) {
-        put(one, STUB, { rule: UNKNOWN, method: REMOVE }, REMOVED)
-        continue
-      }
-      const before = found.length
-      walkMembers(one, settle(one, member.next()))
-      const kept = found.splice(before).filter(({ entry }) => !isCode(entry))
-      found.push(...kept)
-    }
-  }
-
-  /** Whether an entry is the system or code of a label, or its key. */
-  function isCode(entry: number): boolean {
-    const key = kindOf(tape, entry) === KIND.key ? entry : entry - 1
-    const name = kindOf(tape, key) === KIND.key ? (textOf(tape, key) ?? '') : ''
-    return CODES.has(name) && kindOf(tape, key + 1) === KIND.string
-  }
-
-  function walkComplex(key: number, parent: number, member: Member, around: State): void {
-    const { element } = member
-    const value = key + 1
-    if (kindOf(tape, value) !== KIND.array) {
-      walkObject(value, parent, -1, key, member.next(), mustStay(element, around))
-      return
-    }
-    for (let one = value + 1; one < after(tape, value); one = after(tape, one)) {
-      walkObject(one, value, parent, one, member.next(), mustStay(element, around))
-    }
-  }
-
-  /** One complex value: `gone` is the entry that goes when it is removed. */
-  function walkObject(
-    value: number,
-    parent: number,
-    holder: number,
-    gone: number,
-    place: Place,
-    stays: boolean,
-  ): void {
-    const isObject = kindOf(tape, value) === KIND.object
-    const actual = isObject && place.type === 'Resource' ? resourceAt(value, place) : place
-    // A resource has no place for saying that it is masked.
-    const isResource = place.type === 'Resource'
-    if (!isObject || actual === undefined) {
-      lose({ rule: UNKNOWN, method: REMOVE }, place.type)
-      return
-    }
-    const at = settle(value, actual)
-    const label = labelled?.(tape, value)
-    const action: Action | undefined =
-      label === undefined ? at.action : { rule: label, method: REMOVE }
-    if (action === undefined) walkMembers(value, at)
-    else if (action.method.kind === 'generalise' && action.method.to === 'age-90')
-      alterAge(value, action, at)
-    else lose(action, at.type)
-
-    function lose(by: Action, type: string): void {
-      const goes = isResource || (by.method.kind === 'remove' && !stays)
-      if (goes) remove(gone, parent, holder, by.rule)
-      else put(value, stubOf(type), by, ['MASKED'])
-    }
-  }
-
-  /** An age above 89 says no more than that: `>= 90`, in years. */
-  function alterAge(value: number, action: Action, at: State): void {
-    const entry = valueNamed(value, 'value')
-    const number = Number(rawOf(entry))
-    const unit =
-      textOf(tape, valueNamed(value, 'code')) ?? textOf(tape, valueNamed(value, 'unit')) ?? 'a'
-    const perYear = PER_YEAR.get(unit.toLowerCase())
-    if (entry < 0 || number / (perYear ?? 1) < 90) {
-      walkMembers(value, at)
-      return
-    }
-    // "Less than 95", or 95 of what nobody knows, is not "90 or more".
-    const comparator = textOf(tape, valueNamed(value, 'comparator')) ?? '>'
-    const isOld = perYear !== undefined && Number.isFinite(number) && comparator.startsWith('>')
-    if (isOld) put(value, OLD, action, ['ABSTRED'])
-    else put(value, stubOf(at.type), action, ['MASKED'])
-  }
-
-  function resourceAt(value: number, place: Place): Place | undefined {
-    const type = textOf(tape, memberOf(tape, value, rules.resourceType))
-    return type === undefined ? undefined : place.ofType(type)
-  }
-
-  /** The least that is valid of a type: what must be there says that it is masked. */
-  function stubOf(type: string, depth = 0): string {
-    const members = [`"extension":[${DATA_ABSENT_EXTENSION}]`]
-    const met = new Set<string>()
-    const elements = [...(automaton.structure(type)?.elements.values() ?? [])]
-    for (const { name, key, type: own, min, isArray } of elements) {
-      if (min === 0 || met.has(name) || depth > 8) continue
-      met.add(name)
-      const isSimple = /^[a-z]/.test(own)
-      if (own === 'xhtml') members.push(`"${key}":${JSON.stringify(DIV)}`)
-      else {
-        const one = isSimple ? STUB : stubOf(own, depth + 1)
-        members.push(`"${isSimple ? '_' : ''}${key}":${isArray ? `[${one}]` : one}`)
-      }
-    }
-    return `{${members.join()}}`
-  }
-
-  function hasMember(object: number, name: string): boolean {
-    return valueNamed(object, name) >= 0
-  }
-
-  function valueNamed(object: number, name: string): number {
-    for (let key = object + 1; key < after(tape, object); key = after(tape, key + 1)) {
-      if (isNamed(tape, key, name)) return key + 1
-    }
-    return -1
-  }
-
-  function rawOf(entry: number): string {
-    return entry < 0 ? 'x' : tape.bytes.toString('latin1', startOf(tape, entry), endOf(tape, entry))
-  }
-
-  function isNull(entry: number): boolean {
-    return kindOf(tape, entry) === KIND.literal && tape.bytes[startOf(tape, entry)] === 0x6e
+function walkMembers(walk: Walk, entry: number, at: State): void {
+  const {
+    tape,
+    rules: { at: words },
+  } = walk
+  const end = after(tape, entry)
+  for (let key = entry + 1; key < end; key = after(tape, key + 1)) {
+    const name = nameOf(tape, key)
+    const child = at.member(name)
+    if (child === undefined) {
+      const isType = name === words.resourceType && at.isResource
+      if (!isType || kindOf(tape, key + 1) !== KIND.string) remove(walk, key, entry, -1, UNKNOWN)
+    } else if (child.isBeside) walkBeside(walk, key, entry, child, at)
+    else if (child.isPrimitive) walkPrimitive(walk, key, entry, child, at)
+    else if (at.isMeta && (name === words.security || name === words.tag))
+      walkLabels(walk, key, entry, child)
+    else walkComplex(walk, key, entry, child, at)
   }
 }
 
-/** What never goes of `meta`, and of what is in it. */
-const LABELS: ReadonlySet<string> = new Set(['security', 'tag'])
-const CODES: ReadonlySet<string> = new Set(['system', 'code', 'version'])
-const NONE: readonly boolean[] = []
+function remove(walk: Walk, entry: number, parent: number, holder: number, rule: string): void {
+  const { found } = walk
+  found.push({ entry, text: undefined, parent, holder, rule, codes: REMOVED, rank: REMOVAL })
+}
+
+function put(walk: Walk, entry: number, text: string, action: Action, codes: number): void {
+  const { found } = walk
+  const { rule, rank } = action
+  found.push({ entry, text, parent: -1, holder: -1, rule, codes, rank })
+}
+
+/** `_birthDate`: goes with its value, which it may render in full; else it is an element itself. */
+function walkBeside(walk: Walk, key: number, parent: number, around: Member, at: State): void {
+  const { tape } = walk
+  const { action, element, name } = around
+  if (action !== undefined) {
+    const hasValue = member(tape, parent, name) >= 0
+    const isLost = !hasValue && mustStay(element, at)
+    if (isLost) put(walk, key, `"_${element.key}":${STUB}`, action, CODE.MASKED)
+    else remove(walk, key, parent, -1, action.rule)
+    return
+  }
+  const value = key + 1
+  const place = around.next()
+  if (kindOf(tape, value) === KIND.object) walkObject(walk, value, parent, -1, key, place, false)
+  else if (kindOf(tape, value) !== KIND.array) remove(walk, key, parent, -1, UNKNOWN)
+  else {
+    for (let one = value + 1; one < after(tape, value); one = after(tape, one)) {
+      // Elements stand beside those of the value, so that none of them can go.
+      if (kindOf(tape, one) === KIND.object) walkMembers(walk, one, settle(walk, one, place))
+      else if (!isNull(walk, one)) put(walk, one, 'null', LOST, REMOVED)
+    }
+  }
+}
+
+function walkPrimitive(walk: Walk, key: number, parent: number, around: Member, at: State): void {
+  const {
+    tape,
+    rules: { detect },
+  } = walk
+  const { element, action } = around
+  const value = key + 1
+  const isList = kindOf(tape, value) === KIND.array
+  let areSound = true
+  for (let one = isList ? value + 1 : value; one < after(tape, value); one = after(tape, one)) {
+    if (!isSound(walk, one, around)) areSound &&= isList && isNull(walk, one)
+    else if (action === undefined && around.isText && detect !== undefined) detectIn(walk, one)
+  }
+  if (!areSound) {
+    const rule = action?.rule ?? UNKNOWN
+    if (mustStay(element, at)) redact(walk, key, element, { rule, method: REMOVE, rank: REMOVAL })
+    else remove(walk, key, parent, -1, rule)
+  } else if (action !== undefined) alterPrimitive(walk, key, parent, around, action, at)
+}
+
+/** Whether a value is of the JSON kind that its type has. */
+function isSound(walk: Walk, entry: number, { kind }: Member): boolean {
+  return kindOf(walk.tape, entry) === kind && (kind !== KIND.literal || !isNull(walk, entry))
+}
+
+function detectIn(walk: Walk, entry: number): void {
+  const { tape, rules } = walk
+  // Displays and units come again and again: what is clean once is clean wherever it stands.
+  const first = sameAs(tape, entry)
+  const remarked = remarkOf(tape, first)
+  if (remarked >> CLEAN_SHIFT === rules.serial) return
+  const made = rules.detect?.(textOf(tape, entry) ?? '')
+  if (made === undefined) {
+    remark(tape, first, (remarked & (CLEAN - 1)) | (rules.serial << CLEAN_SHIFT))
+    return
+  }
+  const action: Action = { rule: made.rule, method: LAST, rank: rankOf(LAST) }
+  put(walk, entry, JSON.stringify(made.text), action, CODE.MASKED)
+}
+
+function alterPrimitive(
+  walk: Walk,
+  key: number,
+  parent: number,
+  { element }: Member,
+  action: Action,
+  at: State,
+): void {
+  const { tape } = walk
+  const { method, rule } = action
+  const value = key + 1
+  if (method.kind === 'remove' || isAttribute(element, at)) {
+    if (mustStay(element, at) && !isAttribute(element, at)) redact(walk, key, element, action)
+    else if (method.kind === 'pseudonym') alterValues(walk, key, element, action)
+    else remove(walk, key, parent, -1, rule)
+  } else if (method.kind === 'redact') redact(walk, key, element, action)
+  else if (method.kind === 'last') {
+    const isList = kindOf(tape, value) === KIND.array
+    const rendered = isList ? undefined : lastOf(textOf(tape, value) ?? '', method.count)
+    redact(walk, key, element, action, rendered)
+  } else alterValues(walk, key, element, action)
+}
+
+function alterValues(walk: Walk, key: number, element: ElementDefinition, action: Action): void {
+  const { tape, found, methods } = walk
+  const value = key + 1
+  const before = found.length
+  const isList = kindOf(tape, value) === KIND.array
+  for (let one = isList ? value + 1 : value; one < after(tape, value); one = after(tape, one)) {
+    if (action.method.kind === 'pseudonym' && kindOf(tape, one) === KIND.string) {
+      const name = pseudonymAt(tape, one, element.type, methods)
+      put(walk, one, `"${name}"`, action, CODE.PSEUDED)
+      continue
+    }
+    const text = textOf(tape, one)
+    if (text === undefined && isNull(walk, one)) continue
+    const made = text === undefined ? undefined : alter(action.method, text, element.type, methods)
+    if (made === undefined) {
+      found.length = before
+      redact(walk, key, element, action)
+      return
+    }
+    if (made.text !== text) put(walk, one, quoted(made.text, action.method), action, made.code)
+  }
+}
+
+/** A value that may not be shown, where something must stand: says that it is masked. */
+function redact(
+  walk: Walk,
+  key: number,
+  element: ElementDefinition,
+  action: Action,
+  rendered?: string,
+): void {
+  if (element.type === 'xhtml') {
+    put(walk, key + 1, JSON.stringify(DIV), action, CODE.MASKED)
+    return
+  }
+  const extensions = [DATA_ABSENT_EXTENSION]
+  if (rendered !== undefined) {
+    extensions.push(
+      `{"url":"http://hl7.org/fhir/StructureDefinition/rendered-value","valueString":${JSON.stringify(rendered)}}`,
+    )
+  }
+  const one = `{"extension":[${extensions.join()}]}`
+  const text = `"_${element.key}":${element.isArray ? `[${one}]` : one}`
+  put(walk, key, text, action, rendered === undefined ? CODE.MASKED : CODE.MASKED | CODE.ABSTRED)
+}
+
+/** LABEL-6: labels stay, whatever the rules say; nothing but codes stands in them. */
+function walkLabels(walk: Walk, key: number, parent: number, around: Member): void {
+  const { tape, found } = walk
+  const list = key + 1
+  if (kindOf(tape, list) !== KIND.array) {
+    remove(walk, key, parent, -1, UNKNOWN)
+    return
+  }
+  for (let one = list + 1; one < after(tape, list); one = after(tape, one)) {
+    if (kindOf(tape, one) !== KIND.object) {
+      put(walk, one, STUB, LOST, REMOVED)
+      continue
+    }
+    const before = found.length
+    walkMembers(walk, one, settle(walk, one, around.next()))
+    const kept = found.splice(before).filter(({ entry }) => !isCode(walk, entry))
+    found.push(...kept)
+  }
+}
+
+/** Whether an entry is the system or code of a label, or its key. */
+function isCode(walk: Walk, entry: number): boolean {
+  const {
+    tape,
+    rules: { at: words },
+  } = walk
+  const key = kindOf(tape, entry) === KIND.key ? entry : entry - 1
+  const name = kindOf(tape, key) === KIND.key ? nameOf(tape, key) : -1
+  const isOf = name === words.system || name === words.code || name === words.version
+  return isOf && kindOf(tape, key + 1) === KIND.string
+}
+
+function walkComplex(
+  walk: Walk,
+  key: number,
+  parent: number,
+  { element, next }: Member,
+  at: State,
+): void {
+  const { tape } = walk
+  const value = key + 1
+  if (kindOf(tape, value) !== KIND.array) {
+    walkObject(walk, value, parent, -1, key, next(), mustStay(element, at))
+    return
+  }
+  for (let one = value + 1; one < after(tape, value); one = after(tape, one)) {
+    walkObject(walk, one, value, parent, one, next(), mustStay(element, at))
+  }
+}
+
+/** One complex value: `gone` is the entry that goes when it is removed. */
+function walkObject(
+  walk: Walk,
+  value: number,
+  parent: number,
+  holder: number,
+  gone: number,
+  place: Place,
+  stays: boolean,
+): void {
+  const {
+    tape,
+    rules: { labelled },
+  } = walk
+  const isObject = kindOf(tape, value) === KIND.object
+  const actual = isObject && place.type === 'Resource' ? resourceAt(walk, value, place) : place
+  // A resource has no place for saying that it is masked.
+  const isResource = place.type === 'Resource'
+  if (!isObject || actual === undefined) {
+    if (isResource || !stays) remove(walk, gone, parent, holder, UNKNOWN)
+    else put(walk, value, stubOf(walk, place.type), LOST, CODE.MASKED)
+    return
+  }
+  const at = settle(walk, value, actual)
+  const label = labelled?.(tape, value)
+  const action: Action | undefined =
+    label === undefined ? at.action : { rule: label, method: REMOVE, rank: REMOVAL }
+  if (action === undefined) walkMembers(walk, value, at)
+  else if (action.method.kind === 'generalise' && action.method.to === 'age-90')
+    alterAge(walk, value, action, at)
+  else if (isResource || (action.method.kind === 'remove' && !stays))
+    remove(walk, gone, parent, holder, action.rule)
+  else put(walk, value, stubOf(walk, at.type), action, CODE.MASKED)
+}
+
+/** An age above 89 says no more than that: `>= 90`, in years. */
+function alterAge(walk: Walk, value: number, action: Action, at: State): void {
+  const {
+    tape,
+    rules: { at: words },
+  } = walk
+  const entry = member(tape, value, words.value)
+  const number = Number(rawOf(walk, entry))
+  const unit =
+    textOf(tape, member(tape, value, words.code)) ??
+    textOf(tape, member(tape, value, words.unit)) ??
+    'a'
+  const perYear = PER_YEAR.get(unit.toLowerCase())
+  if (entry < 0 || number / (perYear ?? 1) < 90) {
+    walkMembers(walk, value, at)
+    return
+  }
+  // "Less than 95", or 95 of what nobody knows, is not "90 or more".
+  const comparator = textOf(tape, member(tape, value, words.comparator)) ?? '>'
+  const isOld = perYear !== undefined && Number.isFinite(number) && comparator.startsWith('>')
+  if (isOld) put(walk, value, OLD, action, CODE.ABSTRED)
+  else put(walk, value, stubOf(walk, at.type), action, CODE.MASKED)
+}
+
+function resourceAt(walk: Walk, value: number, place: Place): Place | undefined {
+  const {
+    tape,
+    rules: { at: words },
+  } = walk
+  const type = textOf(tape, member(tape, value, words.resourceType))
+  return type === undefined ? undefined : place.ofType(type)
+}
+
+/** The least that is valid of a type: what must be there says that it is masked. */
+function stubOf({ rules: { automaton } }: Walk, type: string): string {
+  const known = automaton.stubs.get(type) ?? buildStub(automaton, type, 0)
+  automaton.stubs.set(type, known)
+  return known
+}
+
+function buildStub(automaton: Automaton, type: string, depth: number): string {
+  const members = [`"extension":[${DATA_ABSENT_EXTENSION}]`]
+  const met = new Set<string>()
+  const elements = [...(automaton.structure(type)?.elements.values() ?? [])]
+  for (const { name, key, type: own, min, isArray } of elements) {
+    if (min === 0 || met.has(name) || depth > 8) continue
+    met.add(name)
+    const isSimple = /^[a-z]/.test(own)
+    if (own === 'xhtml') members.push(`"${key}":${JSON.stringify(DIV)}`)
+    else {
+      const one = isSimple ? STUB : buildStub(automaton, own, depth + 1)
+      members.push(`"${isSimple ? '_' : ''}${key}":${isArray ? `[${one}]` : one}`)
+    }
+  }
+  return `{${members.join()}}`
+}
+
+function rawOf(walk: Walk, entry: number): string {
+  const { tape } = walk
+  return entry < 0 ? 'x' : tape.bytes.toString('latin1', startOf(tape, entry), endOf(tape, entry))
+}
+
+function isNull(walk: Walk, entry: number): boolean {
+  const { tape } = walk
+  return kindOf(tape, entry) === KIND.literal && tape.bytes[startOf(tape, entry)] === 0x6e
+}
+
 const REMOVE = { kind: 'remove' } as const
-const NUMBERS: ReadonlySet<string> = new Set(['integer', 'decimal', 'unsignedInt', 'positiveInt'])
-/** Types whose content anyone may have written. */
-const TEXTS: ReadonlySet<string> = new Set(['string', 'markdown', 'xhtml'])
+const LOST: Action = { rule: UNKNOWN, method: REMOVE, rank: REMOVAL }
+const LAST = { kind: 'last', count: 4 } as const
 const OLD =
   '{"value":90,"comparator":">=","unit":"years","system":"http://unitsofmeasure.org","code":"a"}'
 const PER_YEAR: ReadonlyMap<string, number> = new Map([
@@ -361,6 +411,10 @@ const PER_YEAR: ReadonlyMap<string, number> = new Map([
   ...['h', 'hr', 'hour', 'hours'].map((unit) => [unit, 8766] as const),
   ...['min', 'minute', 'minutes'].map((unit) => [unit, 525_960] as const),
 ])
+
+/** As JSON has it; years and the like are made of nothing that would need an escape. */
+const quoted = (text: string, { kind }: Method): string =>
+  kind === 'generalise' ? `"${text}"` : JSON.stringify(text)
 
 /** Ids of elements and addresses of extensions are attributes, beside which nothing can stand. */
 function isAttribute({ key, type }: ElementDefinition, at: State): boolean {
@@ -376,12 +430,4 @@ const isValue = ({ name, isChoice }: ElementDefinition): boolean => isChoice && 
 
 function mustStay(element: ElementDefinition, at: State): boolean {
   return element.min > 0 || (at.isExtension && isValue(element))
-}
-
-function memberOf(tape: Tape, object: number, name: number): number {
-  if (kindOf(tape, object) !== KIND.object) return -1
-  for (let key = object + 1; key < after(tape, object); key = after(tape, key + 1)) {
-    if (nameOf(tape, key) === name) return key + 1
-  }
-  return -1
 }

@@ -7,6 +7,7 @@ import { createTrim } from './trim.ts'
 import type { Config } from '../../config/schema.ts'
 import type { Answer, FitAnswer, Tally } from '../../exchange.ts'
 import type { Definitions } from '../../fhir/definitions.ts'
+import { loadElements } from '../../fhir/elements.ts'
 import { parseReference } from '../../fhir/reference.ts'
 import { createSimdScan } from '../../json/simd-scan.ts'
 import { JsonError } from '../../json/token.ts'
@@ -24,6 +25,7 @@ import { releaseBundle, unreadable } from './bundle.ts'
 import { identify, judge } from './judge.ts'
 import { planMasking } from './mask.ts'
 import { isMarked } from './marks.ts'
+import { createKeyedHash } from './keyed-hash.ts'
 import { createMaskings } from './maskings.ts'
 import type { MaskingProfiles } from '../../policy/load-masking.ts'
 import type { Context } from './context.ts'
@@ -62,8 +64,9 @@ export function createRelease(
   definitions: Definitions,
   masking: MaskingParts = { profiles: () => new Map(), key: randomBytes(32), now: Date.now },
 ): Release {
-  const words = buildVocabulary(definitions)
-  const maskingFor = createMaskings(masking.profiles, definitions.version, words)
+  const elements = loadElements(definitions.version)
+  const words = buildVocabulary(definitions, elements)
+  const maskingFor = createMaskings(masking.profiles, elements, words)
   const upstreamUrl = config.upstream.url.replace(/\/$/, '')
   const publicUrl = config.public.url.replace(/\/$/, '')
   const bases = [upstreamUrl, publicUrl]
@@ -76,7 +79,7 @@ export function createRelease(
     publicText: JSON.stringify(publicUrl).slice(1, -1),
     bases,
     maskingFor,
-    maskingKey: createSecretKey(masking.key),
+    keyedHash: createKeyedHash(createSecretKey(masking.key)),
     pseudonyms: new WeakMap(),
     now: masking.now,
     scan: createSimdScan(words.names, config.limits.jsonDepth, notice),

@@ -9,11 +9,14 @@ import { identify, judge } from './judge.ts'
 import type { Verdict } from './judge.ts'
 import { planMasking } from './mask.ts'
 import type { Masked, Viewer } from './mask.ts'
+import { createKnown } from './methods.ts'
+import type { Known } from './methods.ts'
 
 /** A resource that may be released, and how. */
 export type Released = {
   readonly verdict: Verdict
-  readonly edits: readonly Edit[]
+  /** Nobody else's: whoever gets them may add to them. */
+  readonly edits: Edit[]
   readonly renamed: Masked['renamed']
 }
 
@@ -59,15 +62,19 @@ export function releaseResource(
 export function viewerOf(
   { maskings, recipient, patients, maySeeElement }: Verdict,
   terms: Terms,
-  { maskingKey: key, pseudonyms, now }: Context,
+  { keyedHash, pseudonyms, now }: Context,
 ): Viewer | undefined {
   if (maskings.length === 0 && maySeeElement === undefined) return undefined
-  const known = pseudonyms.get(terms) ?? new Map<string, string>()
-  if (maskings.length > 0) pseudonyms.set(terms, known)
+  const ofAnswer = pseudonyms.get(terms) ?? new Map<string, Known>()
+  let known = ofAnswer.get(recipient)
+  if (known === undefined) {
+    known = createKnown()
+    pseudonyms.set(terms, ofAnswer.set(recipient, known))
+  }
   const [patient, ...others] = patients
   const one = others.length === 0 ? patient : undefined
   const inline = maySeeElement === undefined ? {} : { maySeeElement }
-  return { maskings, ...inline, methods: { key, recipient, patient: one, now: now(), known } }
+  return { maskings, ...inline, methods: { keyedHash, recipient, patient: one, now: now(), known } }
 }
 
 /** The bytes of a resource with its edits. */

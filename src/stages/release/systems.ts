@@ -39,11 +39,15 @@ export function systemAt(tape: Tape, entry: number): number {
   if (entry < 0 || kindOf(tape, entry) !== KIND.string) return SYSTEM.none
   const first = sameAs(tape, entry)
   const remarked = remarkOf(tape, first)
-  if (remarked !== 0) return remarked
+  if ((remarked & (CLEAN - 1)) !== 0) return remarked & (CLEAN - 1)
   const found = classOf(systemOf(textOf(tape, entry)))
-  remark(tape, first, found)
+  remark(tape, first, remarked | found)
   return found
 }
+
+/** In a remark: below it the bits of SYSTEM, above it by which rules a text was found clean. */
+export const CLEAN_SHIFT = 8
+export const CLEAN = 1 << CLEAN_SHIFT
 
 /** A code of confidentiality as its place in CONFIDENTIALITIES, or -1 for any other text. */
 export function confidentialityAt(tape: Tape, entry: number): number {

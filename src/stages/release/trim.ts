@@ -23,10 +23,11 @@ export function createTrim(
   return (resource, { keep }) => {
     const tape = scan(resource)
     const needed = mandatory(textOf(tape, member(tape, 0, at.resourceType)) ?? '')
-    const edits: Edit[] = removeMembers(tape, 0, (key) => {
+    const cut = removeMembers(tape, 0, (key) => {
       const name = (textOf(tape, key) ?? '').replace(/^_/, '')
       return !keep.has(name) && !ALWAYS.has(name) && !needed.has(name)
     })
+    const edits: Edit[] = [...cut]
     const meta = member(tape, 0, at.meta)
     const tag = member(tape, meta, at.tag)
     const into = (container: number, text: string): void => {

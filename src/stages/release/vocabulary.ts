@@ -3,6 +3,7 @@ import type { Names } from '../../json/names.ts'
 import { ASK } from '../../json/notice.ts'
 import type { Notice } from '../../json/notice.ts'
 import type { Definitions } from '../../fhir/definitions.ts'
+import { loadElements } from '../../fhir/elements.ts'
 import type { Confidentiality } from '../../permit.ts'
 
 /** The member names that decide something; the first 32 show in an object's flags. */
@@ -35,8 +36,8 @@ const LIST = [
   'subject',
   'patient',
   'dimensions',
-  'display',
-  'location',
+  'signature',
+  'div',
   'contentType',
   'name',
   'telecom',
@@ -91,8 +92,11 @@ const LIST = [
   'tag',
   'relation',
   'target',
-  'div',
-  'signature',
+  'version',
+  'unit',
+  'comparator',
+  'display',
+  'location',
 ] as const
 
 export type Word = (typeof LIST)[number]
@@ -114,12 +118,18 @@ export type Vocabulary = {
   readonly patientPaths: (type: string) => readonly (readonly number[])[]
 }
 
-/** One numbering for all the names release looks for, patient paths included. */
-export function buildVocabulary(definitions: Definitions): Vocabulary {
+/** One numbering for all names: those release looks for, patient paths included, then all of FHIR's. */
+export function buildVocabulary(
+  definitions: Definitions,
+  elements = loadElements(definitions.version),
+): Vocabulary {
   const paths = new Map(
     [...definitions.types].map((type) => [type, definitions.patientPaths(type)]),
   )
   const words = new Set<string>([...LIST, ...[...paths.values()].flat(2)])
+  // No object may have one of these twice.
+  if (words.size > MOST_UNIQUE) throw new RangeError(`more than ${MOST_UNIQUE} names`)
+  for (const key of elements.keys()) words.add(key)
   const names = compileNames([...words])
   const at = Object.fromEntries(LIST.map((word) => [word, names.id(word)])) as Record<Word, number>
   const compiled = new Map(
@@ -138,7 +148,8 @@ export function buildVocabulary(definitions: Definitions): Vocabulary {
     (mark, name) =>
       (mark === ADDRESS ? ASK.prefixed : mark === BASE64 ? ASK.always : 0) |
       (unscanned[name] === 0 ? 0 : ASK.unsearched) |
-      (compared[name] === 0 ? 0 : ASK.same),
+      (compared[name] === 0 ? 0 : ASK.same) |
+      (name === at.text + 1 ? ASK.object : 0),
   )
   const members = [
     (1 << at.value) | (1 << at._value),
@@ -158,11 +169,13 @@ export function buildVocabulary(definitions: Definitions): Vocabulary {
   }
 }
 
+const MOST_UNIQUE = 128
+
 export const ADDRESS = 1
 export const BASE64 = 2
 
 function markNames(names: readonly (readonly [name: number, mark: number])[]): Uint8Array {
-  const table = new Uint8Array(129)
+  const table = new Uint8Array(MOST_UNIQUE + 1)
   for (const [name, mark] of names) table[name + 1] = mark
   return table
 }
@@ -184,25 +197,29 @@ const ADDRESSES: readonly Word[] = [
 ]
 
 /** Few different ones in one answer: what was found out of one holds for the others. */
-const COMPARED: readonly Word[] = ['system', 'reference']
+const COMPARED: readonly Word[] = ['system', 'reference', 'display', 'unit']
+
+/** A set of names as a table: 1 by name plus one. */
+export type NameSet = Uint8Array
+export const isIn = (set: NameSet, name: number): boolean => set[name + 1] === 1
 
 /** What stays of a part beside the resource, and whether addresses are in it. */
-export type Beside = { readonly kept: ReadonlySet<number>; readonly hasAddress: boolean }
+export type Beside = { readonly kept: NameSet; readonly hasAddress: boolean }
 
-/** What stays of a Bundle and beside its resources, as numbers. */
+/** What stays of a Bundle and beside its resources. */
 export type BundleWords = {
-  readonly bundle: ReadonlySet<number>
-  readonly empty: ReadonlySet<number>
-  readonly entry: ReadonlySet<number>
+  readonly bundle: NameSet
+  readonly empty: NameSet
+  readonly entry: NameSet
   /** An entry of whose resource the id is masked. */
-  readonly nameless: ReadonlySet<number>
+  readonly nameless: NameSet
   readonly beside: ReadonlyMap<number, Beside>
   /** Looked into further; any other kept member must be a simple value. */
-  readonly nested: ReadonlySet<number>
+  readonly nested: NameSet
 }
 
 export function buildBundleWords({ at }: Vocabulary): BundleWords {
-  const numbers = (...words: Word[]): ReadonlySet<number> => new Set(words.map((word) => at[word]))
+  const numbers = (...words: Word[]): NameSet => markNames(words.map((word) => [at[word], 1]))
   return {
     bundle: numbers('resourceType', 'id', 'type', 'timestamp', 'link', 'entry'),
     empty: numbers('resourceType', 'id', 'type', 'timestamp', 'link'),
