@@ -232,14 +232,36 @@ export function addName(text: usize, length: u32, id: i32): usize {
   return records
 }
 
-/** The slot of a name: by its first eight bytes, its last eight, and its length. */
+/** The first `length` of 16 bytes, up to 15, and zeros behind them. */
 @inline
+function firstOf(piece: v128, length: u32): v128 {
+  const places = i8x16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
+  return v128.and(piece, i8x16.lt_u(places, i8x16.splat(<i8>length)))
+}
+
+/** The slot of a name of up to 15 bytes, zeros behind them. */
+@inline
+function shortSlotOf(name: v128): usize {
+  const low = i64x2.extract_lane(name, 0)
+  const high = i64x2.extract_lane(name, 1)
+  const hash = (low ^ (high * 0x9e3779b97f4a7c15)) * 0xd6e8feb86659fd93
+  return names + <usize>((<u64>hash) >> 51) * 4
+}
+
+/** The number of such a name, or -1. */
+@inline
+function findShort(name: v128): i32 {
+  for (let record = <usize>load<u32>(shortSlotOf(name)); record != 0; record = load<u32>(record)) {
+    if (!v128.any_true(v128.xor(name, v128.load(record, 16)))) return load<i32>(record, 8)
+  }
+  return -1
+}
+
+/** The slot of a name: of a longer one by its first eight bytes, its last eight, and its length. */
 function slotOf(text: usize, length: u32): usize {
-  let hash: u64
-  if (length >= 8) hash = load<u64>(text) ^ (load<u64>(text + length - 8) * 0x9e3779b97f4a7c15)
-  else hash = load<u64>(text) & (((<u64>1) << ((<u64>length) << 3)) - 1)
-  hash = (hash + length) * 0xd6e8feb86659fd93
-  return names + <usize>(hash >> 51) * 4
+  if (length < 16) return shortSlotOf(firstOf(v128.load(text), length))
+  const hash = load<u64>(text) ^ (load<u64>(text + length - 8) * 0x9e3779b97f4a7c15)
+  return names + <usize>(((hash + length) * 0xd6e8feb86659fd93) >> 51) * 4
 }
 
 /** The number of a name, or -1. */
@@ -281,12 +303,10 @@ function isDigit(c: u32): bool {
 
 /**
  * From behind the opening quote to behind the closing one (RFC 8259 §7): the place in the lower half of
- * the answer, the flags in the upper one; below zero when it failed.
+ * the answer, the flags in the upper one; below zero when it failed. `digits` were met before.
  */
-@inline
-function endOfString(from: usize, end: usize): i64 {
+function endOfString(from: usize, end: usize, digits: i32): i64 {
   let i = from
-  let digits = 0
   let seen = 0
   while (true) {
     const piece = v128.load(i)
@@ -323,6 +343,30 @@ function endOfString(from: usize, end: usize): i64 {
   }
   const flags = seen != 0 ? seen | DIGITS : (<i32>(digits >= LEAST_DIGITS)) * DIGITS
   return (<i64>(i + 1)) | ((<i64>flags) << 32)
+}
+
+/** Which of 16 bytes are quotes. */
+@inline
+function quotesOf(piece: v128): u32 {
+  return i8x16.bitmask(i8x16.eq(piece, i8x16.splat(0x22)))
+}
+
+/** Which of 16 bytes ask for a closer look: beyond ASCII, a control character, or a backslash. */
+@inline
+function oddOf(piece: v128): u32 {
+  return i8x16.bitmask(
+    v128.or(
+      piece,
+      v128.or(i8x16.eq(piece, i8x16.splat(0x5c)), i8x16.lt_u(piece, i8x16.splat(0x20))),
+    ),
+  )
+}
+
+/** Writes an entry but for its last integer; the third, `next`, is 0. */
+@inline
+function write(w: usize, start: usize, end: usize, word: i32): void {
+  store<u64>(w, <u64>start | ((<u64>end) << 32))
+  store<u64>(w, (<u64>(<u32>word)) << 32, 8)
 }
 
 function hex(at: usize): i32 {
@@ -462,17 +506,28 @@ export function scan(
     if (inObject) {
       if (c != 0x22) return wrong(NAME_MISSING, i, input)
       const start = i
-      const string = endOfString(i + 1, end)
-      if (string < 0) return wrong(failure, offset, input)
-      i = <usize>(string & 0xffffffff)
-      const flags = <i32>(string >> 32)
-      const id =
-        (flags & ESCAPED) == 0
-          ? find(start + 1, <u32>(i - start - 2))
-          : findDecoded(start + 1, i - 1, scratch)
-      store<i32>(w, <i32>(start - input))
-      store<i32>(w, <i32>(i - input), 4)
-      store<i32>(w, KEY | ((id + 1) << NAME_SHIFT) | (flags << FLAG_SHIFT), 12)
+      // Most names are 15 letters or less.
+      const piece = v128.load(i + 1)
+      const quotes = quotesOf(piece)
+      const before = (quotes & -quotes) - 1
+      let id: i32
+      let flags: i32
+      if (quotes != 0 && (oddOf(piece) & before) == 0) {
+        flags = (<i32>(<i32>popcnt(digitsOf(piece) & before) >= LEAST_DIGITS)) * DIGITS
+        const size = ctz(quotes)
+        i += size + 2
+        id = findShort(firstOf(piece, size))
+      } else {
+        const string = endOfString(i + 1, end, 0)
+        if (string < 0) return wrong(failure, offset, input)
+        i = <usize>(string & 0xffffffff)
+        flags = <i32>(string >> 32)
+        id =
+          (flags & ESCAPED) == 0
+            ? find(start + 1, <u32>(i - start - 2))
+            : findDecoded(start + 1, i - 1, scratch)
+      }
+      write(w, start - input, i - input, KEY | ((id + 1) << NAME_SHIFT) | (flags << FLAG_SHIFT))
       if (flags != 0 && isNotable(start, i, flags, 0)) {
         store<u32>(nextString, count)
         nextString += 4
@@ -487,23 +542,40 @@ export function scan(
         if ((had & bit) != 0) return wrong(TWICE, i, input)
         store<i32>(slot, had | bit)
       }
-      i = skipSpace(i)
-      if (load<u8>(i) != 0x3a) return wrong(NO_COLON, i, input)
-      i = skipSpace(i + 1)
-      c = load<u8>(i)
+      if (load<u16>(i) == 0x223a) {
+        i++
+        c = 0x22
+      } else {
+        i = skipSpace(i)
+        if (load<u8>(i) != 0x3a) return wrong(NO_COLON, i, input)
+        i = skipSpace(i + 1)
+        c = load<u8>(i)
+      }
     }
 
-    store<i32>(w, <i32>(i - input))
     if (c == 0x22) {
       const from = i + 1
-      const string = endOfString(from, end)
-      if (string < 0) return wrong(failure, offset, input)
-      i = <usize>(string & 0xffffffff)
-      const flags = <i32>(string >> 32)
+      const one = v128.load(from)
+      const two = v128.load(from, 16)
+      const quotes = quotesOf(one) | (quotesOf(two) << 16)
+      const before = (quotes & -quotes) - 1
+      const odd = (oddOf(one) | (oddOf(two) << 16)) & before
+      const digits = digitsOf(one) | (digitsOf(two) << 16)
+      let flags: i32
+      if (quotes != 0 && odd == 0) {
+        flags = (<i32>(<i32>popcnt(digits & before) >= LEAST_DIGITS)) * DIGITS
+        i = from + ctz(quotes) + 1
+      } else {
+        const string =
+          odd == 0
+            ? endOfString(from + 32, end, popcnt(digits))
+            : endOfString(from, end, 0)
+        if (string < 0) return wrong(failure, offset, input)
+        i = <usize>(string & 0xffffffff)
+        flags = <i32>(string >> 32)
+      }
       const ask = <u32>load<u8>(asked + name)
-      store<i32>(w, <i32>(i - input), 4)
-      store<i32>(w, 0, 8)
-      store<i32>(w, STRING | (name << NAME_SHIFT) | (flags << FLAG_SHIFT), 12)
+      write(w, from - 1 - input, i - input, STRING | (name << NAME_SHIFT) | (flags << FLAG_SHIFT))
       store<u32>(w, (ask & SAME) != 0 ? sameAs(from, <u32>(i - 1 - from), count, tape, input) : count, 16)
       if ((flags | ask) != 0 && isNotable(from, i - 1, flags, ask)) {
         store<u32>(nextString, count)
@@ -519,6 +591,7 @@ export function scan(
       store<u32>(level, <u32>w)
       store<i32>(level, inObject ? 1 : 0, 4)
       store<i32>(level, name, 8)
+      store<i32>(w, <i32>(i - input))
       store<i32>(w, (inObject ? OBJECT : ARRAY) | (name << NAME_SHIFT), 12)
       w += ENTRY
       count++
@@ -527,24 +600,27 @@ export function scan(
       if (<u32>load<u8>(i) != (inObject ? 0x7d : 0x5d)) continue
     } else {
       const isNumber = c == 0x2d || isDigit(c)
+      const start = i
       i = isNumber ? endOfNumber(i) : endOfLiteral(i)
       if (failure != 0) return wrong(failure, offset, input)
-      store<i32>(w, <i32>(i - input), 4)
-      store<i32>(w, (isNumber ? NUMBER : LITERAL) | (name << NAME_SHIFT), 12)
+      write(w, start - input, i - input, (isNumber ? NUMBER : LITERAL) | (name << NAME_SHIFT))
       w += ENTRY
       count++
     }
 
     // After a value: a comma, or the end of one container or more.
     while (true) {
-      i = skipSpace(i)
+      c = load<u8>(i)
+      if (c <= 0x20) {
+        i = skipSpace(i)
+        c = load<u8>(i)
+      }
       if (depth == 0) {
         if (i < end) return wrong(TRAILING, i, input)
         notedStrings = (nextString - strings) / 4
         notedObjects = (nextObject - objects) / 4
         return <i32>count
       }
-      c = load<u8>(i)
       i++
       if (c == 0x2c) {
         name = load<i32>(level, 8)

@@ -1,9 +1,6 @@
 import { kindOf, after, endOf, startOf } from './tape.ts'
 import { KIND } from './tape.ts'
-import type { Tape } from './tape.ts'
-
-/** Replaces the bytes from `start` to `end`. */
-export type Edit = { readonly start: number; readonly end: number; readonly text: string }
+import type { Edit, Tape } from './tape.ts'
 
 /**
  * The bytes from `start` to `end` with the edits spliced in; every other byte is the original one.
@@ -32,12 +29,25 @@ export function splice(
   return out.subarray(0, length)
 }
 
-/** In the order in which they are made; mostly they are in it. */
+/** In the order in which they are made; mostly they are in it, or nearly. */
 export function orderEdits(edits: readonly Edit[]): readonly Edit[] {
   for (let n = 1; n < edits.length; n++) {
-    if (inOrder(edits[n - 1] as Edit, edits[n] as Edit) > 0) return edits.toSorted(inOrder)
+    if (inOrder(edits[n - 1] as Edit, edits[n] as Edit) <= 0) continue
+    return edits.length > FEW ? edits.toSorted(inOrder) : insertInOrder(edits)
   }
   return edits
+}
+const FEW = 40
+
+function insertInOrder(edits: readonly Edit[]): Edit[] {
+  const ordered: Edit[] = []
+  for (const edit of edits) {
+    let n = ordered.length
+    for (; n > 0 && inOrder(ordered[n - 1] as Edit, edit) > 0; n--)
+      ordered[n] = ordered[n - 1] as Edit
+    ordered[n] = edit
+  }
+  return ordered
 }
 
 /** By place; at one place insertions first, then the widest. */

@@ -4,7 +4,7 @@ import type { Names } from './names.ts'
 import { ASK, mayHoldNumber, NOTHING } from './notice.ts'
 import type { Notice } from './notice.ts'
 import { FLAG_MASK, FLAG_SHIFT, KIND, KIND_MASK, NAME_SHIFT, WIDTH } from './tape.ts'
-import type { Scan, Tape } from './tape.ts'
+import type { Noted, Scan } from './tape.ts'
 import { CLASS, DIGIT, endOfLiteral, endOfNumber, endOfString, FLAG, JsonError } from './token.ts'
 
 /**
@@ -59,21 +59,19 @@ export function createScan(names: Names, maximumDepth: number, notice = NOTHING)
   const room = new Room(maximumDepth)
   return (bytes) => {
     const { data, length } = scan(bytes, names, maximumDepth, room)
+    let noted: Noted | undefined
     return {
-      ...{
-        data,
-        length,
-        bytes,
-        read: new Map<number, string>(),
-        noted: note(data, length, bytes, notice),
+      ...{ data, length, bytes, read: new Map() },
+      get noted() {
+        return (noted ??= note(data, length, bytes, notice))
       },
       splice: (edits, start, end) => splice(bytes, edits, start, end),
     }
   }
 }
 
-/** Notes what is worth a look, and that every string is none that was met before. */
-function note(data: Int32Array, length: number, bytes: Buffer, notice: Notice): Tape['noted'] {
+/** Notes what is worth a look. */
+function note(data: Int32Array, length: number, bytes: Buffer, notice: Notice): Noted {
   const [strings, objects]: [number[], number[]] = [[], []]
   const [first, second, third] = notice.members
   const prefix = Buffer.from(notice.prefix)
@@ -97,10 +95,6 @@ function note(data: Int32Array, length: number, bytes: Buffer, notice: Notice): 
     const asked = kind === KIND.key ? 0 : (notice.asked[word >> NAME_SHIFT] ?? 0)
     if (isNotable(bytes, start + 1, end - 1, (word >> FLAG_SHIFT) & FLAG_MASK, asked))
       strings.push(entry)
-    if (kind === KIND.string) {
-      data[at + 2] = 0
-      data[at + 4] = entry
-    }
   }
   const at = { string: 0, object: 0 }
   return { strings: Int32Array.from(strings), objects: Int32Array.from(objects), at }
@@ -208,6 +202,9 @@ function scan(
         flags = rest.flags | FLAG.digits
       }
       data[w + 1] = i
+      // Strings are not compared here: each is the first of its kind.
+      data[w + 2] = 0
+      data[w + 4] = w / WIDTH
       data[w + 3] = KIND.string | (name << NAME_SHIFT) | (flags << FLAG_SHIFT)
       w += WIDTH
     } else if (c === 0x7b || c === 0x5b) {

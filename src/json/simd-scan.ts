@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import { readFileSync } from 'node:fs'
 import { orderEdits, splice } from './edit.ts'
-import type { Edit } from './edit.ts'
+import type { Edit } from './tape.ts'
 import type { Names } from './names.ts'
 import { NOTHING } from './notice.ts'
 import { WIDTH } from './tape.ts'

@@ -1,4 +1,3 @@
-import type { Edit } from './edit.ts'
 import { FLAG } from './token.ts'
 import type { Names } from './names.ts'
 
@@ -16,6 +15,9 @@ export const FLAG_SHIFT = 3
 export const FLAG_MASK = 7
 /** Above it stands the number of the nearest member name around the value, plus one. */
 export const NAME_SHIFT = 6
+
+/** Replaces the bytes from `start` to `end`. */
+export type Edit = { readonly start: number; readonly end: number; readonly text: string }
 
 /** What a scan makes of a JSON text: `length` entries of WIDTH integers each; entry 0 is the root value. */
 export type Tape = {

@@ -1,4 +1,4 @@
-import type { Edit } from '../../json/edit.ts'
+import type { Edit } from '../../json/tape.ts'
 import { KIND } from '../../json/tape.ts'
 import type { Tape } from '../../json/tape.ts'
 import { after, endOf, flagsOf, kindOf, nameOf, startOf, textOf } from '../../json/tape.ts'

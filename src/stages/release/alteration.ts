@@ -1,5 +1,5 @@
 import { cut } from '../../json/edit.ts'
-import type { Edit } from '../../json/edit.ts'
+import type { Edit } from '../../json/tape.ts'
 import { KIND } from '../../json/tape.ts'
 import type { Tape } from '../../json/tape.ts'
 import { after, endOf, kindOf, startOf } from '../../json/tape.ts'

@@ -1,7 +1,7 @@
 import type { Tally } from '../../exchange.ts'
 import { formatInteraction } from '../../fhir/interaction.ts'
 import { orderEdits, removeElements, removeMembers } from '../../json/edit.ts'
-import type { Edit } from '../../json/edit.ts'
+import type { Edit } from '../../json/tape.ts'
 import { KIND } from '../../json/tape.ts'
 import type { Tape } from '../../json/tape.ts'
 import {

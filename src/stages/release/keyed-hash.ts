@@ -29,7 +29,7 @@ export function createKeyedHash(secret: KeyObject): KeyedHash {
     const whole = isShort
       ? inner.subarray(0, BLOCK + inner.write(text, BLOCK))
       : Buffer.concat([inside, Buffer.from(text)])
-    hash('sha256', whole, 'buffer').copy(outer, BLOCK)
+    outer.write(hash('sha256', whole, 'binary'), BLOCK, 'latin1')
     return hash('sha256', outer, 'hex')
   }
 }

@@ -1,4 +1,4 @@
-import type { Edit } from '../../json/edit.ts'
+import type { Edit } from '../../json/tape.ts'
 import {
   after,
   elements,

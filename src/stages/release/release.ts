@@ -1,5 +1,5 @@
 import { rewriteUrls } from './address.ts'
-import type { Edit } from '../../json/edit.ts'
+import type { Edit } from '../../json/tape.ts'
 import { createSecretKey, randomBytes } from 'node:crypto'
 import { splitTransaction } from './transaction.ts'
 import { releaseOutcome, releaseParameters } from './shapes.ts'

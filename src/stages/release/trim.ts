@@ -1,5 +1,5 @@
 import { removeMembers } from '../../json/edit.ts'
-import type { Edit } from '../../json/edit.ts'
+import type { Edit } from '../../json/tape.ts'
 import { after, kindOf, KIND, member, startOf, textOf } from '../../json/tape.ts'
 import type { Scan } from '../../json/tape.ts'
 import type { Trim } from '../../permit.ts'
