@@ -143,10 +143,9 @@ t.test('an SSN or card number leaves from no place, in no spelling', async (t) =
 
 const observation = (members: string, id = 'o1'): string =>
   `{"resourceType":"Observation","id":"${id}","subject":{"reference":"Patient/p1"},"valueQuantity":{"value":1.10}${members}}`
-const label = (
-  code: string,
-  system = 'http://terminology.hl7.org/CodeSystem/v3-Confidentiality',
-): string => `,"meta":{"security":[{"system":"${system}","code":"${code}"}]}`
+const CONFIDENTIALITY = 'http://terminology.hl7.org/CodeSystem/v3-Confidentiality'
+const label = (code: string, system = CONFIDENTIALITY): string =>
+  `,"meta":{"security":[{"system":"${system}","code":"${code}"}]}`
 
 // resource, terms, whether it may leave
 const own = { Observation: { patient: 'p1' } }
@@ -195,6 +194,34 @@ const judged: [name: string, text: string, terms: Terms, leaves: boolean][] = [
     false,
   ],
   ['an unknown label', observation(label('X')), termsFor(own), false],
+  ['label N by escape', observation(label('\\u004e')), termsFor(own), true],
+  ['letters that stand in no code alone', observation(label('UL')), termsFor(own), false],
+  ['the same by escape', observation(label('\\u0055L')), termsFor(own), false],
+  ['an empty code', observation(label('')), termsFor(own), false],
+  ['a code without a system', observation(label('R', '')), termsFor(own), false],
+  [
+    'a system that only looks like one',
+    observation(label('R', 'http://x/v3')),
+    termsFor(own),
+    true,
+  ],
+  [
+    'label R in a list that wraps meta',
+    observation(label('R').replace('"meta":{', '"meta":[{').replace(/\}$/, '}]')),
+    termsFor(own),
+    false,
+  ],
+  [
+    'label R behind many of another system, as a display and as itself',
+    observation(
+      label('N').replace(
+        '"security":[',
+        `"security":[{"system":"http://x","display":"${CONFIDENTIALITY}","code":"R"},{"system":"${CONFIDENTIALITY}","code":"R"},`,
+      ),
+    ),
+    termsFor(own),
+    false,
+  ],
   [
     'label R in a contained resource',
     observation(`,"contained":[{"resourceType":"Patient"${label('R')}}]`),
