@@ -40,65 +40,98 @@ export function judge(
   tape: Tape,
   object: number,
   terms: Terms,
-  { words, bases, maskingFor }: JudgeContext,
+  context: JudgeContext,
   seen?: ReadonlySet<string>,
 ): Verdict {
-  const { at } = words
-  const type = knownTextOf(tape, member(tape, object, at.resourceType), words.types) ?? ''
-  const found = readLabels(tape, object, words)
-  const confidentiality = confidentialityOf(found)
-  const { sensitivities } = found
+  const { words, bases } = context
+  const type = knownTextOf(tape, member(tape, object, words.at.resourceType), words.types) ?? ''
+  const labels = readLabels(tape, object, words)
   const patients = patientsOf(tape, object, type, words, bases)
-
   const grant =
     kindOf(tape, object) === KIND.object && !UNJUDGED.has(type) ? terms.grantFor(type) : undefined
-  const recipient = grant?.recipient ?? ''
-  const verdict = (withheld: Verdict['withheld'], maskings: readonly Masking[] = []): Verdict => {
-    const said = { type, confidentiality, sensitivities, patients, withheld, maskings, recipient }
-    return found.isInline ? { ...said, maySeeElement: seesElement } : said
+  const said: Verdict = {
+    type,
+    confidentiality: confidentialityOf(labels),
+    sensitivities: labels.sensitivities,
+    patients,
+    withheld: grant === undefined ? 'type' : undefined,
+    maskings: NO_MASKINGS,
+    recipient: grant?.recipient ?? '',
   }
-  if (grant === undefined) return verdict('type')
-  // A second patient where only one can be named leaves in doubt whose it is.
-  const isDoubtful = patients.length > 1 && !SHARED.has(type)
-  const isOf = (patient: string): boolean =>
-    type === 'Provenance'
-      ? isAboutOwn(tape, object, patient, words, bases, seen)
-      : !isDoubtful && patients.includes(patient)
+  if (grant === undefined) return said
+  const one: One = { tape, object, type, patients, labels, seen }
   // Mostly it is reached by a way that asks nothing further and masks nothing more.
-  for (const way of grant.reach) {
-    if (found.isInline) break
-    const isOpen = way.criteria === undefined && isMild(way) && isCleared(way, found)
-    if (isOpen && (way.patient === undefined || isOf(way.patient))) return verdict(undefined)
-  }
-  let reach = grant.reach.filter(({ patient }) => patient === undefined || isOf(patient))
-  if (reach.length === 0) return verdict('compartment')
+  if (!labels.isInline && grant.reach.some((way) => isOpen(way, one, context))) return said
+  return { ...said, ...judgeReach(grant.reach, one, context) }
+}
+
+const NO_MASKINGS: readonly Masking[] = []
+
+/** The resource that is judged, and what is known of it. */
+type One = {
+  readonly tape: Tape
+  readonly object: number
+  readonly type: string
+  readonly patients: readonly string[]
+  readonly labels: Labels
+  readonly seen: ReadonlySet<string> | undefined
+}
+
+function isOpen(way: Reach, one: One, context: JudgeContext): boolean {
+  return (
+    way.criteria === undefined &&
+    isMild(way) &&
+    isCleared(way, one.labels) &&
+    isWithin(way, one, context)
+  )
+}
+
+/** Whether it is within the compartment that a way is limited to. */
+function isWithin({ patient }: Reach, one: One, { words, bases }: JudgeContext): boolean {
+  if (patient === undefined) return true
+  const { tape, object, type, patients, seen } = one
+  if (type === 'Provenance') return isAboutOwn(tape, object, patient, words, bases, seen)
+  // A second patient where only one can be named leaves in doubt whose it is.
+  return (patients.length === 1 || SHARED.has(type)) && patients.includes(patient)
+}
+
+/** By which of the ways it is reached, and what all of them mask. */
+function judgeReach(
+  all: readonly Reach[],
+  one: One,
+  context: JudgeContext,
+): Pick<Verdict, 'withheld' | 'maskings' | 'maySeeElement'> {
+  const { tape, object, labels } = one
+  const withhold = (withheld: Verdict['withheld']) => ({ withheld, maskings: NO_MASKINGS })
+  let reach = all.filter((way) => isWithin(way, one, context))
+  if (reach.length === 0) return withhold('compartment')
   if (reach.some(({ criteria }) => criteria !== undefined)) {
     const resource = parse(tape, object)
     reach = reach.filter(({ criteria }) => criteria === undefined || criteria.hold(resource))
-    if (reach.length === 0) return verdict('criteria')
+    if (reach.length === 0) return withhold('criteria')
   }
-  reach = reach.filter((one) => isCleared(one, found))
-  if (reach.length === 0) return verdict('label')
-  if (reach.some(isMild)) return verdict(undefined)
-  const maskings = [...new Set(reach.flatMap((one) => admit(one) ?? []))]
-  if (maskings.length === 0) return verdict('label')
-  return verdict(undefined, mildest(maskings))
+  reach = reach.filter((way) => isCleared(way, labels))
+  if (reach.length === 0) return withhold('label')
+  const inline = labels.isInline ? { maySeeElement: seesElement } : {}
+  if (reach.some(isMild)) return { withheld: undefined, maskings: NO_MASKINGS, ...inline }
+  const maskings = [...new Set(reach.flatMap((way) => admit(way) ?? []))]
+  if (maskings.length === 0) return withhold('label')
+  return { withheld: undefined, maskings: mildest(maskings), ...inline }
 
   /** LABEL-2: the strictest of what the resource says and what the element says. */
   function seesElement(element: Labels): boolean {
     const both = {
-      highest: Math.max(element.highest, found.highest),
-      sensitivities: [...sensitivities, ...element.sensitivities],
+      highest: Math.max(element.highest, labels.highest),
+      sensitivities: [...labels.sensitivities, ...element.sensitivities],
     }
-    return reach.some((one) => isCleared(one, both))
+    return reach.some((way) => isCleared(way, both))
   }
 
   /** What a way masks, unless the codes of the resource show what it may not show (LABEL-9). */
-  function admit(one: Reach): Masking | undefined {
-    const masking = maskingFor(one.masking)
-    const cleared = one.clearance.sensitivities
-    const isOpen = masking.labelsOf?.(tape, object).every((code) => cleared.has(code))
-    return isOpen === false ? undefined : masking
+  function admit({ masking: names, clearance }: Reach): Masking | undefined {
+    const masking = context.maskingFor(names)
+    const codes = masking.labelsOf?.(tape, object) ?? []
+    return codes.every((code) => clearance.sensitivities.has(code)) ? masking : undefined
   }
 }
 

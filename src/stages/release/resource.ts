@@ -42,8 +42,7 @@ export function releaseResource(
   const { edits, counts, renamed } = masked
   raiseMark(tally, verdict.confidentiality)
   tally.released += 1
-  for (const [rule, count] of counts ?? [])
-    tally.masked.set(rule, (tally.masked.get(rule) ?? 0) + count)
+  if (counts !== undefined) addCounts(tally, counts)
   for (const patient of verdict.patients) tally.patients.add(patient)
   if (tally.seen !== undefined) {
     const { id } = identify(tape, object, words)
@@ -56,6 +55,11 @@ export function releaseResource(
     renamed,
     edits: [{ start: startOf(tape, object), end: endOf(tape, object), text }],
   }
+}
+
+/** Counts what was altered, by rule. */
+export function addCounts(tally: Tally, counts: ReadonlyMap<string, number>): void {
+  for (const [rule, count] of counts) tally.masked.set(rule, (tally.masked.get(rule) ?? 0) + count)
 }
 
 /** Who sees what was judged; undefined where nothing but the baseline is masked. */

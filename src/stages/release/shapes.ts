@@ -4,6 +4,7 @@ import type { Tally } from '../../exchange.ts'
 import { unreadable } from './bundle.ts'
 import type { Context } from './context.ts'
 import { planMasking } from './mask.ts'
+import { addCounts } from './resource.ts'
 
 /** Parameters that name no resource: terminology. Whatever else comes is not what was permitted. */
 export function releaseParameters(tape: Tape, context: Context, tally: Tally): Buffer {
@@ -23,8 +24,7 @@ export function releaseParameters(tape: Tape, context: Context, tally: Tally): B
   const masked = planMasking(tape, 0, undefined, context)
   if (masked === undefined) throw unreadable('Parameters that may not be seen')
   const { edits, counts } = masked
-  for (const [rule, count] of counts ?? [])
-    tally.masked.set(rule, (tally.masked.get(rule) ?? 0) + count)
+  if (counts !== undefined) addCounts(tally, counts)
   return tape.splice(edits)
 }
 
