@@ -1,12 +1,15 @@
 /**
- * The byte scanner beside JSON.parse and parse-walk-stringify, alternating rounds, medians; then a
+ * The byte scanner and the release stage beside JSON.parse and parse-walk-stringify, alternating rounds,
+ * medians: on records of the demo and, where they are at hand, of Synthea. Then a
  * Bundle of 50 MB through the release stage: the longest block of the event loop, and memory.
  *
  *   npm run bench:json
  */
 import { setTimeout } from 'node:timers/promises'
 import { randomBytes } from 'node:crypto'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { shippedPolicies } from '../src/config/shipped.ts'
 import { configSchema } from '../src/config/schema.ts'
 import { generatePopulation } from '../src/demo/population.ts'
@@ -26,9 +29,9 @@ const scan = createScan(names, 64, notice)
 const simdScan = createSimdScan(names, 64, notice)
 
 /** Entries of a searchset: the records of the demo population, of every type in it. */
-const records = generatePopulation(1, 120)
+const population = generatePopulation(1, 120)
 const entry = (i: number): string =>
-  `{"fullUrl":"http://127.0.0.1:9/base/record/${i}","resource":${records[i % records.length]!},"search":{"mode":"match"}}`
+  `{"fullUrl":"http://127.0.0.1:9/base/record/${i}","resource":${population[i % population.length]!},"search":{"mode":"match"}}`
 const HEAD = '{"resourceType":"Bundle","type":"searchset","entry":['
 
 function bundle(bytes: number): Buffer {
@@ -93,10 +96,9 @@ const masked: Grant = {
   ...grant,
   reach: reach === undefined ? [] : [{ ...reach, masking: new Set(['baseline', 'safe-harbor']) }],
 }
-const research = Permit.issue({
-  ...permit.fields,
-  terms: { ...terms, grantFor: () => masked },
-})
+/** Anew for each answer, as an exchange has it: pseudonyms are made for one answer. */
+const research = (): Permit =>
+  Permit.issue({ ...permit.fields, terms: { ...terms, grantFor: () => masked } })
 
 const subjects: [name: string, run: (bytes: Buffer) => unknown][] = [
   ['parse, walk, stringify', (bytes) => JSON.stringify(walk(JSON.parse(bytes.toString('utf8'))))],
@@ -104,24 +106,45 @@ const subjects: [name: string, run: (bytes: Buffer) => unknown][] = [
   ['scanner in TypeScript', scan],
   ['scanner in WebAssembly', simdScan],
   ['release: judged and masked', (body) => release(permit, { status: 200, headers: {}, body })],
-  ['release: safe-harbor', (body) => release(research, { status: 200, headers: {}, body })],
+  ['release: safe-harbor', (body) => release(research(), { status: 200, headers: {}, body })],
 ]
 
-for (const size of [60_000, 2_000_000]) {
-  const bytes = bundle(size)
+/** Synthea's records of patients, where they are at hand: as they were written, and without spaces. */
+function records(): [name: string, texts: Buffer[]][] {
+  const folder = fileURLToPath(new URL('../../shared/data/synthea/r4', import.meta.url))
+  if (!existsSync(folder)) return []
+  const texts = readdirSync(folder).map((name) => readFileSync(join(folder, name)))
+  const compact = texts.map((text) =>
+    Buffer.from(JSON.stringify(JSON.parse(text.toString('utf8')))),
+  )
+  return [
+    ['Synthea, as it writes them', texts],
+    ['Synthea, without spaces', compact],
+  ]
+}
+
+const corpora: [name: string, texts: Buffer[]][] = [
+  ...[60_000, 2_000_000].map((size): [string, Buffer[]] => [
+    `demo records, ${size / 1000} KB`,
+    [bundle(size)],
+  ]),
+  ...records(),
+]
+for (const [corpus, texts] of corpora) {
+  const size = texts.reduce((sum, { length }) => sum + length, 0)
   const rounds = 15
   const repeat = Math.max(1, Math.round(8_000_000 / size))
   const speeds = subjects.map(() => [] as number[])
   for (let round = -3; round < rounds; round++) {
     for (const [i, [, run]] of subjects.entries()) {
       const begun = performance.now()
-      for (let n = 0; n < repeat; n++) await run(bytes)
-      const speed = (bytes.length * repeat) / 1000 / (performance.now() - begun)
+      for (let n = 0; n < repeat; n++) for (const text of texts) await run(text)
+      const speed = (size * repeat) / 1000 / (performance.now() - begun)
       if (round >= 0) speeds[i]!.push(speed)
     }
   }
   const medians = speeds.map((list) => list.toSorted((a, b) => a - b)[list.length >> 1]!)
-  console.log(`\n${(bytes.length / 1000).toFixed(0)} KB`)
+  console.log(`\n${corpus}`)
   for (const [i, [name]] of subjects.entries()) {
     console.log(
       `${name.padEnd(28)}${medians[i]!.toFixed(0).padStart(6)} MB/s${(medians[i]! / medians[1]!).toFixed(2).padStart(8)} of JSON.parse`,

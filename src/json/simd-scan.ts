@@ -153,7 +153,7 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
       const objects = strings + capacity * 4
       const end = objects + capacity * 4
       // And for the text once more, with edits in it.
-      grow(end + length * 2 + PAGE)
+      grow(end + length * 4 + PAGE)
       machine.bytes.set(bytes, input)
       machine.bytes.fill(0, input + length, tape)
       const count = exports.scan(input, length, tape, capacity, stack, maximumDepth)
@@ -177,27 +177,28 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
     }
   }
 
-  /** Within the memory of the scanner; from `room` on nothing of the tape stands. */
+  /** Within the memory of the scanner; from `free` on nothing of the tape stands. */
   function spliceWithin(
     source: Buffer,
     edits: readonly Edit[],
     from: number,
     to: number,
-    room: number,
+    free: number,
   ): Buffer {
     if (edits.length === 0) return source.subarray(from, to)
     const ordered = orderEdits(edits)
     let written = ''
     for (let n = 0; n < ordered.length; n++) written += (ordered[n] as Edit).text
-    const texts = room + aligned(ordered.length * 16)
+    const texts = free + aligned(ordered.length * 16)
     const { exports, bytes, data } = machine
     // More memory would be another buffer, and end the tape. A UTF-16 unit takes three bytes at most.
-    if (texts + written.length * 6 + (to - from) + 128 > bytes.length)
-      return splice(source, ordered, from, to)
+    const room = bytes.length - texts - 128
+    if (written.length * 3 > room) return splice(source, ordered, from, to)
     const size = machine.text.write(written, texts)
+    if (size * 2 + (to - from) > room) return splice(source, ordered, from, to)
     const isAscii = size === written.length
     const out = aligned(texts + size) + 16
-    let [at, place] = [room >> 2, 0]
+    let [at, place] = [free >> 2, 0]
     for (let n = 0; n < ordered.length; n++) {
       const { start, end, text } = ordered[n] as Edit
       const length = isAscii ? text.length : Buffer.byteLength(text)
@@ -208,7 +209,7 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
       at += 4
       place += length
     }
-    const length = exports.splice(input, from, to, room, ordered.length, texts, out)
+    const length = exports.splice(input, from, to, free, ordered.length, texts, out)
     return Buffer.copyBytesFrom(bytes, out, length)
   }
 }
