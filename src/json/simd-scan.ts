@@ -74,6 +74,8 @@ const BEGIN = PAGE
 const LONGEST_NAME = 120
 /** Zeros behind the text: no read of 16 bytes meets what an earlier text has left. */
 const PADDING = 32
+/** For larger texts a splice finds room elsewhere. */
+const LARGEST_SPLICE = 8 * 1024 * 1024
 /** More memory than this is given back before the next scan. */
 const LARGEST_KEPT = 32 * 1024 * 1024
 
@@ -153,7 +155,7 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
       const objects = strings + capacity * 4
       const end = objects + capacity * 4
       // And for the text once more, with edits in it.
-      grow(end + length * 4 + PAGE)
+      grow(end + Math.min(length * 4, LARGEST_SPLICE) + PAGE)
       machine.bytes.set(bytes, input)
       machine.bytes.fill(0, input + length, tape)
       const count = exports.scan(input, length, tape, capacity, stack, maximumDepth)
