@@ -239,7 +239,7 @@ function flatten(text: string): { readonly text: string; readonly at: (index: nu
 const UNSEEN = /[\u00ad\u200b-\u200f\u2060\ufeff]/
 
 /** The decimal digits of a script are ten in a row that begins where no digit is before (Unicode §4.6). */
-function digitOf(code: number): string {
+export function digitOf(code: number): string {
   if (code >= 0x1d7ce && code <= 0x1d7ff) return String((code - 0x1d7ce) % 10)
   let zero = code
   while (code - zero < 9 && /\p{Nd}/u.test(String.fromCodePoint(zero - 1))) zero--
