@@ -51,12 +51,14 @@ function isMasked({ rules }: MaskingProfile, { way }: Seeded): boolean {
 }
 
 /** What labels, marks, the baseline and attributes do apart from any profile. */
-function isApart({ type, way }: Seeded): boolean {
+function isApart({ way }: Seeded): boolean {
   const names = way.map(({ name }) => name)
   const isLabel = names.includes('meta') && (names.includes('security') || names.includes('tag'))
   const last = way.at(-1)
   const isAddress = last?.name === 'url' && way.at(-2)?.kinds.includes('Extension') === true
-  return isLabel || isAddress || type === 'base64Binary' || last?.name === 'data'
+  // What stands beside something opaque goes with it.
+  const isOpaque = way.some((node) => node.type === 'base64Binary' || node.name === 'data')
+  return isLabel || isAddress || isOpaque
 }
 /** Replaced or removed whenever anything else is altered. */
 const isLost = ({ way }: Seeded): boolean =>
