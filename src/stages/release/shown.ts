@@ -1,4 +1,4 @@
-import { digitOf } from './patterns.ts'
+import { plainOf } from './patterns.ts'
 
 /**
  * A text as its reader sees it, which is where numbers are looked for that are not to be found in what
@@ -12,8 +12,14 @@ export function shownOf(text: string): string | undefined {
   const shown = bare
     .replace(INVISIBLE, '')
     .normalize('NFKC')
-    .replace(/[^\P{Nd}0-9]/gu, (digit) => digitOf(digit.codePointAt(0) ?? 0))
+    .replace(/[^\P{Nd}0-9]+/gu, inAscii)
   return shown === text ? undefined : shown
+}
+
+const inAscii = (digits: string): string => {
+  let out = ''
+  for (const digit of digits) out += String.fromCharCode(plainOf(digit.codePointAt(0) ?? 0))
+  return out
 }
 
 const MARKUP = /[<&]/
