@@ -74,6 +74,12 @@ t.test('addresses and mail in a narrative, written with references', async (t) =
   }
 })
 
+t.test('questions keep their numbers: two masked ones could not be told apart', async (t) => {
+  const item = '{"linkId":"2.1.1.0"},{"linkId":"2.1.1.1"}'
+  const body = `{"resourceType":"QuestionnaireResponse","status":"completed","item":[${item}]}`
+  t.match((await send(body, [['safe-harbor']])).text, item)
+})
+
 // MASK-8: what nobody can look into does not leave.
 t.test('content within an address, a list, or by another name than `data`', async (t) => {
   const content = 'Q2FuYXJ5IGNhbmFyeSBjYW5hcnk='
