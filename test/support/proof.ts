@@ -83,7 +83,10 @@ export function createProof(version: FhirVersion) {
     async leavesAlone(text: string): Promise<boolean> {
       const bare = await send(text, [cleared(text)])
       const none = await send(text, [cleared(text, 'nothing')])
-      if (bare.text.startsWith('<') || none.text !== bare.text)
+      const type = String((JSON.parse(text) as Record<string, unknown>)['resourceType'])
+      // What is not as its version has it may be anything, and goes where masking is on.
+      const isSound = findFaults(elements, JSON.parse(text), type, type).length === 0
+      if (bare.text.startsWith('<') || (isSound && none.text !== bare.text))
         throw new Error(`not the same: ${text}\n${bare.text}\n${none.text}`)
       const isMasked = (bare.tally?.masked.size ?? 0) > 0
       if (!isMasked && bare.text !== text) throw new Error(`changed: ${text}\n${bare.text}`)
