@@ -268,18 +268,27 @@ function digitOf(code: number): string {
   return String(code - zero)
 }
 
-const digitsOf = (text: string): number[] => Array.from(text.replaceAll(/\D/g, ''), Number)
+function digitsOf(text: string): number[] {
+  const digits: number[] = []
+  for (let at = 0; at < text.length; at++) {
+    const digit = text.charCodeAt(at) - 0x30
+    if (digit >= 0 && digit <= 9) digits.push(digit)
+  }
+  return digits
+}
 
 const weighted = (digits: readonly number[], weights: readonly number[]): number =>
   weights.reduce((sum, weight, n) => sum + weight * (digits[n] ?? 0), 0)
 
 function isLuhn(text: string): boolean {
-  const sum = digitsOf(text)
-    .reverse()
-    .reduce((all, digit, n) => {
-      const part = n % 2 === 0 ? digit : digit * 2
-      return all + (part > 9 ? part - 9 : part)
-    }, 0)
+  let sum = 0
+  let place = 0
+  for (let at = text.length - 1; at >= 0; at--) {
+    const digit = text.charCodeAt(at) - 0x30
+    if (digit < 0 || digit > 9) continue
+    const part = place++ % 2 === 0 ? digit : digit * 2
+    sum += part > 9 ? part - 9 : part
+  }
   return sum % 10 === 0
 }
 

@@ -9,17 +9,26 @@ export function shownOf(text: string): string | undefined {
   const isMarkup = MARKUP.test(text)
   if (!isMarkup && !UNUSUAL.test(text)) return undefined
   const bare = isMarkup ? decodeReferences(withoutComments(text).replace(TAG, withoutTag)) : text
-  const shown = bare
-    .replace(INVISIBLE, '')
-    .normalize('NFKC')
-    .replace(/[^\P{Nd}0-9]+/gu, inAscii)
+  const shown = inAscii(bare.replace(INVISIBLE, '').normalize('NFKC'))
   return shown === text ? undefined : shown
 }
 
-const inAscii = (digits: string): string => {
-  let out = ''
-  for (const digit of digits) out += String.fromCharCode(plainOf(digit.codePointAt(0) ?? 0))
-  return out
+/** The digits of all scripts as those of ASCII. */
+function inAscii(text: string): string {
+  if (!UNUSUAL.test(text)) return text
+  const units = new Uint16Array(text.length)
+  let length = 0
+  for (let at = 0; at < text.length; at++) {
+    const code = text.codePointAt(at) ?? 0
+    const plain = code < 0x80 ? code : plainOf(code)
+    const isDigit = plain >= 0x30 && plain <= 0x39
+    units[length++] = isDigit ? plain : text.charCodeAt(at)
+    if (code > 0xffff) {
+      at++
+      if (!isDigit) units[length++] = text.charCodeAt(at)
+    }
+  }
+  return Buffer.from(units.buffer, 0, length * 2).toString('utf16le')
 }
 
 const MARKUP = /[<&]/
