@@ -91,7 +91,7 @@ export function createNodes(elements: Elements) {
   const kindsOf = (type: string): readonly string[] => elements.structure(type)?.kinds ?? [type]
   const same = (of: unknown, which: string, make: () => Node): Node => {
     let nodes = known.get(of)
-    if (nodes === undefined) known.set(of, (nodes = new Map()))
+    if (nodes === undefined) known.set(of, (nodes = new Map<string, Node>()))
     let node = nodes.get(which)
     if (node === undefined) nodes.set(which, (node = make()))
     return node
