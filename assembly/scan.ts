@@ -103,6 +103,24 @@ function gapsOf(piece: v128): u32 {
   )
 }
 
+@inline
+function markupOf(piece: v128): u32 {
+  return i8x16.bitmask(
+    v128.or(i8x16.eq(piece, i8x16.splat(0x26)), i8x16.eq(piece, i8x16.splat(0x3c))),
+  )
+}
+
+/** Whether a question mark is in a text; behind it there are 16 bytes that can be read. */
+@inline
+function hasQuery(from: usize, end: usize): bool {
+  for (let i = from; i < end; i += 16) {
+    let met = i8x16.bitmask(i8x16.eq(v128.load(i), i8x16.splat(0x3f)))
+    if (end - i < 16) met &= (1 << <i32>(end - i)) - 1
+    if (met != 0) return true
+  }
+  return false
+}
+
 /**
  * Whether ASCII text may hold a number of nine digits or more, gaps of a few signs within it. A date
  * with a time begins with eight digits and has no long run behind them: that much is told at once.
@@ -115,6 +133,7 @@ function mayHoldNumber(from: usize, end: usize): bool {
     const two = v128.load(from, 16)
     const digits = digitsOf(one) | (digitsOf(two) << 16)
     const inside = <u32>(((<u64>1) << length) - 1)
+    if (((markupOf(one) | (markupOf(two) << 16)) & inside) != 0) return true
     const run = (digits | gapsOf(one) | (gapsOf(two) << 16)) & inside
     // Up to where the first run ends, and what is left behind it.
     const first = run & ~(run + 1)
@@ -138,6 +157,7 @@ function holdsNumber(from: usize, end: usize): bool {
       if (digits == LEAST_DIGITS) return true
       gap = 0
     } else if (c == 0x20 || c == 0x2d) gap++
+    else if (c == 0x26 || c == 0x3c) return true
     else {
       digits = 0
       gap = 0
@@ -153,6 +173,9 @@ function isNotable(from: usize, end: usize, seen: i32, ask: u32): bool {
   if ((ask & PREFIXED) != 0) {
     if ((seen & ESCAPED) != 0) return true
     if (end - from >= prefixLength && isSame(from, prefix, prefixLength)) return true
+    const begin = <u32>load<u8>(from)
+    if (begin <= 0x20 || (begin | 0x20) == 0x64) return true
+    if (seen != 0 && hasQuery(from, end)) return true
   }
   if (seen == 0 || (ask & UNSEARCHED) != 0) return false
   return (seen & (ESCAPED | WIDE)) != 0 || mayHoldNumber(from, end)

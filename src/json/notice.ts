@@ -7,9 +7,9 @@
 export const ASK = {
   /** Noted whatever is in it. */
   always: 1,
-  /** Noted when it begins with the prefix, or has an escape. */
+  /** Noted when it begins with the prefix or as `data:` does, or has an escape. */
   prefixed: 2,
-  /** Not noted for a number in it. */
+  /** Not noted for a number in it; with `prefixed`, unless the number may be in a query. */
   unsearched: 4,
   /** Compared with the strings before it: {@link sameAs} in tape.ts. */
   same: 8,
@@ -33,7 +33,10 @@ export type Notice = {
 /** Nothing is asked: strings with escapes, beyond ASCII, or with a number in them are noted. */
 export const NOTHING: Notice = { asked: new Uint8Array(0), prefix: '', members: [0, 0, 0] }
 
-/** Whether ASCII bytes may hold such a number: digits with spaces and dashes between. */
+/**
+ * Whether ASCII bytes may hold such a number: digits with spaces and dashes between. In markup anything
+ * may stand between them.
+ */
 export function mayHoldNumber(bytes: Uint8Array, start: number, end: number): boolean {
   let digits = 0
   let gap = 0
@@ -44,6 +47,7 @@ export function mayHoldNumber(bytes: Uint8Array, start: number, end: number): bo
       if (digits === LEAST_DIGITS) return true
       gap = 0
     } else if (c === 0x20 || c === 0x2d) gap++
+    else if (c === 0x26 || c === 0x3c) return true
     else {
       digits = 0
       gap = 0

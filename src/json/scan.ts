@@ -104,6 +104,10 @@ function note(data: Int32Array, length: number, bytes: Buffer, notice: Notice): 
     if ((asked & ASK.prefixed) !== 0) {
       if ((flags & FLAG.escaped) !== 0) return true
       if (text.subarray(start, end).subarray(0, prefix.length).equals(prefix)) return true
+      // What is left out before an address (URL Standard §4.4), or a `d`.
+      const begin = text[start] as number
+      if (begin <= 0x20 || (begin | 0x20) === 0x64) return true
+      if (flags !== 0 && text.subarray(start, end).includes(0x3f)) return true
     }
     if (flags === 0 || (asked & ASK.unsearched) !== 0) return false
     if ((flags & (FLAG.escaped | FLAG.wide)) !== 0) return true

@@ -290,6 +290,11 @@ t.test('inspect sees marks of ours, so that none is ever stored (MASK-10)', asyn
     ),
     { masked: 1, marked: false },
   )
+  const photo = (url: string): string =>
+    `{"resourceType":"Patient","id":"p1","photo":[{"url":"${url}"}]}`
+  const emptied = await read(photo('data:image/png;base64,iVBORw0KGgo='), terms)
+  t.match(emptied, '"photo":[{"url":"data:,"}]')
+  t.match(inspect(terms, Buffer.from(photo('data:,'))), { marked: true })
   t.throws(() => inspect(terms, Buffer.from('{"resourceType":"Patient",}')), {
     name: 'Refusal',
     message: 'body-malformed',

@@ -206,7 +206,7 @@ export function buildAutomaton(
     return {
       ...{ element, name: names.id(element.key), isBeside, isPrimitive, action },
       kind: kindOfType(element.type),
-      isText: TEXTS.has(element.type),
+      isText: TEXTS.has(element.type) && !COUNTED.has(element.key),
       next: () => (next ??= place(isPrimitive ? 'Element' : element.type, followed)),
     }
   }
@@ -269,6 +269,8 @@ export function buildAutomaton(
 }
 
 const NUMBERS: ReadonlySet<string> = new Set(['integer', 'decimal', 'unsignedInt', 'positiveInt'])
+/** "1.2.3.4" counts questions and editions here; it is the address of no network. */
+const COUNTED: ReadonlySet<string> = new Set(['linkId', 'question', 'version'])
 const TEXTS: ReadonlySet<string> = new Set(['string', 'markdown', 'xhtml'])
 
 function kindOfType(type: string): number {

@@ -4,22 +4,35 @@ import type { Tape } from '../../json/tape.ts'
 import {
   after,
   eachNoted,
+  elements,
+  endOf,
   flagsOf,
   kindOf,
   member,
   nameOf,
+  startOf,
   textOf,
   valuesAt,
 } from '../../json/tape.ts'
 import { CODE } from './alteration.ts'
 import type { Alteration } from './alteration.ts'
+import { FLAG } from '../../json/token.ts'
 import { rankOf } from './automaton.ts'
 import { findSecrets, starSecrets } from './detectors.ts'
 import { isNarrative } from './marks.ts'
 import { SYSTEM, systemAt } from './systems.ts'
-import { ADDRESS, BASE64, DATA_ABSENT_EXTENSION, SECRET_TYPES } from './vocabulary.ts'
+import {
+  ADDRESS,
+  BASE64,
+  DATA_ABSENT_EXTENSION,
+  EMPTY_CONTENT,
+  SECRET_TYPES,
+  WITHHELD,
+} from './vocabulary.ts'
 import type { Vocabulary } from './vocabulary.ts'
 import { publicOf, rewriteUrl } from './address.ts'
+import { isNamed } from './members.ts'
+import { decodeReferences, shownOf } from './shown.ts'
 import type { Context } from './context.ts'
 
 /** Universally unique: digits in it mean nothing. */
@@ -104,12 +117,17 @@ class Plan implements Baseline {
     if (mark === ADDRESS) this.#releaseAddress(entry, name, flags)
     else {
       if (mark === BASE64) this.#dropOpaque(entry)
-      if (flags !== 0) this.#scanString(entry, name)
+      if (flags !== 0 && !this.#dropInline(entry, flags, INLINE_BASE64))
+        this.#scanString(entry, name)
     }
   }
 
   #releaseAddress(entry: number, name: number, flags: number): void {
-    if (flags !== 0 && this.#scanString(entry, name)) return
+    if (this.#dropInline(entry, flags, INLINE)) return
+    if (flags !== 0) {
+      const isScanned = this.#words.unscanned[name + 1] === 0
+      if (isScanned ? this.#scanString(entry, name) : this.#cutQuery(entry, flags)) return
+    }
     const edit = rewriteUrl(this.#tape, entry, flags, this.#context)
     if (edit !== undefined) this.edits.push(edit)
   }
@@ -137,12 +155,50 @@ class Plan implements Baseline {
     if (this.#whole?.has(entry) === true || this.#words.unscanned[name + 1] === 1) return false
     const text = textOf(this.#tape, entry)
     if (text === undefined || text.length < 9 || UNIQUE.test(text)) return false
+    if (name === this.#words.at.div && INLINE_WITHIN.test(decodeReferences(text))) {
+      this.#alter(entry, JSON.stringify(WITHHELD), ATTACHMENT, CODE.REDACTED)
+      return true
+    }
     const findings = findSecrets(text)
-    const [first] = findings
+    const starred = starSecrets(text, findings)
+    // What only its reader sees is starred as it is seen.
+    const shown = shownOf(starred)
+    const seen = shown === undefined ? [] : findSecrets(shown)
+    const [first] = [...findings, ...seen]
     if (first === undefined) return false
+    const made = seen.length === 0 ? starred : starSecrets(shown ?? '', seen)
     // An address with a secret in it: both at once.
-    const starred = publicOf(starSecrets(text, findings), this.#context)
-    this.#alter(entry, JSON.stringify(starred), first.rule, CODE.MASKED | CODE.ABSTRED)
+    const masked = publicOf(made, this.#context)
+    this.#alter(entry, JSON.stringify(masked), first.rule, CODE.MASKED | CODE.ABSTRED)
+    return true
+  }
+
+  /** Content that is part of an address (RFC 2397) is as opaque as an attachment's. */
+  #dropInline(entry: number, flags: number, form: RegExp): boolean {
+    const tape = this.#tape
+    const first = tape.bytes[startOf(tape, entry) + 1] as number
+    const isPlain = first > 0x20 && (first | 0x20) !== 0x64
+    if ((isPlain && (flags & FLAG.escaped) === 0) || this.#whole?.has(entry) === true) return false
+    // Whoever reads an address leaves these out (URL Standard §4.4).
+    if (!form.test((textOf(tape, entry) ?? '').replaceAll(/[\t\n\r]/g, ''))) return false
+    this.#alter(entry, JSON.stringify(EMPTY_CONTENT), ATTACHMENT, CODE.REDACTED)
+    return true
+  }
+
+  /** A name that something has is no secret; what is asked of it may be (row 22). */
+  #cutQuery(entry: number, flags: number): boolean {
+    const tape = this.#tape
+    const [start, end] = [startOf(tape, entry), endOf(tape, entry)]
+    let at = start
+    while (at < end && tape.bytes[at] !== 0x3f) at++
+    if (at === end && (flags & FLAG.escaped) === 0) return false
+    const text = textOf(tape, entry) ?? ''
+    const [address = '', ...asked] = text.split('?')
+    const query = asked.join('?')
+    const [found] = [...findSecrets(query), ...findSecrets(decodePercent(query))]
+    if (found === undefined) return false
+    const cut = publicOf(address, this.#context)
+    this.#alter(entry, JSON.stringify(cut), found.rule, CODE.REDACTED)
     return true
   }
 
@@ -180,17 +236,30 @@ class Plan implements Baseline {
     const tape = this.#tape
     const { at } = this.#words
     if ((members & (1 << at.system)) !== 0) {
-      if ((systemAt(tape, member(tape, object, at.system)) & SYSTEM.ssn) !== 0) return 'ssn'
+      for (const system of elements(tape, member(tape, object, at.system))) {
+        if ((systemAt(tape, system) & SYSTEM.ssn) !== 0) return 'ssn'
+      }
     }
     if ((members & (1 << at.type)) === 0) return undefined
+    const type = member(tape, object, at.type)
+    if (this.#isNamedSsn(type)) return 'ssn'
     for (const coding of valuesAt(tape, object, this.#words.typeCoding)) {
+      if (this.#isNamedSsn(coding)) return 'ssn'
       const codeSystem = systemAt(tape, member(tape, coding, at.system))
       if ((codeSystem & (SYSTEM.none | SYSTEM.identifierType)) === 0) continue
-      const rule = SECRET_TYPES.get(textOf(tape, member(tape, coding, at.code)) ?? '')
+      const code = textOf(tape, member(tape, coding, at.code)) ?? ''
+      const rule = SECRET_TYPES.get(code.toUpperCase())
       if (rule !== undefined) return rule
     }
-    const named = textOf(tape, member(tape, member(tape, object, at.type), at.text)) ?? ''
-    return /\bssn\b|social security/i.test(named) ? 'ssn' : undefined
+    return undefined
+  }
+
+  /** Whether the words of a type say that it is an SSN. */
+  #isNamedSsn(type: number): boolean {
+    const { at } = this.#words
+    return [at.text, at.display].some((name) =>
+      /\bssn\b|social security/i.test(textOf(this.#tape, member(this.#tape, type, name)) ?? ''),
+    )
   }
 
   /** Whether more than the last four of a number stand in or below a value. */
@@ -215,10 +284,32 @@ class Plan implements Baseline {
   #dropOpaque(value: number): void {
     const tape = this.#tape
     const key = value - 1
-    if (kindOf(tape, key) !== KIND.key || this.#whole?.has(value) === true) return
-    const text = `"_${textOf(tape, key) ?? ''}":{"extension":[${DATA_ABSENT_EXTENSION}]}`
-    this.#alter(key, text, 'attachment', CODE.REDACTED)
+    if (this.#whole?.has(value) === true) return
+    if (kindOf(tape, key) !== KIND.key) {
+      this.#alter(value, 'null', ATTACHMENT, CODE.REDACTED)
+      return
+    }
+    const beside = `_${textOf(tape, key) ?? ''}`
+    const text = `"${beside}":{"extension":[${DATA_ABSENT_EXTENSION}]}`
+    this.#alter(key, text, ATTACHMENT, CODE.REDACTED)
+    const object = holderOf(tape, key)
+    for (let other = object + 1; other < after(tape, object); other = after(tape, other + 1)) {
+      if (isNamed(tape, other, beside)) this.#alter(other, undefined, BESIDE, 0, object)
+    }
   }
+}
+
+const ATTACHMENT = 'attachment'
+const INLINE = /^[\0- ]*data:/i
+/** Elsewhere than in an address "data:" may be a word of somebody's. */
+const INLINE_BASE64 = /^[\0- ]*data:[^\s,]{0,200};base64,/i
+const INLINE_WITHIN = /\bdata:[^\s,"'<>]{0,200};base64,/i
+
+/** Once: whoever reads a query does it once. */
+function decodePercent(text: string): string {
+  return text.replaceAll(/%([0-7][\da-f])/gi, (_, code: string) =>
+    String.fromCharCode(parseInt(code, 16)),
+  )
 }
 
 /** The object that a key stands in. */

@@ -25,6 +25,7 @@ import type { MethodContext } from './methods.ts'
 import { findAll } from './patterns.ts'
 import { planPaths } from './path-walk.ts'
 import type { PathRules } from './path-walk.ts'
+import { shownOf } from './shown.ts'
 import { CONFIDENTIALITIES, systemOf } from './vocabulary.ts'
 import type { Vocabulary } from './vocabulary.ts'
 import { isNamed, membersNamed } from './members.ts'
@@ -270,7 +271,7 @@ export function compileMasking(
       ...found.map((one) => [one.detector, one] as const),
     ])
     const wanted = new Set(methods.keys())
-    return (text) => {
+    const detect = (text: string): { readonly text: string; readonly rule: string } | undefined => {
       const findings = findAll(text, wanted)
       const [first] = findings
       if (first === undefined) return undefined
@@ -281,6 +282,11 @@ export function compileMasking(
         at = end
       }
       return { text: out + text.slice(at), rule: methods.get(first.name)?.rule ?? '' }
+    }
+    return (text) => {
+      const written = detect(text)
+      const shown = shownOf(written?.text ?? text)
+      return shown === undefined ? written : (detect(shown) ?? written)
     }
   }
 }

@@ -35,23 +35,44 @@ function buildMeaning(): Uint8Array {
 
 const KEYWORD = /(?:ssn|social\s{1,3}security|soc\.? ?sec)[^\d]{0,20}$/i
 
-/** Digits with few separators between them; the three lists go together. */
-type Run = {
-  readonly at: number[]
-  readonly value: number[]
-  /** Separators before the digit. */
-  readonly gap: number[]
+/** Digits with few separators between them; the three lists go together, up to `length`. */
+class Run {
+  length = 0
+  at = new Int32Array(32)
+  value = new Uint8Array(32)
+  /** Separators before the digit; how many there are beyond WIDEST_GAP is all the same. */
+  gap = new Uint8Array(32)
+
+  add(at: number, value: number, gap: number): void {
+    const n = this.length++
+    if (n === this.at.length) this.#grow()
+    this.at[n] = at
+    this.value[n] = value
+    this.gap[n] = gap
+  }
+
+  #grow(): void {
+    const [at, value, gap] = [this.at, this.value, this.gap]
+    const room = at.length * 4
+    this.at = new Int32Array(room)
+    this.at.set(at)
+    this.value = new Uint8Array(room)
+    this.value.set(value)
+    this.gap = new Uint8Array(room)
+    this.gap.set(gap)
+  }
 }
 
 /** All findings, in order and apart; separators and keyword context as §9.2 asks for. */
 export function findSecrets(text: string): Finding[] {
   const findings: Finding[] = []
-  const run: Run = { at: [], value: [], gap: [] }
+  let run: Run | undefined
   let gap = 0
   for (let i = 0; i < text.length; i++) {
-    let meaning = MEANING[text.charCodeAt(i)] ?? OTHER
+    const code = text.charCodeAt(i)
+    let meaning = MEANING[code] as number
     const at = i
-    if (meaning === OTHER && text.charCodeAt(i) === 0xd835) {
+    if (meaning === OTHER && code === 0xd835) {
       // Mathematical digits: five blocks of ten without a gap, two units each.
       const low = text.charCodeAt(i + 1) - 0xdfce
       if (low >= 0 && low < 50) {
@@ -60,17 +81,16 @@ export function findSecrets(text: string): Finding[] {
       }
     }
     if (meaning < 10) {
-      if (gap > WIDEST_GAP && run.at.length > 0) endRun(text, run, findings)
-      run.gap.push(run.at.length === 0 ? 0 : gap)
-      run.at.push(at)
-      run.value.push(meaning)
+      run ??= new Run()
+      if (gap > WIDEST_GAP && run.length > 0) endRun(text, run, findings)
+      run.add(at, meaning, run.length === 0 ? 0 : gap)
       gap = 0
     } else if (meaning === OTHER) {
-      if (run.at.length > 0) endRun(text, run, findings)
+      if (run !== undefined && run.length > 0) endRun(text, run, findings)
       gap = 0
-    } else if (meaning !== UNSEEN) gap++
+    } else if (meaning !== UNSEEN && gap <= WIDEST_GAP) gap++
   }
-  if (run.at.length >= 9) endRun(text, run, findings)
+  if (run !== undefined) endRun(text, run, findings)
   return findings
 }
 
@@ -79,8 +99,8 @@ export function findSecrets(text: string): Finding[] {
  * group is tried as the begin of a card, then of an SSN.
  */
 function endRun(text: string, run: Run, findings: Finding[]): void {
-  const { at, value, gap } = run
-  for (let n = 0; n + 9 <= at.length; n++) {
+  const { at, gap, length } = run
+  for (let n = 0; n + 9 <= length; n++) {
     if (n > 0 && gap[n] === 0) continue
     const card = cardLength(run, n)
     const count = card > 0 ? card : isSsnAt(text, run, n) ? 9 : 0
@@ -94,19 +114,18 @@ function endRun(text: string, run: Run, findings: Finding[]): void {
     })
     n += count - 1
   }
-  at.length = 0
-  value.length = 0
-  gap.length = 0
+  run.length = 0
 }
 
-function isSsnAt(text: string, { at, value, gap }: Run, n: number): boolean {
-  if (n + 9 < at.length && gap[n + 9] === 0) return false
+function isSsnAt(text: string, { at, value, gap, length }: Run, n: number): boolean {
+  if (gap[n + 1] !== 0 || gap[n + 2] !== 0) return false
+  if (n + 9 < length && gap[n + 9] === 0) return false
   let gaps = 0
   for (let i = 1; i < 9; i++) if (gap[n + i] !== 0) gaps |= 1 << i
   const bare = gaps === 0
   // Groups of three, two and four.
   if (!bare && gaps !== ((1 << 3) | (1 << 5))) return false
-  const digits = value.slice(n, n + 9).join('')
+  const digits = value.subarray(n, n + 9).join('')
   // SSA: area not 000, 666 or 9xx; group not 00; serial not 0000.
   if (!/^(?!000|666|9)\d{3}(?!00)\d{2}(?!0000)\d{4}$/.test(digits)) return false
   const begin = at[n] ?? 0
@@ -129,23 +148,28 @@ const RANGES: readonly (readonly [from: number, to: number, lengths: readonly nu
   [6200, 6299, [19, 18, 17, 16]],
 ]
 
+/** The lengths by the first four digits. */
+const LENGTHS = Array.from(
+  { length: 10_000 },
+  (_, prefix) => RANGES.find(([from, to]) => prefix >= from && prefix <= to)?.[2],
+)
+
 /** How many digits from the n-th on are a card number, the most that are one; 0 = none. */
 function cardLength(run: Run, n: number): number {
-  if (n + 13 > run.at.length) return 0
+  if (n + 13 > run.length) return 0
+  const { value } = run
   let prefix = 0
-  for (let i = n; i < n + 4; i++) prefix = prefix * 10 + (run.value[i] ?? 0)
-  for (const [from, to, lengths] of RANGES) {
-    if (prefix < from || prefix > to) continue
-    for (const length of lengths) if (isCard(run, n, length)) return length
-    return 0
-  }
+  for (let i = n; i < n + 4; i++) prefix = prefix * 10 + (value[i] as number)
+  const lengths = LENGTHS[prefix]
+  if (lengths === undefined) return 0
+  for (const length of lengths) if (isCard(run, n, length)) return length
   return 0
 }
 
 /** Issuer range, length and check digit (Luhn) together: Luhn alone passes one number in ten. */
-function isCard({ at, value, gap }: Run, n: number, length: number): boolean {
+function isCard({ value, gap, length: all }: Run, n: number, length: number): boolean {
   const end = n + length
-  if (end > at.length || (end < at.length && gap[end] === 0)) return false
+  if (end > all || (end < all && gap[end] === 0)) return false
   let sum = 0
   for (let i = 0; i < length; i++) {
     let digit = value[end - 1 - i] ?? 0

@@ -32,11 +32,15 @@ const REGISTRY: Readonly<
     types: 'JHN HC',
   },
   'de-kvnr': {
-    systems: ['http://fhir.de/sid/gkv/*', 'http://fhir.de/namingsystem/gkv/*'],
+    systems: [
+      'http://fhir.de/sid/gkv/*',
+      'http://fhir.de/sid/pkv/*',
+      'http://fhir.de/namingsystem/gkv/*',
+    ],
     types: 'GKV PKV KVZ10',
   },
   'fr-nir': {
-    systems: ['8', '9', '10', '2'].map((arc) => `urn:oid:1.2.250.1.213.1.4.${arc}`),
+    systems: ['8', '9', '10', '11', '2'].map((arc) => `urn:oid:1.2.250.1.213.1.4.${arc}`),
     types: 'INS-NIR INS-NIA INS-C',
   },
   'nl-bsn': {
@@ -48,6 +52,7 @@ const REGISTRY: Readonly<
   'br-cpf': {
     systems: [
       'http://rnds.saude.gov.br/fhir/r4/namingsystem/cpf',
+      'http://rnds-fhir.saude.gov.br/namingsystem/cpf',
       'urn:oid:2.16.840.1.113883.13.237',
     ],
     types: 'NNBRA TAX',
@@ -60,12 +65,35 @@ const REGISTRY: Readonly<
   'driver-licence': { systems: ['urn:oid:2.16.840.1.113883.4.3.*'], types: 'DL' },
   'medical-record': { types: 'MR MRT PI PT PRN ANON' },
   'health-plan': { types: 'MB SN MC MA NH GKV PKV HC' },
-  account: { types: 'AN ANC BA BC AM DI DS MS VS' },
-  national: { types: 'NI NIIP NNxxx TAX PEN SS' },
+  account: { types: 'AN ANC AND ANT BA BC AM DI DS MS VS' },
+  national: {
+    systems: [
+      // Norway (fødselsnummer, D-nummer), Sweden (personnummer, samordningsnummer), Denmark (CPR).
+      ...['2.16.578.1.12.4.1.4.1', '2.16.578.1.12.4.1.4.2', 'http://hl7.no/fhir/namingsystem/fnr'],
+      ...['1.2.752.129.2.1.3.1', '1.2.752.129.2.1.3.3'],
+      'http://electronichealth.se/identifier/*',
+      '1.2.208.176.1.2',
+      // Finland (henkilötunnus), Switzerland (AHVN13), Belgium (SSIN), Poland (PESEL).
+      '1.2.246.21',
+      '2.16.756.5.32',
+      'http://www.ehealth.fgov.be/standards/fhir/core/namingsystem/ssin',
+      'http://www.ehealth.fgov.be/standards/fhir/namingsystem/ssin',
+      '1.3.6.1.4.1.21297.100.1.1',
+      '2.16.840.1.113883.3.4424.1.1.616',
+      // New Zealand (NHI), Brazil (CNS).
+      'http://standards.digital.health.nz/ns/nhi-id',
+      'http://rnds.saude.gov.br/fhir/r4/namingsystem/cns',
+      '2.16.840.1.113883.13.236',
+    ],
+    types: 'NI NIIP NNxxx TAX PEN SS',
+  },
 }
 
-/** HL7 v2-0203 as code systems name it. */
+/** HL7 v2-0203 as code systems name it, and what countries add to it. */
 export const IDENTIFIER_TYPE_SYSTEMS = new Set([
+  'http://fhir.de/codesystem/identifier-type-de-basis',
+  'http://hl7.fr/ig/fhir/core/codesystem/fr-core-cs-v2-0203',
+  'http://interopsante.org/fhir/codesystem/fr-v2-0203',
   'http://terminology.hl7.org/codesystem/v2-0203',
   'http://hl7.org/fhir/v2/0203',
   'http://hl7.org/fhir/identifier-type',

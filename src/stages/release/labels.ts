@@ -1,5 +1,5 @@
 import type { Tape } from '../../json/tape.ts'
-import { after, elements, kindOf, KIND, member, textOf } from '../../json/tape.ts'
+import { after, elements, kindOf, KIND, member, nameOf, textOf } from '../../json/tape.ts'
 import type { Confidentiality } from '../../permit.ts'
 import { confidentialityAt, SYSTEM, systemAt } from './systems.ts'
 import { CONFIDENTIALITIES, HANDLING } from './vocabulary.ts'
@@ -24,10 +24,11 @@ export function readLabels(tape: Tape, object: number, words: Vocabulary): Label
   if (meta < 0 && contained < 0) return UNLABELLED
   const labels: Labels = { highest: -1, sensitivities: [], isInline: false }
   readMeta(tape, meta, words, labels)
-  if (contained >= 0) {
-    for (const resource of elements(tape, contained)) {
-      readMeta(tape, member(tape, resource, at.meta), words, labels)
-    }
+  // Whatever is contained, in Bundles, Parameters and contained resources of its own too.
+  const end = contained < 0 ? 0 : after(tape, contained)
+  for (let entry = contained; entry < end; entry++) {
+    const isMeta = kindOf(tape, entry) === KIND.object && nameOf(tape, entry) === at.meta
+    if (isMeta) readMeta(tape, entry, words, labels)
   }
   return labels
 }

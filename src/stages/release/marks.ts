@@ -14,7 +14,7 @@ import type { Tape } from '../../json/tape.ts'
 import { CODE } from './alteration.ts'
 import type { Alteration } from './alteration.ts'
 import { MASKED_TEXT } from './compile-masking.ts'
-import { WITHHELD } from './vocabulary.ts'
+import { EMPTY_CONTENT, WITHHELD } from './vocabulary.ts'
 import type { Vocabulary } from './vocabulary.ts'
 
 const STUB = `{"status":"empty","div":"<div xmlns=\\"http://www.w3.org/1999/xhtml\\">${WITHHELD}</div>"}`
@@ -148,6 +148,7 @@ export function isMarked(tape: Tape, object: number, words: Vocabulary): boolean
     if (nameOf(tape, entry) === words.at.valueCode && text === 'masked') return true
     // What was cut down on its way out is not the whole, and must not take the place of it (C11).
     if (nameOf(tape, entry) === words.at.code && ALTERED.has(text)) return true
+    if (text === EMPTY_CONTENT) return true
     if (MARK.test(text) || text.includes(WITHHELD) || text.includes(MASKED_TEXT)) return true
   }
   return false

@@ -145,7 +145,8 @@ function walkPrimitive(walk: Walk, key: number, parent: number, around: Member, 
   const { element, action } = around
   const value = key + 1
   const isList = kindOf(tape, value) === KIND.array
-  let areSound = true
+  // A list where one value belongs could hold one for the rules and another for the reader.
+  let areSound = !isList || element.isArray
   for (let one = isList ? value + 1 : value; one < after(tape, value); one = after(tape, one)) {
     if (!isSound(walk, one, around)) areSound &&= isList && isNull(walk, one)
     else if (action === undefined && around.isText && detect !== undefined) detectIn(walk, one)

@@ -180,8 +180,8 @@ export function findAll(text: string, names: ReadonlySet<DetectorName>): Found[]
   // Whatever is looked for has a digit or one of these signs in it.
   if (!MAY_HOLD.test(text)) return NOTHING
   const found: Found[] = []
-  const numbers = findSecrets(text)
-  for (const { start, end, rule } of numbers) {
+  const hasNumbers = names.has('us-ssn') || names.has('payment-card')
+  for (const { start, end, rule } of hasNumbers ? findSecrets(text) : []) {
     const name = rule === 'ssn' ? 'us-ssn' : rule
     if (names.has(name)) found.push({ start, end, name })
   }
@@ -216,27 +216,49 @@ export function findAll(text: string, names: ReadonlySet<DetectorName>): Found[]
 /** The text with ASCII digits, spaces and dashes, without what cannot be seen; and where each stood. */
 function flatten(text: string): { readonly text: string; readonly at: (index: number) => number } {
   if (/^[\t\n\r -~]*$/.test(text)) return { text, at: (index) => index }
-  const places: number[] = []
-  let out = ''
+  const places = new Uint32Array(text.length)
+  const units = new Uint16Array(text.length)
+  let length = 0
   for (let at = 0; at < text.length; at++) {
     const code = text.codePointAt(at) ?? 0
-    const one = String.fromCodePoint(code)
-    if (!UNSEEN.test(one)) {
-      places.push(at)
-      const plain = /\p{Nd}/u.test(one)
-        ? digitOf(code)
-        : /\p{Zs}/u.test(one)
-          ? ' '
-          : /[\p{Pd}\u2212]/u.test(one)
-            ? '-'
-            : one.normalize('NFKC')
-      out += plain.length === 1 ? plain : '\ufffd'
+    const plain = plainOf(code)
+    if (plain !== NOTHING_SEEN) {
+      places[length] = at
+      units[length++] = plain
     }
     if (code > 0xffff) at++
   }
-  return { text: out, at: (index) => places[index] ?? text.length }
+  const out = Buffer.from(units.buffer, 0, length * 2).toString('utf16le')
+  return { text: out, at: (index) => (index < length ? (places[index] ?? 0) : text.length) }
 }
 const UNSEEN = /[\u00ad\u200b-\u200f\u2060\ufeff]/
+
+/** What a character comes to, found out once for each: there are only so many. */
+export function plainOf(code: number): number {
+  const known = code < PLAIN.length ? PLAIN[code] : PLAIN_BEYOND.get(code)
+  if (known !== undefined && known !== UNKNOWN) return known
+  const plain = flattened(code)
+  if (code < PLAIN.length) PLAIN[code] = plain
+  else PLAIN_BEYOND.set(code, plain)
+  return plain
+}
+const UNKNOWN = 0xffff
+const NOTHING_SEEN = 0xfffe
+const PLAIN = new Uint16Array(0x10000).fill(UNKNOWN)
+const PLAIN_BEYOND = new Map<number, number>()
+
+function flattened(code: number): number {
+  const one = String.fromCodePoint(code)
+  if (UNSEEN.test(one)) return NOTHING_SEEN
+  const plain = /\p{Nd}/u.test(one)
+    ? digitOf(code)
+    : /\p{Zs}/u.test(one)
+      ? ' '
+      : /[\p{Pd}\u2212]/u.test(one)
+        ? '-'
+        : one.normalize('NFKC')
+  return plain.length === 1 ? plain.charCodeAt(0) : 0xfffd
+}
 
 /** The decimal digits of a script are ten in a row that begins where no digit is before (Unicode §4.6). */
 function digitOf(code: number): string {
@@ -246,37 +268,45 @@ function digitOf(code: number): string {
   return String(code - zero)
 }
 
-const digitsOf = (text: string): number[] => Array.from(text.replaceAll(/\D/g, ''), Number)
+function digitsOf(text: string): number[] {
+  const digits: number[] = []
+  for (let at = 0; at < text.length; at++) {
+    const digit = text.charCodeAt(at) - 0x30
+    if (digit >= 0 && digit <= 9) digits.push(digit)
+  }
+  return digits
+}
 
 const weighted = (digits: readonly number[], weights: readonly number[]): number =>
   weights.reduce((sum, weight, n) => sum + weight * (digits[n] ?? 0), 0)
 
 function isLuhn(text: string): boolean {
-  const sum = digitsOf(text)
-    .reverse()
-    .reduce((all, digit, n) => {
-      const part = n % 2 === 0 ? digit : digit * 2
-      return all + (part > 9 ? part - 9 : part)
-    }, 0)
+  let sum = 0
+  let place = 0
+  for (let at = text.length - 1; at >= 0; at--) {
+    const digit = text.charCodeAt(at) - 0x30
+    if (digit < 0 || digit > 9) continue
+    const part = place++ % 2 === 0 ? digit : digit * 2
+    sum += part > 9 ? part - 9 : part
+  }
   return sum % 10 === 0
 }
 
 /** The dihedral group of a pentagon, and the permutation by place (Verhoeff 1969). */
 function isVerhoeff(text: string): boolean {
-  const multiply = (a: number, b: number): number =>
-    a < 5
-      ? b < 5
-        ? (a + b) % 5
-        : ((a + b - 5) % 5) + 5
-      : b < 5
-        ? ((a - b + 5) % 5) + 5
-        : (a - b + 5) % 5
-  const turn = [1, 5, 7, 6, 2, 8, 3, 0, 9, 4]
   let sum = 0
-  for (const [n, digit] of digitsOf(text).reverse().entries()) {
-    let value = digit
-    for (let i = 0; i < n % 8; i++) value = turn[value] ?? 0
+  let place = 0
+  for (let at = text.length - 1; at >= 0; at--) {
+    let value = text.charCodeAt(at) - 0x30
+    if (value < 0 || value > 9) continue
+    for (let i = place++ % 8; i > 0; i--) value = TURN[value] ?? 0
     sum = multiply(sum, value)
   }
   return sum === 0
+}
+const TURN = [1, 5, 7, 6, 2, 8, 3, 0, 9, 4]
+
+function multiply(a: number, b: number): number {
+  if (a < 5) return b < 5 ? (a + b) % 5 : ((a + b - 5) % 5) + 5
+  return b < 5 ? ((a - b + 5) % 5) + 5 : (a - b + 5) % 5
 }

@@ -97,6 +97,9 @@ const LIST = [
   'comparator',
   'display',
   'location',
+  'query',
+  'carrierAIDC',
+  'blob',
 ] as const
 
 export type Word = (typeof LIST)[number]
@@ -181,7 +184,7 @@ function markNames(names: readonly (readonly [name: number, mark: number])[]): U
 }
 
 /** Base64: nobody can look into it. */
-const OPAQUE: readonly Word[] = ['data', 'valueBase64Binary']
+const OPAQUE: readonly Word[] = ['data', 'valueBase64Binary', 'query', 'carrierAIDC', 'blob']
 
 /**
  * §9.2: numbers that look like cards stand here by the thousand and are none. Of `data`, only the
@@ -243,6 +246,9 @@ export const DATA_ABSENT_EXTENSION =
 
 /** Stands where a narrative stood. */
 export const WITHHELD = 'Narrative withheld: parts of this resource are masked.'
+
+/** Stands where an address with content in it stood (RFC 2397): one with none. */
+export const EMPTY_CONTENT = 'data:,'
 
 export const CONFIDENTIALITIES: readonly Confidentiality[] = ['U', 'L', 'M', 'N', 'R', 'V']
 
