@@ -236,9 +236,10 @@ class Plan implements Baseline {
     const tape = this.#tape
     const { at } = this.#words
     if ((members & (1 << at.system)) !== 0) {
-      for (const system of elements(tape, member(tape, object, at.system))) {
-        if ((systemAt(tape, system) & SYSTEM.ssn) !== 0) return 'ssn'
-      }
+      const system = member(tape, object, at.system)
+      // A list where none belongs is looked through.
+      const all = kindOf(tape, system) === KIND.array ? elements(tape, system) : [system]
+      for (const one of all) if ((systemAt(tape, one) & SYSTEM.ssn) !== 0) return 'ssn'
     }
     if ((members & (1 << at.type)) === 0) return undefined
     const type = member(tape, object, at.type)
@@ -257,9 +258,10 @@ class Plan implements Baseline {
   /** Whether the words of a type say that it is an SSN. */
   #isNamedSsn(type: number): boolean {
     const { at } = this.#words
-    return [at.text, at.display].some((name) =>
-      /\bssn\b|social security/i.test(textOf(this.#tape, member(this.#tape, type, name)) ?? ''),
-    )
+    const tape = this.#tape
+    const isNamed = (name: number): boolean =>
+      /\bssn\b|social security/i.test(textOf(tape, member(tape, type, name)) ?? '')
+    return isNamed(at.text) || isNamed(at.display)
   }
 
   /** Whether more than the last four of a number stand in or below a value. */
