@@ -18,7 +18,7 @@ type Ports = {
   /** Milliseconds since the epoch. */
   readonly now: () => number
   readonly reloaded?: NonNullable<WatchOptions<unknown>['reloaded']>
-  readonly asked?: (result: 'answered' | 'failed') => void
+  readonly asked?: (issuer: string, result: 'answered' | 'failed') => void
 }
 
 /**
@@ -59,10 +59,10 @@ function createAsker({ url: issuer }: IssuerConfig, settings: Settings, ports: P
     underWay += 1
     try {
       const answer = await post(endpointOf(), token)
-      ports.asked?.('answered')
+      ports.asked?.(issuer, 'answered')
       return answer
     } catch (error) {
-      ports.asked?.('failed')
+      ports.asked?.(issuer, 'failed')
       // Never the message: what is parsed or sent could stand in it.
       const { name, code } = error as NodeJS.ErrnoException
       const problem = error instanceof AnswerError ? error.message : (code ?? name)
