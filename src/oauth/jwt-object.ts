@@ -1,3 +1,5 @@
+import { isUtf8 } from 'node:buffer'
+
 /** The compact form of a JWT (RFC 7515 §3.1) and the JSON objects that its header and payload are. */
 
 /** A compact JWS, cut at its dots; nothing of it is read or checked. */
@@ -39,8 +41,10 @@ export function decodeBase64Url(text: string): Buffer | undefined {
  * member of any object may be there twice, or two readers could read two things. Throws SyntaxError.
  */
 export function parseJwtObject(part: string): Readonly<Record<string, unknown>> {
-  const text = decodeBase64Url(part)?.toString('utf8')
-  if (text === undefined) throw new SyntaxError('not base64url')
+  const octets = decodeBase64Url(part)
+  // Two names that are no UTF-8 would both be read with U+FFFD in them, and be one.
+  if (octets === undefined || !isUtf8(octets)) throw new SyntaxError('no UTF-8 in base64url')
+  const text = octets.toString('utf8')
   const value: unknown = JSON.parse(text)
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new SyntaxError('not an object')

@@ -121,7 +121,9 @@ export function checkRegistered(claims: Claims, audiences: readonly string[]): v
   }
   // RFC 7519 §2: a NumericDate is a JSON number.
   if (typeof exp !== 'number') throw invalid('no exp')
-  if (![exp, nbf ?? 0, iat ?? 0].every(Number.isFinite)) throw invalid('a time cannot be read')
+  for (const time of [exp, nbf, iat]) {
+    if (time !== undefined && !Number.isFinite(time)) throw invalid('a time cannot be read')
+  }
 }
 
 function invalid(detail: string, cause?: unknown): Refusal {
