@@ -1,13 +1,15 @@
 import type { KeyObject } from 'node:crypto'
-import { allowInsecureRequests, ClientError, discovery } from 'openid-client'
-import type { ServerMetadata } from 'openid-client'
+import { allowInsecureRequests, ClientError, customFetch, discovery } from 'openid-client'
+import type { CustomFetchOptions, ServerMetadata } from 'openid-client'
 import type { Config, IssuerConfig } from '../config/schema.ts'
 import type { IssuerKeys, Log } from '../ports.ts'
 import { Refusal } from '../refusal.ts'
+import { readBounded } from './bounded-body.ts'
 import { fetchKeySet, fingerprint, matchKey } from './key-set.ts'
 import type { KeyHeader, PublishedKey } from './key-set.ts'
 
 const TIMEOUT_SECONDS = 3
+const LARGEST_METADATA = 262_144
 /** Between two fetches that an unknown `kid` caused: it must not become a lever (AUTHN-10). */
 const COOLDOWN_MS = 10_000
 const REFRESH_MS = 300_000
@@ -69,6 +71,13 @@ export function createIssuerKeys(
       for (const keeper of keepers.values()) keeper.stop()
     },
   }
+}
+
+/** openid-client reads all that an answer says. */
+async function fetchBounded(url: string, options: CustomFetchOptions): Promise<Response> {
+  const answer = await fetch(url, options as RequestInit)
+  const { status, headers } = answer
+  return new Response(await readBounded(answer, LARGEST_METADATA), { status, headers })
 }
 
 class Keeper {
@@ -181,6 +190,7 @@ class Keeper {
     try {
       const found = await discovery(url, 'fhirewall', undefined, undefined, {
         timeout: TIMEOUT_SECONDS,
+        [customFetch]: fetchBounded,
         // Whether plain http: is acceptable was decided when configuration was loaded.
         // eslint-disable-next-line @typescript-eslint/no-deprecated -- marked so only to stand out
         execute: url.protocol === 'http:' ? [allowInsecureRequests] : [],

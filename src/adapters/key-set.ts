@@ -1,5 +1,6 @@
 import { createPublicKey } from 'node:crypto'
 import type { KeyObject } from 'node:crypto'
+import { readBounded } from './bounded-body.ts'
 
 const TIMEOUT_MS = 3_000
 const LARGEST = 262_144
@@ -35,16 +36,11 @@ export async function fetchKeySet(
     headers: { accept: 'application/json' },
     signal: AbortSignal.any([stop, AbortSignal.timeout(TIMEOUT_MS)]),
   })
-  if (answer.status !== 200 || answer.body === null)
+  if (answer.status !== 200) {
+    await answer.body?.cancel()
     throw new Error(`the key set answered ${answer.status}`)
-  const chunks: Uint8Array[] = []
-  let length = 0
-  for await (const chunk of answer.body as AsyncIterable<Uint8Array>) {
-    length += chunk.length
-    if (length > LARGEST) throw new Error('the key set is larger than any should be')
-    chunks.push(chunk)
   }
-  return parseKeySet(Buffer.concat(chunks).toString('utf8'))
+  return parseKeySet(await readBounded(answer, LARGEST))
 }
 
 function parseKeySet(text: string): readonly PublishedKey[] {

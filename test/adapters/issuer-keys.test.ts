@@ -163,6 +163,14 @@ t.test(
     await keys.start()
     t.equal(await find('k99'), 'found', 'a hundred keys')
     const generation = keys.generation(url)
+    const pour: Say = (response) => {
+      response.writeHead(200, { 'content-type': 'application/json' })
+      const more = (): void => {
+        while (!response.destroyed && response.write(' '.repeat(65_536))) continue
+      }
+      response.on('drain', more)
+      more()
+    }
     const lies: [what: string, metadata: Say, keys?: Say][] = [
       ['101 keys', say(withKeys), say(many(101))],
       ['a quarter of a megabyte', say(withKeys), say({ keys: [GOOD], x: 'x'.repeat(262_144) })],
@@ -200,6 +208,9 @@ t.test(
       ['keys at a place that cannot be', say({ ...withKeys, jwks_uri: 'file:///etc/passwd' })],
       ['suddenly no jwks_uri', say(metadata)],
       ['suddenly no metadata', say({}, 404)],
+      ['metadata that fills the memory', say({ ...withKeys, x: 'x'.repeat(262_144) })],
+      ['metadata without end', pour],
+      ['keys without end', say(withKeys), pour],
       ['metadata that is a page', say('<html>')],
     ]
     for (const [what, saysMetadata, saysKeys = say({ keys: [GOOD] })] of lies) {
