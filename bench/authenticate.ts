@@ -39,6 +39,7 @@ const create = () =>
       find: (_issuer, { alg }): KeyObject => pairOf(alg as Algorithm).publicKey,
       metadata: () => undefined,
       generation: () => 1,
+      isKeyless: () => false,
       isReady: () => true,
       close: async () => {},
     },

@@ -62,6 +62,7 @@ export function createIssuerKeys(
       return keeper?.isReady() === true ? keeper.generation : undefined
     },
     metadata: (issuer) => keepers.get(issuer)?.metadata,
+    isKeyless: (issuer) => keepers.get(issuer)?.isKeyless() === true,
     isReady: () => [...keepers.values()].every((keeper) => keeper.isReady()),
     health: () => [...keepers.values()].map((keeper) => keeper.health()),
     async start() {
@@ -99,8 +100,12 @@ class Keeper {
     this.#watch = watch
   }
 
+  isKeyless(): boolean {
+    return this.#isKeyless && this.#keys.length === 0
+  }
+
   isReady(): boolean {
-    if (this.#keys.length === 0) return this.#isKeyless
+    if (this.#keys.length === 0) return this.isKeyless()
     return this.#watch.now() - this.#fetchedAt < STALE_MS
   }
 

@@ -34,8 +34,10 @@ async function startLiar() {
     keys: say({ keys: [GOOD] }),
   }
   let asked = 0
+  let questions = 0
   const server = createServer((request, response) => {
     if (request.url === '/introspect') {
+      questions += 1
       const exp = Math.floor(Date.now() / 1000) + 300
       const person = { sub: 'a', client_id: 'b', token_type: 'Bearer', patient: 'p1' }
       return say({ active: true, scope: 'patient/*.rs', exp, ...person })(response)
@@ -59,6 +61,7 @@ async function startLiar() {
   return {
     ...{ url, says, metadata, withKeys },
     asked: () => asked,
+    questions: () => questions,
     close: async () => {
       server.closeAllConnections()
       await new Promise((done) => server.close(done))
@@ -134,6 +137,10 @@ t.test('an issuer that has no keys is ready without them (AUTHN-8)', async (t) =
 
 t.test('/readyz of a gateway whose issuer has no keys, and a token of it', async (t) => {
   const liar = await startLiar()
+  const jwt = (claims: object, header: object = {}): string =>
+    [{ alg: 'HS256', ...header }, { iss: liar.url, ...claims }, 1]
+      .map((part) => Buffer.from(JSON.stringify(part)).toString('base64url'))
+      .join('.')
   const gateway = await startGateway({
     handler: json('{"resourceType":"Patient","id":"p1"}'),
     config: { issuers: [{ url: liar.url, ...ASKED }] },
@@ -142,8 +149,18 @@ t.test('/readyz of a gateway whose issuer has no keys, and a token of it', async
   const ready = await fetch(`${gateway.adminUrl}/readyz`)
   t.equal(ready.status, 200)
   t.match(await ready.json(), { status: 'ready', checks: { issuers: true } })
-  const headers = { authorization: 'Bearer opaque' }
-  t.equal((await fetch(`${gateway.url}/Patient/p1`, { headers })).status, 200)
+  const ask = async (token: string): Promise<number> => {
+    const headers = { authorization: `Bearer ${token}` }
+    return (await fetch(`${gateway.url}/Patient/p1`, { headers })).status
+  }
+  t.equal(await ask('opaque'), 200)
+  t.equal(liar.questions(), 1)
+  t.equal(await ask(jwt({})), 200, 'what it looks like is the issuer’s own affair')
+  t.equal(liar.questions(), 2)
+  t.equal(await ask(jwt({ iss: 'https://other.example' })), 401, 'it is not told of others’ tokens')
+  t.equal(await ask(jwt({ nonce: 'n' })), 401, 'an ID token')
+  t.equal(await ask(jwt({}, { typ: 'refresh+jwt' })), 401, 'a refresh token')
+  t.equal(liar.questions(), 2)
   const metrics = await gateway.metrics()
   t.ok(metrics.includes(`fhirewall_issuer_ready{issuer="${liar.url}"} 1\n`))
   t.notMatch(metrics, /fhirewall_issuer_keys_age_seconds\{/)

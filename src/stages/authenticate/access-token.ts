@@ -65,16 +65,27 @@ export type Inspected = {
   readonly signature: string
 }
 
-/** Reads the unverified parts that choose the key, and refuses what no key could mend. */
-export function inspect({ parts, header }: Jwt, issuers: ReadonlyMap<string, Trusted>): Inspected {
-  const { signature, input } = parts
+/** What a JWT says, none of it verified, and the issuer it says it is from. */
+export type Identified = Pick<Inspected, 'trusted' | 'claims'>
+
+/** Reads who should vouch for a JWT, and refuses what says itself that it is no access token. */
+export function identify(
+  { parts, header }: Jwt,
+  issuers: ReadonlyMap<string, Trusted>,
+): Identified {
   const claims = parseClaims(parts.body)
   const trusted = typeof claims['iss'] === 'string' ? issuers.get(claims['iss']) : undefined
   if (trusted === undefined) throw invalid('not from a configured issuer')
-  const { issuer } = trusted
-  const { alg, kid, typ } = header
+  checkType(header['typ'], claims, trusted.issuer)
+  return { trusted, claims }
+}
+
+/** Reads the unverified parts that choose the key, and refuses what no key could mend. */
+export function inspect({ parts, header }: Jwt, { trusted, claims }: Identified): Inspected {
+  const { signature, input } = parts
+  const { alg, kid } = header
   // AUTHN-4: "Algorithm allow-list per issuer from config, never from header".
-  if (typeof alg !== 'string' || !issuer.algorithms.some((allowed) => allowed === alg)) {
+  if (typeof alg !== 'string' || !trusted.issuer.algorithms.some((allowed) => allowed === alg)) {
     throw invalid('the algorithm is not on the list')
   }
   if (header['crit'] !== undefined) throw invalid('crit is not understood')
@@ -82,7 +93,6 @@ export function inspect({ parts, header }: Jwt, issuers: ReadonlyMap<string, Tru
     throw invalid('kid is not of its form')
   }
   if (!isSignatureAlgorithm(alg)) throw invalid('the algorithm is not known')
-  checkType(typ, claims, issuer)
   return { trusted, header: kid === undefined ? { alg } : { alg, kid }, claims, input, signature }
 }
 

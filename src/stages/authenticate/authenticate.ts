@@ -7,8 +7,8 @@ import { parseCredentials } from '../../oauth/credentials.ts'
 import { isKeyFor, isSignedBy, isSignedByLater } from '../../oauth/signature.ts'
 import type { Clock, Denylist, Introspection, IssuerKeys, ReplayStore } from '../../ports.ts'
 import { Refusal } from '../../refusal.ts'
-import { checkRegistered, createParseJwt, inspect } from './access-token.ts'
-import type { Inspected, Jwt, Trusted } from './access-token.ts'
+import { checkRegistered, createParseJwt, identify, inspect } from './access-token.ts'
+import type { Inspected, Trusted } from './access-token.ts'
 import { createIntrospect } from './introspect.ts'
 import { createCheckPossession } from './possession.ts'
 import type { Shown } from './possession.ts'
@@ -49,7 +49,8 @@ export function createAuthenticate(
   const cache = new TokenCache(MOST_CACHED)
   const checkPossession = createCheckPossession(config, ports)
   const introspect = createIntrospect(config, ports)
-  const opaque = config.issuers.find(({ introspection: how }) => how?.opaque === true)
+  /** Whose the tokens are that are no JWT. */
+  const opaque = [...issuers.values()].find(({ issuer }) => issuer.introspection?.opaque === true)
   const seconds = (): number => clock.now() / 1000
   /** Whether a signature was verified in this turn of the event loop. */
   let isTaken = false
@@ -102,20 +103,23 @@ export function createAuthenticate(
 
   function verify(token: Token): Verified | Promise<Verified> {
     const jwt = parseJwt(token.token)
-    return jwt === undefined ? verifyOpaque(token) : verifyJwt(jwt, token)
+    if (jwt === undefined) return verifyOpaque(opaque, token)
+    const identified = identify(jwt, issuers)
+    // RFC 7662 §1: whatever "the token format", an issuer without keys is the one to read it.
+    return keys.isKeyless(identified.trusted.issuer.url)
+      ? verifyOpaque(identified.trusted, token)
+      : verifyJwt(inspect(jwt, identified), token)
   }
 
   /** A token that only its issuer can read. */
-  async function verifyOpaque(token: Token): Promise<Verified> {
-    const trusted = opaque === undefined ? undefined : issuers.get(opaque.url)
+  async function verifyOpaque(trusted: Trusted | undefined, token: Token): Promise<Verified> {
     if (trusted === undefined) throw invalid('not a signed JWT')
     const claims = await introspect.ask(trusted.issuer, token)
     const until = believedUntil(claims, trusted.issuer, seconds())
     return accept(claims, trusted, { generation: undefined, until }, token)
   }
 
-  function verifyJwt(jwt: Jwt, token: Token): Verified | Promise<Verified> {
-    const inspected = inspect(jwt, issuers)
+  function verifyJwt(inspected: Inspected, token: Token): Verified | Promise<Verified> {
     const { url } = inspected.trusted.issuer
     // Read before the key is: a set that changes meanwhile costs a second look, never a wrong hit.
     const generation = keys.generation(url)
