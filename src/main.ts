@@ -104,7 +104,11 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     exchangesUnderWay: () => gateway.underWay(),
     policyHash: () => policies.current().hash,
   })
-  const keys = createIssuerKeys(config, log, clock.now, prometheus.keysRefreshed)
+  const keys = createIssuerKeys(config, log, clock.now, {
+    refreshed: prometheus.keysRefreshed,
+    unknownKey: prometheus.keyUnknown,
+  })
+  prometheus.watchIssuers(keys.health)
   const { filesReloaded: reloaded } = prometheus
   const credentials = createUpstreamCredentials(config, {
     ...{ log, now: clock.now, reloaded, fetched: prometheus.tokenFetched },

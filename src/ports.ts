@@ -146,7 +146,9 @@ export type IssuerKeys = {
   readonly metadata: (issuer: string) => Readonly<Record<string, unknown>> | undefined
   /** Grows whenever the issuer's set of keys changes: what an older set verified proves nothing. */
   readonly generation: (issuer: string) => number | undefined
-  /** Whether every issuer's keys are known. */
+  /** Whether the issuer has said that it has no keys: its tokens are for itself to read. */
+  readonly isKeyless: (issuer: string) => boolean
+  /** Whether every issuer's keys are known, or that it has none. */
   readonly isReady: () => boolean
   readonly close: () => Promise<void>
 }

@@ -3,6 +3,7 @@ import { SignJWT } from 'jose'
 import type { Config, IssuerConfig } from '../config/schema.ts'
 import type { Introspection, IssuerKeys, Log } from '../ports.ts'
 import { Refusal } from '../refusal.ts'
+import { readBounded, TooLongError } from './bounded-body.ts'
 import { watchSigningKey } from './signing-key.ts'
 import { parseSecret, watchFiles } from './watched-files.ts'
 import type { WatchOptions } from './watched-files.ts'
@@ -18,7 +19,7 @@ type Ports = {
   /** Milliseconds since the epoch. */
   readonly now: () => number
   readonly reloaded?: NonNullable<WatchOptions<unknown>['reloaded']>
-  readonly asked?: (result: 'answered' | 'failed') => void
+  readonly asked?: (issuer: string, result: 'answered' | 'failed') => void
 }
 
 /**
@@ -59,13 +60,14 @@ function createAsker({ url: issuer }: IssuerConfig, settings: Settings, ports: P
     underWay += 1
     try {
       const answer = await post(endpointOf(), token)
-      ports.asked?.('answered')
+      ports.asked?.(issuer, 'answered')
       return answer
     } catch (error) {
-      ports.asked?.('failed')
+      ports.asked?.(issuer, 'failed')
       // Never the message: what is parsed or sent could stand in it.
       const { name, code } = error as NodeJS.ErrnoException
-      const problem = error instanceof AnswerError ? error.message : (code ?? name)
+      const isOurs = error instanceof AnswerError || error instanceof TooLongError
+      const problem = isOurs ? error.message : (code ?? name)
       ports.log.warn({ issuer, problem }, 'the issuer could not be asked about a token')
       throw unavailable(problem, error)
     } finally {
@@ -99,7 +101,7 @@ function createAsker({ url: issuer }: IssuerConfig, settings: Settings, ports: P
       await answer.body?.cancel()
       throw new AnswerError(`introspection answered ${answer.status}`)
     }
-    return JSON.parse(await readText(answer.body)) as unknown
+    return JSON.parse(await readBounded(answer, LARGEST_ANSWER)) as unknown
   }
 
   return { ask, close: proof.close }
@@ -113,17 +115,6 @@ function unavailable(detail: string, cause?: unknown): Refusal {
     detail,
     ...(cause === undefined ? {} : { cause }),
   })
-}
-
-async function readText(body: ReadableStream<Uint8Array> | null): Promise<string> {
-  const chunks: Uint8Array[] = []
-  let length = 0
-  for await (const chunk of (body ?? []) as AsyncIterable<Uint8Array>) {
-    length += chunk.length
-    if (length > LARGEST_ANSWER) throw new AnswerError('introspection answered too much')
-    chunks.push(chunk)
-  }
-  return Buffer.concat(chunks).toString('utf8')
 }
 
 type ClientProof = {

@@ -76,6 +76,29 @@ export function createGauge(
   })
 }
 
+/** The same for each of a closed set, by one label. */
+export function createGauges(
+  registry: Registry,
+  options: {
+    readonly name: string
+    readonly help: string
+    readonly label: string
+    readonly read: () => readonly (readonly [value: string, reading: number])[]
+  },
+): void {
+  const { name, help, label, read } = options
+  new Gauge({
+    name,
+    help,
+    labelNames: [label],
+    registers: [registry],
+    collect() {
+      this.reset()
+      for (const [value, reading] of read()) this.set({ [label]: value }, reading)
+    },
+  })
+}
+
 export type CheapHistogram = {
   /** Values in the order of the labels. */
   readonly observe: (value: number, ...values: string[]) => void

@@ -1,7 +1,8 @@
 import { collectDefaultMetrics, Registry } from 'prom-client'
 import type { Exchange, Observer } from '../exchange.ts'
 import { REFUSALS } from '../refusal.ts'
-import { createCounter, createGauge, createHistogram } from './prometheus-metrics.ts'
+import type { IssuerHealth } from './issuer-keys.ts'
+import { createCounter, createGauge, createGauges, createHistogram } from './prometheus-metrics.ts'
 import type { RedisResult } from './redis-connection.ts'
 
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
@@ -14,14 +15,18 @@ export type Prometheus = {
   readonly observer: Observer
   /** Of this gateway alone; `/metrics` is formatted from it. */
   readonly registry: Registry
-  readonly keysRefreshed: (result: 'refreshed' | 'failed') => void
+  readonly keysRefreshed: (issuer: string, result: 'refreshed' | 'failed') => void
+  /** Counts a token that named a key its issuer does not have. */
+  readonly keyUnknown: (issuer: string) => void
+  /** Makes the gauges of the configured issuers known. */
+  readonly watchIssuers: (health: () => readonly IssuerHealth[]) => void
   readonly filesReloaded: (setting: string, result: 'reloaded' | 'failed') => void
   /** Makes the metrics of Redis known; the answer counts commands. */
   readonly watchRedis: (isReady: () => boolean) => (result: RedisResult) => void
   readonly tokenFetched: (result: 'fetched' | 'failed') => void
   /** Makes the gauge of a certificate known; it reads when the certificate expires. */
   readonly watchCertificate: (which: 'listener' | 'upstream', expiresAt: () => number) => void
-  readonly introspected: (result: 'answered' | 'failed') => void
+  readonly introspected: (issuer: string, result: 'answered' | 'failed') => void
 }
 
 /** What the gauges read whenever they are asked. */
@@ -35,7 +40,7 @@ export type Watched = {
 
 /**
  * The metrics of one gateway, in base units. Labels are closed sets: interaction codes, outcomes,
- * statuses, reasons, stages, masking rules; never an id, an address or a value of a request.
+ * statuses, reasons, stages, masking rules, configured issuers; never an id, an address or a value of a request.
  */
 export function createPrometheus(watched: Watched): Prometheus {
   const registry = new Registry()
@@ -91,7 +96,12 @@ export function createPrometheus(watched: Watched): Prometheus {
   const keys = createCounter(registry, {
     name: 'fhirewall_issuer_keys_refreshes_total',
     help: 'Attempts to refresh the keys of an issuer, by result.',
-    labels: ['result'],
+    labels: ['issuer', 'result'],
+  })
+  const unknownKeys = createCounter(registry, {
+    name: 'fhirewall_issuer_unknown_keys_total',
+    help: 'Tokens that named a key their issuer does not have.',
+    labels: ['issuer'],
   })
   const tokens = createCounter(registry, {
     name: 'fhirewall_upstream_token_fetches_total',
@@ -105,8 +115,8 @@ export function createPrometheus(watched: Watched): Prometheus {
   })
   const introspections = createCounter(registry, {
     name: 'fhirewall_introspections_total',
-    help: 'Questions to issuers about a token, by result.',
-    labels: ['result'],
+    help: 'Questions to issuers about a token, by issuer and result.',
+    labels: ['issuer', 'result'],
   })
   createGauge(registry, 'fhirewall_ready', 'Whether the gateway is ready: 1 or 0.', () =>
     watched.isReady() ? 1 : 0,
@@ -138,8 +148,6 @@ export function createPrometheus(watched: Watched): Prometheus {
   for (const reason of Object.keys(REFUSALS)) refusals.add(0, reason)
   for (const verdict of ['inspected', 'released', 'withheld']) resources.add(0, verdict)
   for (const bucket of BUCKETS) limited.add(0, bucket)
-  for (const result of ['refreshed', 'failed']) keys.add(0, result)
-  for (const result of ['answered', 'failed']) introspections.add(0, result)
 
   const isRule = createNameCheck()
   const isStage = createNameCheck()
@@ -168,8 +176,33 @@ export function createPrometheus(watched: Watched): Prometheus {
   return {
     observer: { exchangeEnded },
     registry,
-    keysRefreshed: (result) => {
-      keys.add(1, result)
+    keysRefreshed: (issuer, result) => {
+      keys.add(1, issuer, result)
+    },
+    keyUnknown: (issuer) => {
+      unknownKeys.add(1, issuer)
+    },
+    watchIssuers(health) {
+      for (const { issuer } of health()) {
+        for (const result of ['refreshed', 'failed']) keys.add(0, issuer, result)
+        for (const result of ['answered', 'failed']) introspections.add(0, issuer, result)
+        unknownKeys.add(0, issuer)
+      }
+      createGauges(registry, {
+        name: 'fhirewall_issuer_ready',
+        help: 'Whether tokens of an issuer can be verified: 1 or 0.',
+        label: 'issuer',
+        read: () => health().map(({ issuer, isReady }) => [issuer, isReady ? 1 : 0]),
+      })
+      createGauges(registry, {
+        name: 'fhirewall_issuer_keys_age_seconds',
+        help: 'Since the keys of an issuer were fetched; absent when it has none.',
+        label: 'issuer',
+        read: () =>
+          health().flatMap(({ issuer, keysAgeSeconds: age }) =>
+            age === undefined ? [] : [[issuer, age] as const],
+          ),
+      })
     },
     filesReloaded(setting, result) {
       reloads.add(result === 'reloaded' ? 1 : 0, setting, 'reloaded')
@@ -196,8 +229,8 @@ export function createPrometheus(watched: Watched): Prometheus {
       const help = 'Until the certificate in use expires; negative when it has.'
       createGauge(registry, name, help, () => (expiresAt() - Date.now()) / 1000)
     },
-    introspected: (result) => {
-      introspections.add(1, result)
+    introspected: (issuer, result) => {
+      introspections.add(1, issuer, result)
     },
   }
 }

@@ -10,7 +10,7 @@ import { loadPolicies, PolicyError } from '../policy/load.ts'
 import { patientsOf } from '../permit.ts'
 import type { PolicySet } from '../policy/evaluate.ts'
 import { toRefusal } from '../refusal.ts'
-import { principalOf } from '../stages/authenticate/authenticate.ts'
+import { createReadPrincipal } from '../stages/authenticate/principal.ts'
 import { askedOf } from '../stages/authorize/asked.ts'
 import { compileScope } from '../stages/authorize/granular.ts'
 import { heldScopes, Holdings } from '../stages/authorize/holdings.ts'
@@ -93,7 +93,7 @@ function readClaims(token: string | undefined, file: string | undefined): Record
 function toPrincipal(claims: Record<string, unknown>, config: Config): Principal {
   const issuer = config.issuers.find(({ url }) => url === claims['iss']) ?? config.issuers[0]
   if (issuer === undefined) throw new UsageError('no issuer is configured')
-  return principalOf(claims, issuer, config.public.url)
+  return createReadPrincipal(issuer, config.public.url)(claims)
 }
 
 function explainTo(

@@ -3,26 +3,43 @@
 
 export type Claims = Readonly<Record<string, unknown>>
 
+const NONE: readonly never[] = []
+
+/** Reads what is at one path of claims. */
+export type ClaimReader = (claims: unknown) => unknown
+
 /**
- * The claim at a path. Names may hold dots themselves (`https://a.example/roles`): the longest that is
+ * Compiles a path. Names may hold dots themselves (`https://a.example/roles`): the longest that is
  * there counts. Of a list it is what is at the path of each of its objects.
+ *
+ * @param known - readers of the ends of a path, each made once
  */
-export function claimAt(claims: Claims, path: string): unknown {
-  return valueAt(claims, path.split('.'))
+export function compilePath(path: string, known = new Map<string, ClaimReader>()): ClaimReader {
+  const made = known.get(path)
+  if (made !== undefined) return made
+  const cuts = [...path.matchAll(/\./g)].reverse().map(({ index }) => ({
+    name: path.slice(0, index),
+    rest: compilePath(path.slice(index + 1), known),
+  }))
+  const read: ClaimReader = (value) => {
+    if (Array.isArray(value)) {
+      const found: unknown[] = value.map((item) => read(item))
+      return found.flat().filter((item) => item !== undefined)
+    }
+    if (typeof value !== 'object' || value === null) return undefined
+    if (Object.hasOwn(value, path)) return (value as Claims)[path]
+    for (const { name, rest } of cuts) {
+      if (Object.hasOwn(value, name)) return rest((value as Claims)[name])
+    }
+    return undefined
+  }
+  known.set(path, read)
+  return read
 }
 
-function valueAt(value: unknown, names: readonly string[]): unknown {
-  if (names.length === 0) return value
-  if (Array.isArray(value)) {
-    const found = value.map((item: unknown) => valueAt(item, names))
-    return found.flat().filter((item) => item !== undefined)
-  }
-  if (typeof value !== 'object' || value === null) return undefined
-  for (let length = names.length; length > 0; length--) {
-    const name = names.slice(0, length).join('.')
-    if (Object.hasOwn(value, name)) return valueAt((value as Claims)[name], names.slice(length))
-  }
-  return undefined
+/** The claim at a path that is compiled for this once. */
+export function claimAt(claims: Claims, path: string): unknown {
+  return compilePath(path)(claims)
 }
 
 /** More codes than these, or longer ones, are none that a policy could be about. */
@@ -51,7 +68,7 @@ const MOST_CONTEXT = 50
  * `identifier` names none here. A claim that is not of its form holds nothing.
  */
 export function parseFhirContext(claim: unknown, publicUrl: string): readonly string[] {
-  if (!Array.isArray(claim) || claim.length > MOST_CONTEXT) return []
+  if (!Array.isArray(claim) || claim.length > MOST_CONTEXT) return NONE
   return claim.flatMap((item: unknown) => {
     if (typeof item !== 'object' || item === null) return []
     const { reference, role } = item as Claims
@@ -85,6 +102,7 @@ export function parseFhirUser(
 
 /** Strings of a claim that is one string (space-separated), a list of strings, or of Codings. */
 export function parseCodes(claim: unknown): readonly string[] {
+  if (claim === undefined) return NONE
   if (typeof claim === 'string') return claim.split(' ').filter((code) => code !== '')
   const list = Array.isArray(claim) ? claim : [claim]
   return list.flatMap((item: unknown) => {

@@ -1,5 +1,5 @@
 /** Who asks and what for, as UDAP and IHE IUA put it into the `extensions` claim of a token. */
-import { claimAt, parseText } from './claims.ts'
+import { compilePath, parseText } from './claims.ts'
 import type { Claims } from './claims.ts'
 
 export type Asserted = {
@@ -7,6 +7,11 @@ export type Asserted = {
   readonly purposes: readonly string[]
   readonly organization: string | undefined
 }
+
+const readB2b = compilePath('extensions.hl7-b2b')
+const readIua = compilePath('extensions.ihe_iua')
+
+const NOTHING: Asserted = { roles: [], purposes: [], organization: undefined }
 
 /** The systems of v3-ActReason: a code of another one may be spelled alike and mean something else. */
 const ACT_REASON: ReadonlySet<string> = new Set([
@@ -21,7 +26,8 @@ const ACT_REASON: ReadonlySet<string> = new Set([
  * ITI-71 §3.71.4.2.2.1). What has not the form of a code is left out: it grants nothing.
  */
 export function parseExtensions(claims: Claims): Asserted {
-  const [b2b, iua] = [claimAt(claims, 'extensions.hl7-b2b'), claimAt(claims, 'extensions.ihe_iua')]
+  const [b2b, iua] = [readB2b(claims), readIua(claims)]
+  if (b2b === undefined && iua === undefined) return NOTHING
   const of = (from: unknown, name: string): unknown =>
     typeof from === 'object' && from !== null && Object.hasOwn(from, name)
       ? (from as Claims)[name]

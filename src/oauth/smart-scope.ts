@@ -22,6 +22,14 @@ const SCOPE =
 /** SMART 2.2 "Scopes for requesting FHIR Resources": what the v1 words mean in v2 letters. */
 const V1: Readonly<Record<string, string>> = { read: 'rs', write: 'cud', '*': 'cruds' }
 
+/** The letters of all permissions that can be written, each set once. */
+const LETTERS: ReadonlyMap<string, ReadonlySet<SmartLetter>> = new Map(
+  Array.from({ length: 32 }, (_, bits) => {
+    const letters = Array.from('cruds' as Iterable<SmartLetter>).filter((_, at) => bits & (1 << at))
+    return [letters.join(''), new Set(letters)]
+  }),
+)
+
 /** A claim with more scopes than this is not one an authorization server issues. */
 const MOST_SCOPES = 500
 
@@ -32,7 +40,7 @@ const MOST_SCOPES = 500
 export function parseScopes(claim: unknown, separator = ' '): readonly SmartScope[] {
   const texts =
     typeof claim === 'string'
-      ? claim.split(separator).flatMap((part) => part.split(' '))
+      ? splitScopes(claim, separator)
       : Array.isArray(claim)
         ? claim.filter((item): item is string => typeof item === 'string')
         : []
@@ -44,6 +52,11 @@ export function parseScopes(claim: unknown, separator = ' '): readonly SmartScop
   return scopes
 }
 
+function splitScopes(claim: string, separator: string): readonly string[] {
+  const parts = claim.split(separator)
+  return separator === ' ' ? parts : parts.flatMap((part) => part.split(' '))
+}
+
 /** One scope, or undefined: it grants no FHIR access. */
 export function parseScope(text: string): SmartScope | undefined {
   const found = SCOPE.exec(text)
@@ -53,11 +66,12 @@ export function parseScope(text: string): SmartScope | undefined {
   // "there is no '?' in v1": such a scope has a meaning nobody defined.
   if (v1 !== undefined && query !== undefined) return undefined
   const filters = query === undefined ? [] : parseFilters(query)
-  if (filters === undefined) return undefined
+  const letters = LETTERS.get(v1 ?? permissions)
+  if (filters === undefined || letters === undefined) return undefined
   return {
     level: level as SmartLevel,
     target,
-    letters: new Set(Array.from(v1 ?? permissions) as SmartLetter[]),
+    letters,
     filters,
   }
 }

@@ -62,10 +62,17 @@ const watched = {
 }
 
 t.test('metrics: counted once each, and no ids in labels', async (t) => {
-  const { observer, registry, keysRefreshed } = createPrometheus(watched)
+  const { observer, registry, keysRefreshed, keyUnknown, introspected, watchIssuers } =
+    createPrometheus(watched)
+  watchIssuers(() => [
+    { issuer: 'https://one.example', isReady: true, keysAgeSeconds: 12 },
+    { issuer: 'https://two.example', isReady: false, keysAgeSeconds: undefined },
+  ])
+  keyUnknown('https://one.example')
+  introspected('https://two.example', 'failed')
   observer.exchangeEnded(released())
   observer.exchangeEnded(limited())
-  keysRefreshed('failed')
+  keysRefreshed('https://one.example', 'failed')
   for (let look = 0; look < 2; look++) {
     const text = await registry.metrics()
     for (const line of [
@@ -86,7 +93,13 @@ t.test('metrics: counted once each, and no ids in labels', async (t) => {
       'fhirewall_masked_values_total{rule="other"} 1',
       'fhirewall_upstream_answers_total{class="2xx"} 1',
       'fhirewall_limited_total{bucket="address"} 1',
-      'fhirewall_issuer_keys_refreshes_total{result="failed"} 1',
+      'fhirewall_issuer_keys_refreshes_total{issuer="https://one.example",result="failed"} 1',
+      'fhirewall_issuer_keys_refreshes_total{issuer="https://two.example",result="failed"} 0',
+      'fhirewall_issuer_keys_age_seconds{issuer="https://one.example"} 12',
+      'fhirewall_issuer_ready{issuer="https://one.example"} 1',
+      'fhirewall_issuer_ready{issuer="https://two.example"} 0',
+      'fhirewall_issuer_unknown_keys_total{issuer="https://one.example"} 1',
+      'fhirewall_introspections_total{issuer="https://two.example",result="failed"} 1',
       'fhirewall_build_info{version="1.2.3"} 1',
       'fhirewall_ready 1',
       'fhirewall_exchanges_under_way 7',
@@ -95,6 +108,7 @@ t.test('metrics: counted once each, and no ids in labels', async (t) => {
     }
     t.match(text, /# TYPE fhirewall_stage_duration_seconds histogram/)
     t.match(text, /process_cpu_seconds_total/)
+    t.notMatch(text, /keys_age_seconds\{issuer="https:\/\/two/)
     t.notMatch(text, /canary|203\.0\.113|eyJ/)
   }
   const other = createPrometheus(watched)

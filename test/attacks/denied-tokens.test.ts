@@ -19,7 +19,7 @@ function write(text: string): string {
   return path
 }
 
-/** Tries until it is so, for a second: what AUTHN-18 allows. */
+/** Tries until it is so: AUTHN-18 allows a second, a machine under load needs more. */
 async function soon(what: () => Promise<boolean> | boolean): Promise<boolean> {
   for (const end = performance.now() + 5_000; performance.now() < end; await sleep(20)) {
     if (await what()) return true
@@ -91,18 +91,21 @@ t.test(
   async (t) => {
     const file = write('')
     const gateway = await startGateway({ config: { denylist: { file } } })
-    t.teardown(() => gateway.close())
-    const ask = async (token: string): Promise<number> =>
-      (await fetch(`${gateway.url}/Patient/p1`, { headers: { authorization: `Bearer ${token}` } }))
-        .status
+    const issuers = [{ url: gateway.issuer.url }]
+    const replica = await startGateway({ config: { denylist: { file }, issuers } })
+    t.teardown(() => Promise.all([gateway.close(), replica.close()]))
+    const ask = async (token: string, { url } = gateway): Promise<number> =>
+      (await fetch(`${url}/Patient/p1`, { headers: { authorization: `Bearer ${token}` } })).status
     const claims = { scope: 'patient/*.rs', patient: 'p1' }
     const one = await gateway.token({ ...claims, jti: 'one' })
     const two = await gateway.token({ ...claims, jti: 'two', sub: 'person-2' })
     const isIn = async (token: string) => (await ask(token)) !== 401
     t.ok(await isIn(one))
     t.ok(await isIn(two))
+    t.not(await ask(one, replica), 401)
     writeFileSync(file, '{"jti":"one"}\n')
     t.ok(await soon(async () => !(await isIn(one))), 'denied')
+    t.ok(await soon(async () => (await ask(one, replica)) === 401), 'by every gateway of the file')
     t.ok(await isIn(two), 'the other goes on')
     writeFileSync(file, '{"jti":"two"}\n{"jti":')
     t.ok(

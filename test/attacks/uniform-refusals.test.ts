@@ -97,6 +97,39 @@ t.test(
   },
 )
 
+t.test('when nobody can say, the answer is to come again, whoever asks (AUTHN-10)', async (t) => {
+  const time = { offset: 0 }
+  const gateway = await startGateway({
+    clock: { now: () => Date.now() + time.offset, monotonic: () => performance.now() },
+    issuer: { introspection: { clientId: 'gateway', clientSecretFile: file('secret2', 's') } },
+  })
+  t.teardown(() => gateway.close())
+  const claims = { scope: 'user/*.rs', exp: Math.floor(Date.now() / 1000) + 86_400 }
+  const token = await gateway.token(claims)
+  const show = async (given: string): Promise<Response> =>
+    fetch(`${gateway.url}/Patient/p1`, { headers: { authorization: `Bearer ${given}` } })
+  t.not((await show(token)).status, 503, 'let in while its issuer answers')
+  gateway.issuer.failWith((response) => response.writeHead(500).end('CANARY'))
+  time.offset = 3_700_000
+  gateway.upstream.received.length = 0
+  for (const [what, given] of [
+    ['a token that was let in, and keys too old to vouch for it', token],
+    ['a token of a key nobody knows', await gateway.issuer.token({ ...claims }, { kid: 'x' })],
+    ['an opaque token', 'opaque'],
+  ] as const) {
+    gateway.log.length = 0
+    const answer = await show(given)
+    t.equal(answer.status, 503, what)
+    t.match(answer.headers.get('retry-after'), /^[1-9]\d*$/, what)
+    t.notOk(answer.headers.has('www-authenticate'), 'the token is not to blame')
+    const text = await answer.text()
+    t.match(JSON.parse(text), { resourceType: 'OperationOutcome', issue: [{ code: 'transient' }] })
+    t.notMatch(text + gateway.log.join(), /CANARY|eyJ/)
+    t.match(gateway.log.join(), '"reason":"issuer-unavailable"')
+  }
+  t.strictSame(gateway.upstream.received, [], 'and nothing goes up')
+})
+
 t.test('every refusal of credentials has an event that a SIEM knows (AUD-16)', async (t) => {
   const reasons = Object.entries(REFUSALS).filter(
     ([reason, { status }]) =>

@@ -192,7 +192,9 @@ t.test('the gauges tell how the gateway is', async (t) => {
   for (const line of [
     'fhirewall_ready 1',
     'fhirewall_exchanges_under_way 0',
-    'fhirewall_issuer_keys_refreshes_total{result="refreshed"} 1',
+    `fhirewall_issuer_keys_refreshes_total{issuer="${gateway.issuer.url}",result="refreshed"} 1`,
+    `fhirewall_issuer_ready{issuer="${gateway.issuer.url}"} 1`,
+    `fhirewall_issuer_unknown_keys_total{issuer="${gateway.issuer.url}"} 0`,
   ])
     t.ok(text.split('\n').includes(line), line)
   t.match(text, /fhirewall_build_info\{version="\d+\.\d+\.\d+"\} 1/)

@@ -7,17 +7,16 @@ import type { Principal } from '../../src/exchange.ts'
 import { claimAt } from '../../src/oauth/claims.ts'
 import { parseScopes } from '../../src/oauth/smart-scope.ts'
 import { toRefusal } from '../../src/refusal.ts'
-import { principalOf } from '../../src/stages/authenticate/authenticate.ts'
+import { createReadPrincipal } from '../../src/stages/authenticate/principal.ts'
 
 const PUBLIC_URL = 'https://public.example/fhir'
 const page = readFileSync(new URL('../../docs/issuers.md', import.meta.url), 'utf8')
 
 const of = (claims: object, settings: object = {}): Principal =>
-  principalOf(
-    { sub: 's', client_id: 'c', ...claims },
+  createReadPrincipal(
     issuerSchema.parse({ url: 'https://issuer.example', ...settings }),
     PUBLIC_URL,
-  )
+  )({ sub: 's', client_id: 'c', ...claims })
 
 t.test('every example of the page is what becomes of its token', async (t) => {
   const presets = new Set<unknown>()
@@ -30,7 +29,7 @@ t.test('every example of the page is what becomes of its token', async (t) => {
     t.equal(blocks.length, 3, `${title}: a setting, a token, a principal`)
     const issuer = issuerSchema.parse(settings)
     presets.add((settings as { preset?: string }).preset)
-    t.match(principalOf(claims as never, issuer, PUBLIC_URL), principal, title)
+    t.match(createReadPrincipal(issuer, PUBLIC_URL)(claims as never), principal, title)
   }
   for (const name of PRESET_NAMES) t.ok(presets.has(name), `${name} has an example`)
 })

@@ -8,8 +8,6 @@ import { Refusal } from '../../refusal.ts'
 const MOST_INACTIVE = 10_000
 
 export type Introspect = {
-  /** Whose the tokens are that are no JWT; undefined: nobody's. */
-  readonly opaqueIssuer: IssuerConfig | undefined
   /**
    * The claims of an active token. One question is under way for a token at a time, whoever asks.
    * Throws Refusal `token-invalid` (not active, or too little is said of it) or `issuer-unavailable`.
@@ -60,7 +58,6 @@ export function createIntrospect(
   }
 
   return {
-    opaqueIssuer: config.issuers.find(({ introspection: how }) => how?.opaque === true),
     async ask(issuer, { token, tokenHash }, verified) {
       const {
         requireAudience = false,

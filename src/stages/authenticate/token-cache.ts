@@ -18,14 +18,16 @@ export type Verified = {
 
 /**
  * Verified claims (never decisions), by the SHA-256 of the whole token: a token is found only by
- * someone who has every byte of it, signature included. Bounded; the oldest goes first.
+ * someone who has every byte of it, signature included. Bounded: in two halves, of which the older is
+ * dropped as a whole when the newer is full. What was asked for meanwhile is in the newer.
  */
 export class TokenCache {
-  readonly #entries = new Map<string, Verified>()
-  readonly #most: number
+  readonly #half: number
+  #newer = new Map<string, Verified>()
+  #older = new Map<string, Verified>()
 
   constructor(most: number) {
-    this.#most = most
+    this.#half = Math.ceil(most / 2)
   }
 
   /** Also the `ath` of RFC 9449 §4.2. */
@@ -34,18 +36,23 @@ export class TokenCache {
   }
 
   get(key: string): Verified | undefined {
-    return this.#entries.get(key)
+    const found = this.#newer.get(key)
+    if (found !== undefined) return found
+    const older = this.#older.get(key)
+    if (older !== undefined) this.set(key, older)
+    return older
   }
 
   set(key: string, verified: Verified): void {
-    if (this.#entries.size >= this.#most) {
-      const oldest = this.#entries.keys().next()
-      if (oldest.done !== true) this.#entries.delete(oldest.value)
+    if (this.#newer.size >= this.#half) {
+      this.#older = this.#newer
+      this.#newer = new Map()
     }
-    this.#entries.set(key, verified)
+    this.#newer.set(key, verified)
   }
 
   delete(key: string): void {
-    this.#entries.delete(key)
+    this.#newer.delete(key)
+    this.#older.delete(key)
   }
 }
