@@ -16,7 +16,7 @@ export const LARGEST_RESOURCE = 33_554_432
 export const CHUNK = 65_536
 
 /** Milliseconds at a stretch, after which others have their turn. */
-export const STRETCH = 4
+export const STRETCH = 2
 
 /** A single resource above the buffer threshold: gathered, then judged as any other. */
 export async function* releaseGathered(
