@@ -177,21 +177,27 @@ longest = 0
 const before = process.memoryUsage().rss
 let most = before
 let length = 0
+let came = 0
+let first = 0
 const begun = performance.now()
 const { answer } = await release(permit, {
   status: 200,
   headers: {},
   // Wrapped without a wait between chunks: the hardest case for the event loop.
   body: (async function* () {
-    yield* largeBundle(size)
+    for (const chunk of largeBundle(size)) {
+      came += chunk.length
+      yield chunk
+    }
   })(),
 })
 for await (const chunk of answer.body as AsyncIterable<Buffer>) {
+  if (length === 0) first = came
   length += chunk.length
   most = Math.max(most, process.memoryUsage().rss)
 }
 const seconds = (performance.now() - begun) / 1000
 clearInterval(beat)
 console.log(
-  `\n${size / 1e6} MB streamed: ${(length / 1e6 / seconds).toFixed(0)} MB/s, longest block ${longest.toFixed(1)} ms, memory grew ${((most - before) / 1e6).toFixed(0)} MB`,
+  `\n${size / 1e6} MB streamed: ${(length / 1e6 / seconds).toFixed(0)} MB/s, longest block ${longest.toFixed(1)} ms, memory grew ${((most - before) / 1e6).toFixed(0)} MB, first byte out after ${(first / 1e3).toFixed(0)} KB in`,
 )

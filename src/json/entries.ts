@@ -1,172 +1,164 @@
+import { LARGEST_SLICE } from './cuts.ts'
+import type { Cuts, Standing } from './cuts.ts'
 import { JsonError } from './token.ts'
 
-/** A piece of one JSON object: a member as it stands (`"key":value`), or an element of the array. */
-export type Piece = { readonly kind: 'member' | 'element'; readonly bytes: Buffer }
-
-const [QUOTE, BACKSLASH, COMMA, COLON] = [0x22, 0x5c, 0x2c, 0x3a]
-const isSpace = (c: number): boolean => c === 0x20 || c === 0x0a || c === 0x0d || c === 0x09
-
 /**
- * Cuts a JSON object that arrives in chunks: the elements of its member `name` (an array of objects)
- * one by one, and every other member whole. Only the cuts are made here; whoever takes a piece scans
- * it strictly. Holds one piece in memory, of `largest` bytes at most.
+ * Pieces of an object `{ …, "name":[ … ], … }` that comes in chunks, each a JSON text of its own:
+ *
+ *   head      what stands up to the array, with the array empty    {…,"name":[]}
+ *   elements  some of its elements, as the only member             {"name":[…]}
+ *   tail      what stands behind it, with the array empty          {"name":[],…}
+ *
+ * Whoever takes them scans them strictly, and that is all the checking there need be. Each byte of the
+ * text is in exactly one piece, but for one comma between two pieces of elements, and no piece of
+ * elements is blank where commas are. So when all pieces are strict, the text is: put together they
+ * are the text, by the grammar of RFC 8259, which reads a text in one way only. Wherever a cut is
+ * made within a string or a value, the piece before it does not end. Two things are left to whoever
+ * takes them: that the array of a piece of elements is all of it, ending one byte before the text
+ * does, and that no name is both in head and tail.
  */
-export class EntrySplitter {
-  readonly #wanted: string
-  readonly #largest: number
-  #held: Buffer = Buffer.alloc(0)
-  /** Memory of our own that may hold what is held. */
-  #grown: Buffer | undefined
-  #at = 0
-  #place: 'before' | 'members' | 'elements' | 'after' = 'before'
-  #needsComma = false
-  /** Begin of the member under way, and of its value once the colon is behind us. */
-  #key = -1
-  #value = -1
-  #depth = 0
-  #inString = false
-  /** Whether the array has been met: from then on elements come. */
-  met = false
+export type Piece = { readonly kind: 'head' | 'elements' | 'tail'; readonly text: Buffer }
 
-  constructor(name: string, largest: number) {
-    this.#wanted = `"${name}"`
-    this.#largest = largest
-  }
+/** Cuts one text. A piece is good until `take` returns. Throws JsonError, and whatever `take` throws. */
+export type Splitter = {
+  readonly push: (chunk: Buffer, take: (piece: Piece) => void) => void
+  /** The text has ended: gives the tail. Without the array in sight the text comes back as it is. */
+  readonly end: (take: (piece: Piece) => void) => Buffer | undefined
+}
 
-  /** Takes a chunk and answers the pieces it completes. Throws JsonError. */
-  push(chunk: Buffer): Piece[] {
-    this.#held = this.#held.length === 0 ? chunk : this.#append(chunk)
-    const pieces: Piece[] = []
-    while (this.#step(pieces));
-    if (this.#held.length > this.#largest) this.#fail('a piece is larger than can be judged')
-    return pieces
-  }
+export type SplitterOptions = {
+  readonly name: string
+  /** Bytes of one element, of the head or of the tail at most. */
+  readonly largest: number
+  /** Bytes to gather before a piece of elements is made: it costs something to take one. */
+  readonly least: number
+}
 
-  /** Room doubles: a piece of many chunks is not copied again for each of them. */
-  #append(chunk: Buffer): Buffer {
-    const held = this.#held
-    const length = held.length + chunk.length
-    const grown = this.#grown
-    const fits =
-      grown !== undefined &&
-      held.buffer === grown.buffer &&
-      held.byteOffset + length <= grown.byteOffset + grown.length
-    if (fits) {
-      const from = held.byteOffset - grown.byteOffset
-      chunk.copy(grown, from + held.length)
-      return grown.subarray(from, from + length)
-    }
-    // Memory of its own: pieces handed out before keep theirs.
-    const room = Buffer.allocUnsafeSlow(Math.max(2 * length, 65_536))
-    this.#grown = room
-    held.copy(room)
-    chunk.copy(room, held.length)
-    return room.subarray(0, length)
-  }
+const COMMA = 0x2c
+const END = Buffer.from(']}')
+/** More memory than this is given back once what needed it is gone. */
+const LARGEST_KEPT = 1_048_576
 
-  /** Throws JsonError when the object has not ended. */
-  end(): void {
-    if (this.#place !== 'after') this.#fail('an unfinished text')
-  }
+const isSpace = (c: number | undefined): boolean =>
+  c === 0x20 || c === 0x0a || c === 0x0d || c === 0x09
 
-  #fail(message: string): never {
-    throw new JsonError(message, this.#at)
-  }
+export function createSplitter(cuts: Cuts, { name, largest, least }: SplitterOptions): Splitter {
+  const BEGIN = Buffer.from(`{"${name}":[`)
+  const quoted = Buffer.from(`"${name}"`)
+  const standing: Standing = { depth: 0, carry: 0 }
+  let place: Piece['kind'] = 'head'
+  /** What is not yet in a piece stands from `begin` to `end`; before it there is room for BEGIN. */
+  let held = Buffer.alloc(BEGIN.length)
+  let begin = BEGIN.length
+  let end = BEGIN.length
+  /** The last comma between two elements that has been seen, or -1. */
+  let cut = -1
+  /** Whether a piece of elements has been made. */
+  let met = false
 
-  /** Goes on as far as one piece or one sign; false = more bytes are needed. */
-  #step(pieces: Piece[]): boolean {
-    if (this.#value >= 0) return this.#finishValue(pieces)
-    while (this.#at < this.#held.length && isSpace(this.#held[this.#at] ?? 0)) this.#at++
-    const c = this.#held[this.#at]
-    if (c === undefined) return false
-    if (this.#place === 'before') {
-      if (c !== 0x7b) this.#fail('not an object')
-      this.#place = 'members'
-    } else if (this.#place === 'after') this.#fail('more after the end')
-    else if (this.#key >= 0 && this.#place === 'members') return this.#beginValue(c)
-    else if (c === COMMA) {
-      if (!this.#needsComma) this.#fail('a value is missing')
-      this.#needsComma = false
-      this.#at++
-      while (this.#at < this.#held.length && isSpace(this.#held[this.#at] ?? 0)) this.#at++
-      const next = this.#held[this.#at]
-      if (next === 0x7d || next === 0x5d) this.#fail('a value is missing')
-      return true
-    } else if (c === (this.#place === 'members' ? 0x7d : 0x5d)) {
-      this.#place = this.#place === 'members' ? 'after' : 'members'
-      this.#needsComma = true
+  /** Room doubles: an element of many chunks is not copied again for each of them. */
+  function append(slice: Buffer): void {
+    const kept = end - begin
+    const needed = BEGIN.length + kept + slice.length + END.length
+    const isIdle = held.length > LARGEST_KEPT && needed < LARGEST_KEPT / 2
+    if (needed > held.length || isIdle) {
+      const room = Buffer.allocUnsafeSlow(
+        needed > LARGEST_SLICE * 2 ? 2 * needed : LARGEST_SLICE * 2,
+      )
+      held.copy(room, BEGIN.length, begin, end)
+      held = room
+    } else if (end + slice.length + END.length > held.length) {
+      held.copyWithin(BEGIN.length, begin, end)
     } else {
-      if (this.#needsComma) this.#fail('a comma is missing')
-      if (c !== (this.#place === 'members' ? QUOTE : 0x7b)) this.#fail('not what belongs here')
-      this.#key = this.#at
-      // A member's name is a value of its own first; an element begins at once.
-      this.#value = this.#at
-      return true
+      end += slice.copy(held, end)
+      return
     }
-    this.#at++
-    return true
+    if (cut >= 0) cut += BEGIN.length - begin
+    begin = BEGIN.length
+    end = begin + kept
+    end += slice.copy(held, end)
   }
 
-  /** After a member's name: the colon, then its value or the array. */
-  #beginValue(c: number): boolean {
-    if (c === COLON) {
-      this.#at++
-      return true
-    }
-    const name = this.#held.toString('latin1', this.#key, this.#at).replace(/[\s:]+$/, '')
-    if (name === this.#wanted && c === 0x5b) {
-      if (this.met) this.#fail('a member is there twice')
-      this.met = true
-      this.#place = 'elements'
-      this.#needsComma = false
-      this.#at++
-      this.#drop(this.#at)
-      return true
-    }
-    this.#value = this.#at
-    return true
+  /** A piece of elements up to `at`; the bytes it needs around it are dead, or put back. */
+  function giveElements(at: number, take: (piece: Piece) => void): void {
+    let first = begin
+    while (first < at && isSpace(held[first])) first++
+    const isBlank = first === at
+    // `[]` alone has none; anywhere else there is one on both sides of a comma.
+    if (isBlank && (met || held[at] === COMMA)) throw new JsonError('a value is missing', at)
+    give('elements', begin - BEGIN.length, at, take)
+    met = true
+    cut = -1
   }
 
-  /** Runs to the end of the value under way. */
-  #finishValue(pieces: Piece[]): boolean {
-    const held = this.#held
-    let i = this.#at
-    for (; i < held.length; i++) {
-      const c = held[i] ?? 0
-      if (this.#inString) {
-        if (c === BACKSLASH) {
-          if (i + 1 >= held.length) break
-          i++
-        } else if (c === QUOTE) {
-          this.#inString = false
-          if (this.#depth === 0) return this.#ended(i + 1, pieces)
-        }
-      } else if (c === QUOTE) this.#inString = true
-      else if (c === 0x7b || c === 0x5b) this.#depth++
-      else if (c === 0x7d || c === 0x5d) {
-        if (this.#depth === 0) return this.#ended(i, pieces)
-        if (--this.#depth === 0) return this.#ended(i + 1, pieces)
-      } else if (this.#depth === 0 && (c === COMMA || isSpace(c))) return this.#ended(i, pieces)
+  function give(kind: Piece['kind'], from: number, to: number, take: (piece: Piece) => void): void {
+    if (kind !== 'head') BEGIN.copy(held, from)
+    const [one = 0, two = 0] = held.subarray(to, to + END.length)
+    if (kind !== 'tail') END.copy(held, to)
+    take({ kind, text: held.subarray(from, kind === 'tail' ? to : to + END.length) })
+    held[to] = one
+    held[to + 1] = two
+  }
+
+  /** Whether the bracket at `at` opens the value of the member `name`, written without escapes. */
+  function isWanted(at: number): boolean {
+    let i = at - 1
+    while (isSpace(held[i])) i--
+    if (held[i] !== 0x3a) return false
+    i--
+    while (isSpace(held[i])) i--
+    const start = i + 1 - quoted.length
+    if (held[i] !== 0x22 || start <= begin || !held.subarray(start, i + 1).equals(quoted))
+      return false
+    const before = held[start - 1]
+    return isSpace(before) || before === COMMA || before === 0x7b
+  }
+
+  /** Looks for the array; answers where in the slice it begins, or -1. */
+  function findArray(offset: number, take: (piece: Piece) => void): number {
+    for (let from = 0; ;) {
+      const at = cuts.nextOpen(from, standing)
+      if (at < 0) return -1
+      from = at + 1
+      if (held[offset + at] !== 0x5b || !isWanted(offset + at)) continue
+      give('head', begin, offset + from, take)
+      begin = offset + from
+      place = 'elements'
+      return from
     }
-    this.#at = i
-    return false
   }
 
-  #ended(end: number, pieces: Piece[]): boolean {
-    const isName = this.#place === 'members' && this.#value === this.#key
-    this.#at = end
-    this.#value = -1
-    if (isName) return true
-    const kind = this.#place === 'members' ? 'member' : 'element'
-    pieces.push({ kind, bytes: this.#held.subarray(this.#key, end) })
-    this.#needsComma = true
-    this.#drop(end)
-    return true
+  function pushSlice(slice: Buffer, take: (piece: Piece) => void): void {
+    append(slice)
+    const offset = end - slice.length
+    if (place !== 'tail') cuts.load(slice)
+    const from = place === 'head' ? findArray(offset, take) : 0
+    if (place === 'elements' && from >= 0) {
+      const at = cuts.lastCut(from, standing)
+      if (at >= 0) cut = offset + at
+      const isEnd = at >= 0 && held[cut] !== COMMA
+      if (isEnd && held[cut] !== 0x5d) throw new JsonError('an end is missing', cut)
+      if (cut >= 0 && (isEnd || end - begin >= least)) {
+        const next = isEnd ? cut : cut + 1
+        giveElements(cut, take)
+        begin = next
+        if (isEnd) place = 'tail'
+      }
+    }
+    if (end - begin > largest) throw new JsonError('a piece is larger than can be judged', begin)
   }
 
-  #drop(end: number): void {
-    this.#held = this.#held.subarray(end)
-    this.#at = 0
-    this.#key = -1
+  return {
+    push(chunk, take) {
+      for (let at = 0; at < chunk.length; at += LARGEST_SLICE) {
+        pushSlice(chunk.subarray(at, at + LARGEST_SLICE), take)
+      }
+    },
+    end(take) {
+      if (place === 'head') return held.subarray(begin, end)
+      if (place === 'elements') throw new JsonError('an unfinished text', end)
+      give('tail', begin - BEGIN.length, end, take)
+      return undefined
+    },
   }
 }

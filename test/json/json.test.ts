@@ -2,7 +2,6 @@ import { isUtf8 } from 'node:buffer'
 import fc from 'fast-check'
 import t from 'tap'
 import { removeMembers, splice } from '../../src/json/edit.ts'
-import { EntrySplitter } from '../../src/json/entries.ts'
 import { compileNames } from '../../src/json/names.ts'
 import { createScan } from '../../src/json/scan.ts'
 import { createSimdScan } from '../../src/json/simd-scan.ts'
@@ -162,52 +161,4 @@ t.test('members are taken out and the rest stays, byte for byte', async (t) => {
     { numRuns: 500 },
   )
   t.pass('property holds')
-})
-
-t.test('a stream is cut into the same entries wherever its chunks end', async (t) => {
-  const cut = (text: string, size: number): string[] => {
-    const splitter = new EntrySplitter('entry', 10_000)
-    const pieces: string[] = []
-    const bytes = Buffer.from(text)
-    for (let i = 0; i < bytes.length; i += size) {
-      for (const { kind, bytes: piece } of splitter.push(bytes.subarray(i, i + size)))
-        pieces.push(`${kind} ${piece.toString()}`)
-    }
-    splitter.end()
-    return pieces
-  }
-  fc.assert(
-    fc.property(
-      fc.array(fc.dictionary(fc.string(), fc.jsonValue({ maxDepth: 2 }), { maxKeys: 3 }), {
-        maxLength: 4,
-      }),
-      fc.integer({ min: 1, max: 40 }),
-      fc.constantFrom('', ' ', '\r\n\t'),
-      (entries, size, space) => {
-        const elements = entries.map((entry) => JSON.stringify(entry))
-        const text = `${space}{${space}"type":"x\\"[",${space}"entry"${space}:${space}[${elements.join(`${space},${space}`)}${space}]${space},"n":${space}1.10${space}}${space}`
-        const pieces = cut(text, size)
-        const found = pieces
-          .filter((piece) => piece.startsWith('element '))
-          .map((piece) => piece.slice(8))
-        return (
-          JSON.stringify(found) === JSON.stringify(elements) &&
-          pieces.length === elements.length + 2
-        )
-      },
-    ),
-    { numRuns: 500 },
-  )
-  for (const broken of [
-    '{"entry":[{}{}]}',
-    '{"entry":[{},]}',
-    '{"entry":[1]}',
-    '{"entry":[{}]',
-    '{"entry":[{}]}}',
-    '[]',
-    '{"entry":[{}],"entry":[]}',
-    '{"a":1 "entry":[]}',
-  ]) {
-    t.throws(() => cut(broken, 3), { name: 'JsonError' }, broken)
-  }
 })

@@ -220,9 +220,13 @@ t.test('a text of many megabytes is taken, and a small one after it', async (t) 
   t.equal(simd(Buffer.from('[1]')).length, 2)
 })
 
-t.test('the compiled scanner belongs to its source', async (t) => {
-  const lines = readFileSync(join(root, 'assembly/scan.sha256'), 'utf8').trim().split('\n')
-  t.equal(lines.length, 2)
+t.test('what is compiled belongs to its source', async (t) => {
+  const lines = ['scan', 'cuts'].flatMap((name) =>
+    readFileSync(join(root, `assembly/${name}.sha256`), 'utf8')
+      .trim()
+      .split('\n'),
+  )
+  t.equal(lines.length, 4)
   for (const line of lines) {
     const [sum, path] = line.split('  ')
     const found = createHash('sha256')

@@ -1,4 +1,5 @@
 import type { MaskingNames, Terms, Trim } from '../../permit.ts'
+import type { Cuts } from '../../json/cuts.ts'
 import type { Scan } from '../../json/tape.ts'
 import type { KeyedHash } from './keyed-hash.ts'
 import type { Known } from './methods.ts'
@@ -17,6 +18,8 @@ export type Context = {
   readonly bases: readonly string[]
   /** One tape at a time: whoever scans is done with the last one. */
   readonly scan: Scan
+  /** One slice at a time, in the same way. */
+  readonly cuts: Cuts
   /** Profiles by their names. Throws when there is none of a name: nothing is shown unmasked. */
   readonly maskingFor: (names: MaskingNames) => Masking
   /** Pseudonyms and shifts of dates hang on its key. */

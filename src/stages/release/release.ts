@@ -9,6 +9,7 @@ import type { Answer, FitAnswer, Tally } from '../../exchange.ts'
 import type { Definitions } from '../../fhir/definitions.ts'
 import { loadElements } from '../../fhir/elements.ts'
 import { parseReference } from '../../fhir/reference.ts'
+import { createCuts } from '../../json/cuts.ts'
 import { createSimdScan } from '../../json/simd-scan.ts'
 import { JsonError } from '../../json/token.ts'
 import type { Tape } from '../../json/tape.ts'
@@ -83,6 +84,7 @@ export function createRelease(
     pseudonyms: new WeakMap(),
     now: masking.now,
     scan: createSimdScan(words.names, config.limits.jsonDepth, notice),
+    cuts: createCuts(),
     trim: createTrim(
       createSimdScan(words.names, config.limits.jsonDepth),
       words,

@@ -1,9 +1,10 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Tally } from '../../exchange.ts'
-import { splice } from '../../json/edit.ts'
-import { EntrySplitter } from '../../json/entries.ts'
+import { removeElements } from '../../json/edit.ts'
+import { createSplitter } from '../../json/entries.ts'
 import type { Piece } from '../../json/entries.ts'
-import { isContainer, nameOf, textOf } from '../../json/tape.ts'
+import { after, endOf, isContainer, nameOf, startOf, textOf } from '../../json/tape.ts'
+import type { Edit, Tape } from '../../json/tape.ts'
 import type { Permit } from '../../permit.ts'
 import { formatLinks, readPages, releaseEntry, SUPPRESSED, unreadable } from './bundle.ts'
 import type { Context } from './context.ts'
@@ -15,7 +16,7 @@ export const LARGEST_RESOURCE = 33_554_432
 export const CHUNK = 65_536
 
 /** Milliseconds at a stretch, after which others have their turn. */
-export const STRETCH = 4
+export const STRETCH = 2
 
 /** A single resource above the buffer threshold: gathered, then judged as any other. */
 export async function* releaseGathered(
@@ -34,8 +35,8 @@ export async function* releaseGathered(
 }
 
 /**
- * A Bundle too large to hold leaves entry by entry, each judged before it leaves. Throws when a
- * piece cannot be read: what was released before stays released, the rest never leaves, and the
+ * A Bundle too large to hold leaves some entries at a time, each judged before it leaves. Throws when
+ * a piece cannot be read: what was released before stays released, the rest never leaves, and the
  * connection is cut. A Bundle in which no entries show comes back as `whole`.
  */
 export async function* releaseStream(
@@ -45,27 +46,17 @@ export async function* releaseStream(
   tally: Tally,
   whole: (bytes: Buffer) => Buffer | undefined,
 ): AsyncGenerator<Buffer> {
-  const splitter = new EntrySplitter('entry', LARGEST_RESOURCE)
-  const bundle = new BundleWriter(permit, context, tally)
-  let raw: Buffer[] = []
-  let rawLength = 0
+  const options = { name: 'entry', largest: LARGEST_RESOURCE, least: CHUNK / 2 }
+  const splitter = createSplitter(context.cuts, options)
+  const writer = createWriter(permit, context, tally)
   let since = performance.now()
   for await (const chunk of body) {
     // A chunk may hold many entries: no more than a slice of it is taken at once.
     for (let at = 0; at < chunk.length; at += CHUNK) {
-      const slice = chunk.subarray(at, at + CHUNK)
-      try {
-        for (const piece of splitter.push(slice)) bundle.take(piece)
-      } catch (error) {
-        throw unreadable('a streamed answer that cannot be judged', error)
-      }
-      if (splitter.met) raw = []
-      else {
-        raw.push(slice)
-        rawLength += slice.length
-        if (rawLength > LARGEST_RESOURCE) throw unreadable('a resource too large to judge')
-      }
-      const ready = bundle.ready(CHUNK)
+      judged(() => {
+        splitter.push(chunk.subarray(at, at + CHUNK), writer.take)
+      })
+      const ready = writer.ready(CHUNK / 2)
       if (ready !== undefined) yield ready
       if (performance.now() - since > STRETCH) {
         await setImmediate()
@@ -73,119 +64,137 @@ export async function* releaseStream(
       }
     }
   }
-  try {
-    splitter.end()
-  } catch (error) {
-    throw unreadable('a truncated answer', error)
-  }
-  if (!splitter.met) {
-    const bytes = whole(Buffer.concat(raw))
+  const rest = judged(() => splitter.end(writer.take))
+  if (rest === undefined) yield writer.finish()
+  else {
+    const bytes = whole(rest)
     if (bytes !== undefined) yield bytes
-    return
   }
-  yield bundle.finish()
+}
+
+function judged<T>(take: () => T): T {
+  try {
+    return take()
+  } catch (error) {
+    throw unreadable('a streamed answer that cannot be judged', error)
+  }
 }
 
 type Pages = ReturnType<typeof readPages>
 
-/** Writes a Bundle again from its pieces: known members, our own link, the entries that may leave. */
-class BundleWriter {
-  readonly #permit: Permit
-  readonly #context: Context
-  readonly #tally: Tally
-  readonly #members = new Map<number, Buffer>()
-  readonly #tail: Buffer[] = []
-  #out: Buffer[] = []
-  #length = 0
-  #begun = false
-  #pages: Pages | undefined
-  #isLinked = false
-  #entries = 0
-
-  constructor(permit: Permit, context: Context, tally: Tally) {
-    this.#permit = permit
-    this.#context = context
-    this.#tally = tally
-  }
-
-  take(piece: Piece): void {
-    const { words, scan } = this.#context
-    const { at } = words
-    if (piece.kind === 'member') {
-      const bytes = Buffer.concat([Buffer.from('{'), piece.bytes, Buffer.from('}')])
-      const tape = scan(bytes)
-      const name = nameOf(tape, 1)
-      if (this.#members.has(name) && name >= 0) throw unreadable('a member is there twice')
-      if (this.#head().includes(name) && isContainer(tape, 2)) throw unreadable('no simple value')
-      if (name === at.resourceType && textOf(tape, 2) !== 'Bundle') throw unreadable('no Bundle')
-      this.#members.set(name, piece.bytes)
-      if (name === at.link) this.#pages = readPages(tape, 2, this.#context)
-      // After the entries only what is kept matters, and it goes behind the array.
-      if (this.#begun && this.#head().includes(name)) this.#tail.push(piece.bytes)
-      return
-    }
-    const tape = scan(piece.bytes)
-    const edits = releaseEntry(tape, 0, this.#permit, this.#context, this.#tally)
-    if (!this.#begun) this.#begin()
-    if (edits === undefined) return
-    const bytes = splice(piece.bytes, edits)
-    this.#push(Buffer.from(this.#entries++ > 0 ? ',' : ',"entry":['), bytes)
-  }
-
-  #head(): number[] {
-    const { at } = this.#context.words
-    const head = [at.resourceType, at.id, at.type]
-    return hiddenOf(this.#permit, this.#context).time ? head : [...head, at.timestamp]
-  }
-
-  #begin(): void {
-    const { at } = this.#context.words
-    // A Bundle that says so only after its entries is none that we can stream.
-    const type = this.#members.get(at.resourceType)
-    if (type === undefined) throw unreadable('entries before resourceType')
-    this.#begun = true
-    const head = this.#head()
-      .map((name) => this.#members.get(name))
-      .filter((bytes) => bytes !== undefined)
-    head.forEach((member, n) => {
-      this.#push(Buffer.from(n === 0 ? '{' : ','), member)
-    })
-    // Links that follow the entries are written when all is known.
-    if (this.#pages !== undefined) this.#pushLinks(this.#pages)
-  }
-
-  #pushLinks(pages: Pages): void {
-    this.#push(Buffer.from(`,"link":${formatLinks(this.#permit, pages, this.#context)}`))
-    this.#isLinked = true
-  }
-
-  #push(...pieces: Buffer[]): void {
-    for (const piece of pieces) {
-      this.#out.push(piece)
-      this.#length += piece.length
-    }
-  }
-
+type Writer = {
+  readonly take: (piece: Piece) => void
   /** What has gathered, once it is worth a chunk. */
-  ready(least: number): Buffer | undefined {
-    if (this.#length < least) return undefined
-    const chunk = Buffer.concat(this.#out, this.#length)
-    this.#out = []
-    this.#length = 0
+  readonly ready: (least: number) => Buffer | undefined
+  readonly finish: () => Buffer
+}
+
+/** Writes a Bundle again from its pieces: known members, our own link, the entries that may leave. */
+function createWriter(permit: Permit, context: Context, tally: Tally): Writer {
+  const { words, scan } = context
+  const { at } = words
+  const isTimed = !hiddenOf(permit, context).time
+  const shown = [at.resourceType, at.id, at.type, ...(isTimed ? [at.timestamp] : [])]
+  /** Named members that have been met, and those that are shown as they stand. */
+  const met = new Set<number>()
+  const head: string[] = []
+  const tail: string[] = []
+  let pages: Pages | undefined
+  let isLinked = false
+  let entries = 0
+  let out: Buffer[] = []
+  let length = 0
+
+  function take({ kind, text }: Piece): void {
+    const tape = scan(text)
+    if (kind === 'elements') takeEntries(tape)
+    else takeMembers(tape, kind === 'head' ? head : tail)
+  }
+
+  /** The members of a head or tail, in which the entries are not. */
+  function takeMembers(tape: Tape, kept: string[]): void {
+    const end = after(tape, 0)
+    for (let key = 1; key < end; key = after(tape, key + 1)) {
+      const [name, value] = [nameOf(tape, key), key + 1]
+      if (name === at.entry) continue
+      if (met.has(name)) throw unreadable('a member is there twice')
+      if (name >= 0) met.add(name)
+      if (name === at.resourceType && textOf(tape, value) !== 'Bundle')
+        throw unreadable('no Bundle')
+      if (name === at.link) pages = readPages(tape, value, context)
+      if (!shown.includes(name)) continue
+      if (isContainer(tape, value)) throw unreadable('no simple value')
+      kept.push(tape.bytes.toString('utf8', startOf(tape, key), endOf(tape, value)))
+    }
+  }
+
+  /** Entries as the only member of an object. */
+  function takeEntries(tape: Tape): void {
+    const array = 2
+    // That is what makes them elements, wherever the cuts have been made.
+    if (endOf(tape, array) !== tape.bytes.length - 1) throw unreadable('no elements')
+    if (after(tape, array) === array + 1) return
+    // A Bundle that says so only after its entries is none that we can stream.
+    if (!met.has(at.resourceType)) throw unreadable('entries before resourceType')
+    const edits: Edit[] = []
+    const before = entries
+    const withheld = removeElements(tape, array, (element) => {
+      const released = releaseEntry(tape, element, permit, context, tally)
+      if (released === undefined) return true
+      entries += 1
+      for (const edit of released) edits.push(edit)
+      return false
+    })
+    if (entries === before) return
+    const start = startOf(tape, array) + 1
+    const text = before > 0 ? ',' : `${begin()},"entry":[`
+    // With an edit at least it is a copy: a piece is good only until the next one.
+    const all = [{ start, end: start, text }, ...edits, ...withheld]
+    push(tape.splice(all, start, endOf(tape, array) - 1))
+  }
+
+  /** The beginning, with its links unless they follow the entries. */
+  function begin(): string {
+    return pages === undefined ? `{${head.join(',')}` : `{${head.join(',')},${link(pages)}`
+  }
+
+  function link(known: Pages): string {
+    isLinked = true
+    return `"link":${formatLinks(permit, known, context)}`
+  }
+
+  function push(piece: Buffer): void {
+    out.push(piece)
+    length += piece.length
+  }
+
+  function ready(least: number): Buffer | undefined {
+    const [first] = out
+    if (first === undefined || length < least) return undefined
+    const chunk = out.length === 1 ? first : Buffer.concat(out, length)
+    out = []
+    length = 0
     return chunk
   }
 
-  finish(): Buffer {
-    if (!this.#begun) this.#begin()
-    if (this.#permit.terms.tellsWithheld === true && this.#tally.withheld > 0) {
-      this.#push(Buffer.from(this.#entries++ > 0 ? ',' : ',"entry":['), Buffer.from(SUPPRESSED))
+  function finish(): Buffer {
+    if (!met.has(at.resourceType)) throw unreadable('no Bundle where one belongs')
+    let text = ''
+    if (entries === 0) {
+      head.push(...tail.splice(0))
+      text = begin()
     }
-    if (this.#entries > 0) this.#push(Buffer.from(']'))
-    if (!this.#isLinked) this.#pushLinks(this.#pages ?? [])
-    const mark = formatMark(this.#tally)
-    if (mark !== undefined) this.#push(Buffer.from(`,${mark}`))
-    for (const member of this.#tail) this.#push(Buffer.from(','), member)
-    this.#push(Buffer.from('}'))
-    return this.ready(0) ?? Buffer.alloc(0)
+    if (permit.terms.tellsWithheld === true && tally.withheld > 0) {
+      text += `${entries++ > 0 ? ',' : ',"entry":['}${SUPPRESSED}`
+    }
+    if (entries > 0) text += ']'
+    if (!isLinked) text += `,${link(pages ?? [])}`
+    const mark = formatMark(tally)
+    if (mark !== undefined) text += `,${mark}`
+    for (const member of tail) text += `,${member}`
+    push(Buffer.from(`${text}}`))
+    return ready(0) ?? Buffer.alloc(0)
   }
+
+  return { take, ready, finish }
 }

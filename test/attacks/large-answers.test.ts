@@ -1,0 +1,349 @@
+import { once } from 'node:events'
+import { get } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { setImmediate, setTimeout } from 'node:timers/promises'
+import t from 'tap'
+import { configSchema } from '../../src/config/schema.ts'
+import { loadDefinitions } from '../../src/fhir/definitions.ts'
+import type { Interaction } from '../../src/fhir/interaction.ts'
+import { Permit } from '../../src/permit.ts'
+import { createRelease } from '../../src/stages/release/release.ts'
+import { startGateway } from '../support/gateway.ts'
+import { grantOf } from '../support/grants.ts'
+import { shippedMasking } from '../support/masking.ts'
+
+// A Bundle too large to hold leaves in pieces (REST-14, INPUT-2, pitfalls §1 rows 8, 19): whatever its
+// text is, and wherever it is cut on its way, no more of it leaves than of the same text as a whole.
+
+const CANARY = 'SECRET-CANARY'
+const UP = 'http://127.0.0.1:9/base'
+const config = configSchema.parse({
+  public: { url: 'https://public.example/fhir' },
+  upstream: { url: UP },
+  issuers: [{ url: 'https://issuer.example' }],
+})
+const { release } = createRelease(config, loadDefinitions('R4'), shippedMasking())
+const search: Interaction = {
+  code: 'search-type',
+  method: 'GET',
+  type: 'Observation',
+  parameters: [],
+}
+const permit = Permit.issue({
+  interaction: search,
+  requested: search,
+  body: undefined,
+  terms: { grantFor: () => grantOf({ patient: 'p1' }), mayReadBack: true },
+  rules: [],
+})
+
+type Left = { readonly text: string; readonly refused: boolean }
+
+async function send(body: Buffer | AsyncIterable<Buffer>): Promise<Left> {
+  let text = ''
+  try {
+    const { answer } = await release(permit, { status: 200, headers: {}, body })
+    if (Buffer.isBuffer(answer.body)) text = answer.body.toString()
+    else for await (const chunk of answer.body ?? []) text += chunk.toString('latin1')
+  } catch (error) {
+    if ((error as Error).message !== 'upstream-unreadable') throw error
+    return { text, refused: true }
+  }
+  return { text, refused: false }
+}
+
+async function* chunked(bytes: Buffer, size: number): AsyncGenerator<Buffer> {
+  for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size)
+}
+
+const observation = (id: string, patient = 'p1', more = ''): string =>
+  `{"resourceType":"Observation","id":"${id}","subject":{"reference":"Patient/${patient}"}${more}}`
+const own = (id: string, more = ''): string => `{"resource":${observation(id, 'p1', more)}}`
+const foreign = `{"resource":${observation(CANARY, 'p2', `,"valueString":"${CANARY}"`)}}`
+const HEAD = '"resourceType":"Bundle","type":"searchset"'
+const bundle = (entries: string, behind = ''): string => `{${HEAD},"entry":[${entries}]${behind}}`
+
+type Entries = { readonly entry?: readonly { readonly resource: { readonly id: string } }[] }
+const idsOf = (text: string): string[] =>
+  ((JSON.parse(text) as Entries).entry ?? []).map(({ resource }) => resource.id)
+
+/** What is in a Bundle, or that it is refused. */
+const hostile: readonly (readonly [
+  what: string,
+  text: string | Buffer,
+  ids: string[] | 'refused',
+])[] = [
+  ['nothing wrong', bundle(`${own('a')},${foreign},${own('b')}`), ['a', 'b']],
+  [
+    'entries behind what looks like them',
+    bundle(own('a', `,"note":[{"text":"\\"entry\\":[${'{'.repeat(9)}"}]`)),
+    ['a'],
+  ],
+  [
+    'brackets in strings',
+    bundle(`${own('a', ',"x":"]}],["')},${foreign},${own('b', ',"y":"\\\\"')}`),
+    ['a', 'b'],
+  ],
+  ['a name with an escape', `{${HEAD},"\\u0065ntry":[${own('a')},${foreign}]}`, ['a']],
+  ['twice', bundle(own('a'), `,"entry":[${foreign}]`), 'refused'],
+  ['twice, one escaped', bundle(own('a'), `,"\\u0065ntry":[${foreign}]`), 'refused'],
+  [
+    'twice, the escaped one first',
+    `{${HEAD},"\\u0065ntry":[${foreign}],"entry":[${own('a')}]}`,
+    'refused',
+  ],
+  ['twice, one no list', `{${HEAD},"entry":${foreign},"entry":[${own('a')}]}`, 'refused'],
+  ['two types', bundle(own('a'), ',"resourceType":"Bundle"'), 'refused'],
+  ['another type behind', bundle(own('a'), ',"resourceType":"Patient"'), 'refused'],
+  ['a type with an escape behind', bundle(own('a'), ',"resource\\u0054ype":"Patient"'), 'refused'],
+  ['entries that are no list', `{${HEAD},"entry":{"resource":${observation(CANARY)}}}`, 'refused'],
+  ['a list around', `[${bundle(foreign)}]`, 'refused'],
+  ['entries in entries', bundle(`{"entry":[${foreign}]},${own('a')}`), ['a']],
+  [
+    'entries in another member',
+    `{${HEAD},"x":{"entry":[${foreign}]},"entry":[${own('a')}]}`,
+    ['a'],
+  ],
+  [
+    'a member that ends in the name',
+    `{${HEAD},"x\\"entry":[${foreign}],"y":[${foreign}],"entry":[${own('a')}]}`,
+    ['a'],
+  ],
+  ['entries that are none', bundle(`1,"x",[${foreign}],null,${own('a')}`), ['a']],
+  ['a Bundle among the entries', bundle(`{"resource":${bundle(foreign)}},${own('a')}`), ['a']],
+  ['a byte order mark', `\ufeff${bundle(own('a'))}`, 'refused'],
+  ['more behind', `${bundle(own('a'))}{}`, 'refused'],
+  ['an end too many', bundle(`${own('a')}]`), 'refused'],
+  ['the wrong end', `{${HEAD},"entry":[${own('a')}}}`, 'refused'],
+  ['an end within', bundle(`${own('a')}],"x":[${foreign}`), ['a']],
+  ['a comma too many', bundle(`${own('a')},`), 'refused'],
+  ['a comma first', bundle(`,${own('a')}`), 'refused'],
+  ['two commas', bundle(`${own('a')},,${own('b')}`), 'refused'],
+  ['no comma', bundle(`${own('a')}${own('b')}`), 'refused'],
+  [
+    'a string that does not end',
+    bundle(`${own('a')},{"x":"${foreign.replaceAll('"', '')}}`),
+    'refused',
+  ],
+  ['a backslash at an end', bundle(`${own('a', ',"x":"\\"')},${foreign}`), 'refused'],
+  ['a line break in a string', bundle(own('a', ',"x":"\n"')), 'refused'],
+  ['a lone surrogate', bundle(own('a', ',"x":"\\ud800"')), 'refused'],
+  [
+    'bytes that are no UTF-8',
+    Buffer.concat([
+      Buffer.from(bundle(own('a', ',"x":"')).slice(0, -4)),
+      Buffer.from([0xc3]),
+      Buffer.from('"}}]}'),
+    ]),
+    'refused',
+  ],
+  ['as deep as allowed', bundle(own('a', `,"x":${'['.repeat(60)}${']'.repeat(60)}`)), ['a']],
+  ['deeper', bundle(own('a', `,"x":${'['.repeat(61)}${']'.repeat(61)}`)), 'refused'],
+  [
+    'deeper around',
+    `{${HEAD},"x":${'['.repeat(64)}${']'.repeat(64)},"entry":[${own('a')}]}`,
+    'refused',
+  ],
+]
+
+t.test('hostile Bundles: pieces come to the same as the whole, wherever they end', async (t) => {
+  for (const [what, text, ids] of hostile) {
+    // What is small leaves at once; what is large has left in part before the rest is met.
+    for (const filling of [0, 40_000]) {
+      const long = `"${'é{\\"'.repeat(filling / 5)}"`
+      const bytes =
+        typeof text === 'string'
+          ? Buffer.from(text.replace('"id":"a"', `"id":"a","valueString":${long}`))
+          : text
+      const whole = await send(bytes)
+      t.equal(whole.refused, ids === 'refused', `${what}, whole`)
+      const sizes = filling === 0 ? [1, 2, 3, 7, 64, 100_000] : [61, 4_096, 65_536]
+      for (const size of sizes) {
+        const left = await send(chunked(bytes, size))
+        t.notMatch(left.text, CANARY, `${what} by ${size}: nobody else's`)
+        t.equal(left.refused, ids === 'refused', `${what} by ${size}`)
+        if (ids !== 'refused') t.same(idsOf(left.text), ids, `${what} by ${size}: entries`)
+      }
+    }
+  }
+})
+
+t.test('a Bundle that breaks off anywhere is refused', async (t) => {
+  const text = `${bundle(`${own('a')},${foreign},${own('b', ',"x":"é\\\\\\"]}"')}`, ' ,"id" : "x"')} `
+  const bytes = Buffer.from(text)
+  for (let length = 0; length < bytes.length - 1; length++) {
+    const left = await send(chunked(bytes.subarray(0, length), 50))
+    t.ok(left.refused && !left.text.includes(CANARY), `after ${length} bytes`)
+  }
+  t.same(idsOf((await send(chunked(bytes, 50))).text), ['a', 'b'])
+})
+
+/** Entries of some 300 bytes each, without end. */
+function* entries(): Generator<string> {
+  for (let i = 0; ; i++) {
+    yield i % 7 === 3 ? foreign : own(`o${i}`, `,"valueString":"${'x'.repeat(200)}"`)
+  }
+}
+
+function batch(source: Generator<string>, bytes: number): string {
+  const batch: string[] = []
+  for (let length = 0; length < bytes; length += batch.at(-1)!.length) {
+    batch.push(source.next().value as string)
+  }
+  return batch.join(',')
+}
+
+t.test('nothing is taken from upstream before it is asked for (REST-14)', async (t) => {
+  const source = entries()
+  const total = 3_000_000
+  let pulled = 0
+  const over = new AbortController()
+  async function* body(): AsyncGenerator<Buffer> {
+    yield Buffer.from(`{${HEAD},"entry":[${batch(source, 1_000)}`)
+    while (pulled < total) {
+      const chunk = Buffer.from(`,${batch(source, 30_000)}`)
+      pulled += chunk.length
+      yield chunk
+    }
+    over.abort()
+    yield Buffer.from(']}')
+  }
+  const { answer } = await release(permit, { status: 200, headers: {}, body: body() })
+  const pieces = (answer.body as AsyncIterable<Buffer>)[Symbol.asyncIterator]()
+  let left = 0
+  for (let piece = await pieces.next(); piece.done !== true; piece = await pieces.next()) {
+    if (left === 0)
+      t.ok(!over.signal.aborted && pulled < 200_000, `the first piece after ${pulled} bytes`)
+    left += piece.value.length
+    const before = pulled
+    for (let i = 0; i < 3; i++) await setImmediate()
+    if (pulled !== before) t.fail('went on without being asked')
+    if (pulled - left * 1.3 > 200_000) t.fail(`${pulled} bytes taken for ${left}`)
+  }
+  t.ok(over.signal.aborted && left > total * 0.7, `${left} of ${pulled} bytes have left`)
+})
+
+/** A gateway whose upstream answers by hand. */
+async function setUp() {
+  const asked: ServerResponse[] = []
+  const gateway = await startGateway({
+    handler: (_request, response) => {
+      response.writeHead(200, { 'content-type': 'application/fhir+json' })
+      asked.push(response)
+    },
+  })
+  const token = await gateway.token({ scope: 'patient/*.rs', patient: 'p1' })
+  const begin = (path: string): Promise<[IncomingMessage, ServerResponse]> =>
+    new Promise((resolve, reject) => {
+      const headers = { authorization: `Bearer ${token}` }
+      get(`${gateway.url}${path}`, { headers, agent: false }, (answer) => {
+        resolve([answer, asked.at(-1)!])
+      }).on('error', reject)
+      void (async () => {
+        const before = asked.length
+        while (asked.length === before) await setTimeout(2)
+        asked.at(-1)!.write(`{${HEAD},"entry":[${batch(source, 400_000)}`)
+      })()
+    })
+  const source = entries()
+  const audit = async (): Promise<string> => {
+    for (let i = 0; i < 200 && (await gateway.auditText()) === ''; i++) await setTimeout(10)
+    return gateway.auditText()
+  }
+  return { gateway, begin, source, audit }
+}
+
+/** Reads on from here; `first` when there is something, `all` when there is no more. */
+function read(answer: IncomingMessage) {
+  let text = ''
+  answer.setEncoding('utf8')
+  answer.on('data', (chunk: string) => (text += chunk))
+  answer.on('error', () => undefined)
+  const first = new Promise<string>((resolve) => answer.once('data', resolve))
+  const all = new Promise<{ text: string; isWhole: boolean }>((resolve) =>
+    answer.once('close', () => {
+      resolve({ text, isWhole: answer.complete })
+    }),
+  )
+  answer.resume()
+  return { first, all }
+}
+
+t.test('the first byte leaves before the last one is there', async (t) => {
+  const { gateway, begin, source } = await setUp()
+  t.teardown(() => gateway.close())
+  // Upstream says no more until the client has something: whoever waits for all waits forever.
+  const [answer, upstream] = await begin('/Observation')
+  const { first, all } = read(answer)
+  t.match(await first, '"entry":[{"resource"')
+  upstream.end(`,${batch(source, 100_000)}]}`)
+  const { text, isWhole } = await all
+  t.ok(isWhole)
+  const ids = idsOf(text)
+  const expected = ids.map((_, i) => `o${Math.floor(i / 6) * 7 + [0, 1, 2, 4, 5, 6][i % 6]!}`)
+  t.same(ids, expected, 'every entry of its own, in order')
+  t.ok(ids.length > 1_000)
+})
+
+t.test('what cannot be read cuts the connection, and no more leaves', async (t) => {
+  const { gateway, begin, audit } = await setUp()
+  t.teardown(() => gateway.close())
+  const [answer, upstream] = await begin('/Observation')
+  const { first, all } = read(answer)
+  await first
+  upstream.end(`,{"x":1 ${foreign}},${own('later')}]}`)
+  const { text, isWhole } = await all
+  t.notOk(isWhole, 'half an answer does not look like a whole one')
+  t.notMatch(text, CANARY)
+  t.notMatch(text, 'later')
+  t.match(await audit(), 'upstream-unreadable')
+})
+
+t.test('a client that has enough cancels upstream', async (t) => {
+  const { gateway, begin, audit } = await setUp()
+  t.teardown(() => gateway.close())
+  const [answer, upstream] = await begin('/Observation')
+  await read(answer).first
+  const closed = once(upstream, 'close')
+  answer.destroy()
+  await closed
+  t.notOk(upstream.writableFinished, 'before its end')
+  t.match(await audit(), 'AuditEvent', 'and is recorded')
+})
+
+t.test('a client that does not read keeps upstream from sending', async (t) => {
+  const { gateway, begin, source } = await setUp()
+  t.teardown(() => gateway.close())
+  const [answer, upstream] = await begin('/Observation')
+  answer.pause()
+  const piece = `,${batch(source, 1_000_000)}`
+  let sent = 0
+  const stalled = Symbol('stalled')
+  const limit = 100
+  while (sent < limit) {
+    sent++
+    if (upstream.write(piece)) continue
+    if ((await Promise.race([once(upstream, 'drain'), setTimeout(500, stalled)])) === stalled) break
+  }
+  t.ok(sent < limit, `${sent} MB in all buffers between upstream and client`)
+  upstream.end(']}')
+  const { text, isWhole } = await read(answer).all
+  t.ok(isWhole && idsOf(text).length > 1_000, 'and all of it arrives once it is read')
+})
+
+t.test('HEAD judges to the end, and shows nothing', async (t) => {
+  const head: Interaction = { ...search, method: 'HEAD' }
+  const asked = Permit.issue({ ...permit.fields, interaction: head, requested: head })
+  const good = Buffer.from(bundle(`${own('a')},${own('b')}`))
+  const { answer, tally } = await release(asked, {
+    status: 200,
+    headers: {},
+    body: chunked(good, 9),
+  })
+  t.equal(answer.body, undefined)
+  t.equal(tally.released, 2)
+  const bad = Buffer.from(bundle(`${own('a')},${own('b')},`))
+  await t.rejects(release(asked, { status: 200, headers: {}, body: chunked(bad, 9) }), {
+    message: 'upstream-unreadable',
+  })
+})
