@@ -5,10 +5,14 @@
  *
  *   apt-get install nginx-light haproxy wrk
  *   npm run bench -- --seconds 3 --rounds 5
+ *
+ * `--also DIR` measures the FHIRewall of another checkout in the same rounds, `--connections N` keeps
+ * to that many, `--port N` moves the ports, `--profile DIR` writes CPU profiles (and costs time).
  */
 import { execFile, spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { createPublicKey } from 'node:crypto'
+import { once } from 'node:events'
 import { mkdtemp, readFile, readdir, rm, writeFile, mkdir, chmod } from 'node:fs/promises'
 import { cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -23,6 +27,10 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '5' },
     size: { type: 'string', multiple: true },
     only: { type: 'string', multiple: true },
+    also: { type: 'string', multiple: true, default: [] },
+    port: { type: 'string', default: '18090' },
+    profile: { type: 'string' },
+    connections: { type: 'string' },
     json: { type: 'boolean', default: false },
   },
 })
@@ -33,13 +41,15 @@ await chmod(folder, 0o755)
 const children: ChildProcess[] = []
 const pinned = cpus().length > 1
 
+const firstPort = Number(values.port)
 const PORTS = {
-  upstream: 18090,
-  nginx: 18091,
-  rs256: 18092,
-  es256: 18093,
-  naive: 18094,
-  gateway: 18095,
+  upstream: firstPort,
+  nginx: firstPort + 1,
+  rs256: firstPort + 2,
+  es256: firstPort + 3,
+  naive: firstPort + 4,
+  /** Each FHIRewall has two: its own and its admin port. */
+  gateway: firstPort + 5,
 }
 const PUBLIC = `http://127.0.0.1:${PORTS.gateway}/fhir`
 
@@ -84,7 +94,13 @@ const SIZES = [
   { name: '1.6 KB', path: '/Patient/p1', connections: [32, 1] },
   { name: '60 KB', path: '/Observation?patient=p1', connections: [32, 1] },
   { name: '2 MB', path: '/DiagnosticReport?patient=p1', connections: [8, 1] },
-].filter(({ name }) => values.size === undefined || values.size.includes(name))
+]
+  .filter(({ name }) => values.size === undefined || values.size.includes(name))
+  .map((size) =>
+    values.connections === undefined
+      ? size
+      : { ...size, connections: [Number(values.connections)] },
+  )
 
 await mkdir(join(folder, 'base/Patient'), { recursive: true })
 await writeFile(join(folder, 'base/Patient/p1'), PATIENT)
@@ -190,26 +206,31 @@ const subjects = [
         join(folder, 'naive.jsonl'),
       ]),
   },
-  {
-    name: 'FHIRewall',
-    port: PORTS.gateway,
+  ...[root, ...values.also].map((checkout, at) => ({
+    name: at === 0 ? 'FHIRewall' : checkout,
+    port: PORTS.gateway + 2 * at,
     token: tokens.RS256,
-    start: () =>
-      launch(0, node, [join(root, 'bin/fhirewall.js'), 'start'], {
-        FHIREWALL_UPSTREAM_URL: `http://127.0.0.1:${PORTS.upstream}/base`,
-        FHIREWALL_PUBLIC_URL: PUBLIC,
-        FHIREWALL_ISSUER: issuer.url,
-        FHIREWALL_PORT: String(PORTS.gateway),
-        FHIREWALL_ADMIN_PORT: '18096',
-        FHIREWALL_AUDIT_FILE: join(folder, 'audit.jsonl'),
-        FHIREWALL_LOG_LEVEL: 'warn',
-        FHIREWALL_LIMITS_ADDRESS_BURST: '100000000',
-        FHIREWALL_LIMITS_ADDRESS_PER_SECOND: '100000000',
-        FHIREWALL_LIMITS_PRINCIPAL_BURST: '100000000',
-        FHIREWALL_LIMITS_PRINCIPAL_PER_SECOND: '100000000',
-      }),
-  },
+    start: () => startGateway(checkout, at),
+  })),
 ].filter(({ name }) => values.only === undefined || values.only.some((only) => name.includes(only)))
+
+function startGateway(checkout: string, at: number): ChildProcess {
+  const profiled =
+    values.profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${values.profile}`]
+  return launch(0, node, [...profiled, join(checkout, 'bin/fhirewall.js'), 'start'], {
+    FHIREWALL_UPSTREAM_URL: `http://127.0.0.1:${PORTS.upstream}/base`,
+    FHIREWALL_PUBLIC_URL: PUBLIC,
+    FHIREWALL_ISSUER: issuer.url,
+    FHIREWALL_PORT: String(PORTS.gateway + 2 * at),
+    FHIREWALL_ADMIN_PORT: String(PORTS.gateway + 2 * at + 1),
+    FHIREWALL_AUDIT_FILE: join(folder, `audit-${at}.jsonl`),
+    FHIREWALL_LOG_LEVEL: 'warn',
+    FHIREWALL_LIMITS_ADDRESS_BURST: '100000000',
+    FHIREWALL_LIMITS_ADDRESS_PER_SECOND: '100000000',
+    FHIREWALL_LIMITS_PRINCIPAL_BURST: '100000000',
+    FHIREWALL_LIMITS_PRINCIPAL_PER_SECOND: '100000000',
+  })
+}
 
 const pids = new Map<string, number>()
 for (const subject of subjects) {
@@ -302,7 +323,12 @@ try {
   }
   if (values.json) console.log(JSON.stringify(rows))
 } finally {
+  // A profile is written at the end of a process.
+  const ended = children.map(async (child) => {
+    if (child.exitCode === null && child.signalCode === null) await once(child, 'exit')
+  })
   for (const child of children) child.kill()
+  await Promise.all(ended)
   await issuer.close()
   await rm(folder, { recursive: true, force: true })
 }
