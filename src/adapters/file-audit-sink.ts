@@ -12,6 +12,8 @@ const CHAIN_URL = 'https://fhirewall.dev/StructureDefinition/audit-chain'
 const NOTHING_BEFORE = '0'.repeat(64)
 const LINE_END = 0x0a
 const CHUNK_BYTES = 65_536
+/** Room for the lines of most writes. */
+const LINES_BYTES = 262_144
 
 /** Where the chain stands: the sequence and sha256 (hex) of the last line. */
 type Head = { readonly sequence: number; readonly digest: string }
@@ -23,11 +25,8 @@ export type FileAuditSinkOptions = {
   readonly warn?: (fields: object, message: string) => void
 }
 
-type Waiting = {
-  readonly records: readonly string[]
-  readonly resolve: () => void
-  readonly reject: (error: unknown) => void
-}
+/** What goes with one write; whoever gave a record waits for the same promise. */
+type Group = { readonly records: string[] } & PromiseWithResolvers<undefined>
 
 /**
  * Audit records in a file, one AuditEvent a line, each chained to the line before it by an extension
@@ -79,9 +78,10 @@ export async function createFileAuditSink(
   }
 }
 
-/** A write that took longer would be felt by everyone: for a minute the thread pool does it. */
+/** A write that took longer is felt by everyone: for a while the thread pool does it. */
 const SLOW_MS = 10
-const SLOW_FOR_MS = 60_000
+/** The first time for a second; each time twice as long as before, until a minute was without one. */
+const SLOW_FOR_MS = { first: 1000, most: 60_000 }
 
 class FileAuditSink implements AuditSink {
   readonly #file: string
@@ -99,10 +99,13 @@ class FileAuditSink implements AuditSink {
   /** The file was moved away or replaced: what is written now, nobody would find. */
   #displaced = false
   /** Until then (performance.now) the disk is not trusted to answer at once. */
-  #slowUntil = 0
+  #slowUntil = -Infinity
+  #slowFor = SLOW_FOR_MS.first
   #closed = false
-  #waiting: Waiting[] = []
+  #waiting: Group | undefined
   #writing: Promise<void> | undefined
+  /** Where lines are put together; only the write under way uses it. */
+  #lines = Buffer.allocUnsafeSlow(LINES_BYTES)
   #syncing: Promise<void> | undefined
 
   constructor(
@@ -136,10 +139,10 @@ class FileAuditSink implements AuditSink {
         return Promise.reject(new Error('an audit record must be one line of JSON'))
       }
     }
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ records, resolve, reject })
-      this.#writing ??= this.#writeAll()
-    })
+    this.#waiting ??= { records: [], ...Promise.withResolvers<undefined>() }
+    this.#waiting.records.push(...records)
+    this.#writing ??= this.#writeAll()
+    return this.#waiting.promise
   }
 
   async close(): Promise<void> {
@@ -155,19 +158,19 @@ class FileAuditSink implements AuditSink {
   }
 
   async #writeAll(): Promise<void> {
-    while (this.#waiting.length > 0) {
+    while (this.#waiting !== undefined) {
       // Whatever else this turn of the event loop concludes goes with the same write.
       await immediate()
-      const group = this.#waiting
-      this.#waiting = []
+      const { records, resolve, reject } = this.#waiting
+      this.#waiting = undefined
       try {
-        await this.#write(group.flatMap(({ records }) => records))
+        await this.#write(records)
         this.#ready = true
-        for (const { resolve } of group) resolve()
+        resolve(undefined)
       } catch (error) {
         this.#ready = false
         this.#warn({ file: this.#file, error }, 'audit: records could not be written')
-        for (const { reject } of group) reject(error)
+        reject(error)
       }
     }
     this.#writing = undefined
@@ -181,22 +184,38 @@ class FileAuditSink implements AuditSink {
       this.#torn = false
     }
     let { sequence, digest } = this.#head
-    const lines: Buffer[] = []
+    let length = 0
     for (const record of records) {
-      const line = Buffer.from(`${chained(record, ++sequence, digest)}\n`)
-      digest = hash('sha256', line.subarray(0, -1))
-      lines.push(line)
+      const chain = `${formatChain(++sequence, digest)}}`
+      // Three bytes of UTF-8 for a UTF-16 unit at most.
+      const lines = this.#linesFor(length, 3 * record.length + chain.length + 1)
+      const start = length
+      // The chain stands at the end of a record, as its only extension.
+      length += lines.write(record, start) - 1
+      length += lines.write(chain, length)
+      digest = hash('sha256', lines.subarray(start, length))
+      lines[length++] = LINE_END
     }
-    const [first] = lines
-    const bytes = lines.length === 1 && first !== undefined ? first : Buffer.concat(lines)
+    const bytes = this.#lines.subarray(0, length)
     this.#torn = true
-    for (let at = 0; at < bytes.length;) {
+    for (let at = 0; at < length;) {
       at += this.#isSlow() ? await this.#writeLater(bytes, at) : this.#writeNow(bytes, at)
     }
     this.#torn = false
-    this.#size += bytes.length
+    this.#size += length
     this.#head = { sequence, digest }
     this.#dirty = true
+    if (this.#lines.length > LINES_BYTES) this.#lines = Buffer.allocUnsafeSlow(LINES_BYTES)
+  }
+
+  /** The lines so far, with room for more. */
+  #linesFor(length: number, more: number): Buffer {
+    if (length + more > this.#lines.length) {
+      const larger = Buffer.allocUnsafeSlow(2 * (length + more))
+      this.#lines.copy(larger, 0, 0, length)
+      this.#lines = larger
+    }
+    return this.#lines
   }
 
   #isSlow(): boolean {
@@ -210,8 +229,14 @@ class FileAuditSink implements AuditSink {
   #writeNow(bytes: Buffer, at: number): number {
     const begun = performance.now()
     const written = writeSync(this.#handle.fd, bytes, at)
-    if (performance.now() - begun > SLOW_MS) this.#slowUntil = begun + SLOW_FOR_MS
+    if (performance.now() - begun > SLOW_MS) this.#distrust(begun)
     return written
+  }
+
+  #distrust(now: number): void {
+    const { first, most } = SLOW_FOR_MS
+    this.#slowFor = now - this.#slowUntil > most ? first : Math.min(2 * this.#slowFor, most)
+    this.#slowUntil = now + this.#slowFor
   }
 
   async #writeLater(bytes: Buffer, at: number): Promise<number> {
@@ -258,11 +283,10 @@ async function isSameFile(file: string, handle: FileHandle): Promise<boolean> {
   return here?.ino === held.ino && here.dev === held.dev
 }
 
-/** Puts the chain at the end of a record, as its only extension. */
-function chained(record: string, sequence: number, previous: string): string {
+function formatChain(sequence: number, previous: string): string {
   return (
-    `${record.slice(0, -1)},"extension":[{"url":"${CHAIN_URL}","extension":[` +
-    `{"url":"sequence","valueUnsignedInt":${sequence}},{"url":"previous","valueString":"${previous}"}]}]}`
+    `,"extension":[{"url":"${CHAIN_URL}","extension":[` +
+    `{"url":"sequence","valueUnsignedInt":${sequence}},{"url":"previous","valueString":"${previous}"}]}]`
   )
 }
 

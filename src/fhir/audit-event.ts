@@ -46,20 +46,7 @@ export type AuditedAccess = {
     /** Text of a form or operation body, if it was read. */
     readonly body: string | undefined
   }
-  readonly principal:
-    | {
-        readonly issuer: string
-        readonly subject: string | undefined
-        readonly clientId: string | undefined
-        readonly kind: 'user' | 'system'
-        readonly tokenId: string | undefined
-        /** Last characters of an opaque token or of one without `jti`, 32 at most. */
-        readonly tokenEnd: string | undefined
-        readonly roles: readonly string[]
-        /** v3-ActReason codes. */
-        readonly purposes: readonly string[]
-      }
-    | undefined
+  readonly principal: AuditedPrincipal | undefined
   /** `Type/id` or `Type/id/_history/vid` of the one resource that was read or written. */
   readonly resource: string | undefined
   /** Bare ids of the patients concerned. */
@@ -67,8 +54,25 @@ export type AuditedAccess = {
   /** Whether glass was broken: recorded once more, as a security alert (BTG-3). */
   readonly isEmergency?: boolean
   /** What was counted and decided, as name and value: `released`, `rule` … */
-  readonly details: readonly (readonly [name: string, value: string])[]
+  readonly details: readonly AuditDetail[]
 }
+
+/** Who asked. What is written of one is remembered with it: the same object says the same. */
+export type AuditedPrincipal = {
+  readonly issuer: string
+  readonly subject: string | undefined
+  readonly clientId: string | undefined
+  readonly kind: 'user' | 'system'
+  readonly tokenId: string | undefined
+  /** Last characters of an opaque token or of one without `jti`, 32 at most. */
+  readonly tokenEnd: string | undefined
+  readonly roles: readonly string[]
+  /** v3-ActReason codes. */
+  readonly purposes: readonly string[]
+}
+
+/** Names are words of ours, of a closed set. */
+export type AuditDetail = readonly [name: string, value: string | number]
 
 /** JSON text of a Coding. */
 type Coding = string
@@ -93,6 +97,11 @@ const DCM = 'http://dicom.nema.org/resources/ontology/DCM'
 const SOURCE = coding(DCM, '110153', 'Source Role ID')
 const DESTINATION = coding(DCM, '110152', 'Destination Role ID')
 const APPLICATION = coding(DCM, '110150', 'Application')
+const RESTFUL_OPERATION = coding(
+  'http://terminology.hl7.org/CodeSystem/audit-event-type',
+  'rest',
+  'RESTful Operation',
+)
 const SECURITY_ALERT = coding(DCM, '110113', 'Security Alert')
 const EMERGENCY_OVERRIDE = coding(DCM, '110127', 'Emergency Override Started')
 const CUSTODIAN = coding(
@@ -164,37 +173,51 @@ export function createAuditEventFormat(source: AuditSource): FormatAuditEvents {
   const observer =
     `"source":{"site":${text(source.site)},"observer":{"identifier":{"value":${text(source.observer)}}},` +
     `"type":[${coding('http://terminology.hl7.org/CodeSystem/security-source-type', '4', 'Application Server')}]}`
+  const headOf = createRecall((code: InteractionCode | undefined) => formatHead(code))
+  const formatDetail = createDetailFormat()
+
+  function formatWho({ principal, address }: Who, shape: Shape): string {
+    const agents = agentsOf({ principal, address }, shape)
+    return (
+      `${purposesOf(principal)}"agent":[{"type":${concept(shape.server)},${server}${agents}],` +
+      `${observer},"entity":[`
+    )
+  }
+
+  const known = new WeakMap<AuditedPrincipal, Known>()
+
+  /** Agents and source: the same for every request of a principal, from one address. */
+  function whoOf({ principal, address }: AuditedAccess, shape: Shape): string {
+    if (principal === undefined) return formatWho({ principal, address }, shape)
+    const last = known.get(principal)
+    if (last?.shape === shape && last.address === address) return last.text
+    const who = flat(formatWho({ principal, address }, shape))
+    known.set(principal, { shape, address, text: who })
+    return who
+  }
 
   return (access) => {
-    const [shape, subtype] =
-      access.interaction === undefined ? [OTHER, undefined] : SHAPES[access.interaction.code]
+    const { interaction, patients } = access
+    const [shape] = interaction === undefined ? [OTHER] : SHAPES[interaction.code]
+    const head = headOf(interaction?.code)
+    const who = whoOf(access, shape)
     const data = dataEntity(access, shape, base)
-    const succeeded = access.outcome === '0'
+    const recorded = new Date(access.recorded).toISOString()
+    const outcome =
+      `${recorded}","outcome":"${access.outcome}",` +
+      (access.reason === undefined ? '' : `"outcomeDesc":${text(access.reason)},`)
+    const isSuccess = access.outcome === '0'
 
     const write = (patient: string | undefined, omitted: number, isAlert = false): string => {
       const profiles =
-        succeeded && !isAlert ? profilesOf(access, shape, data.complete, patient) : ''
+        isSuccess && !isAlert ? profilesOf(access, shape, data.complete, patient) : ''
+      const transaction = transactionEntity(access, omitted, formatDetail)
       return (
-        `{"resourceType":"AuditEvent"${profiles},` +
-        (isAlert
-          ? `"type":${SECURITY_ALERT},`
-          : '"type":{"system":"http://terminology.hl7.org/CodeSystem/audit-event-type","code":"rest","display":"RESTful Operation"},') +
-        (isAlert
-          ? `"subtype":[${EMERGENCY_OVERRIDE}],`
-          : subtype === undefined
-            ? ''
-            : `"subtype":[{"system":"http://hl7.org/fhir/restful-interaction","code":"${subtype}","display":"${subtype}"}],`) +
-        `"action":"${shape.action}","recorded":"${new Date(access.recorded).toISOString()}",` +
-        `"outcome":"${access.outcome}",` +
-        (access.reason === undefined ? '' : `"outcomeDesc":${text(access.reason)},`) +
-        purposesOf(access) +
-        `"agent":[{"type":${concept(shape.server)},${server}${agentsOf(access, shape)}],` +
-        `${observer},"entity":[${data.json}${patient === undefined ? '' : `${data.json === '' ? '' : ','}${patientEntity(patient)}`}` +
-        `${data.json === '' && patient === undefined ? '' : ','}${transactionEntity(access, omitted)}]}`
+        `{"resourceType":"AuditEvent"${profiles}${isAlert ? head.alert : head.plain}${outcome}${who}` +
+        `${data.json},${patient === undefined ? '' : `${patientEntity(patient)},`}${transaction}]}`
       )
     }
 
-    const { patients } = access
     const alerts = access.isEmergency === true ? [write(patients[0], 0, true)] : []
     if (patients.length === 0) return [write(undefined, 0), ...alerts]
     const omitted = Math.max(0, patients.length - patientsPerSearch)
@@ -203,6 +226,46 @@ export function createAuditEventFormat(source: AuditSource): FormatAuditEvents {
     if (omitted > 0) events.push(write(undefined, omitted))
     return [...events, ...alerts]
   }
+}
+
+type Who = Pick<AuditedAccess, 'principal' | 'address'>
+type Known = { readonly shape: Shape; readonly address: string; readonly text: string }
+
+/** From `type` up to the time: what only the interaction decides; `alert` when glass was broken. */
+function formatHead(code: InteractionCode | undefined): { plain: string; alert: string } {
+  const [{ action }, subtype] = code === undefined ? [OTHER, undefined] : SHAPES[code]
+  const tail = `"action":"${action}","recorded":"`
+  const restful =
+    subtype === undefined
+      ? ''
+      : `"subtype":[{"system":"http://hl7.org/fhir/restful-interaction","code":"${subtype}","display":"${subtype}"}],`
+  return {
+    plain: flat(`,"type":${RESTFUL_OPERATION},${restful}${tail}`),
+    alert: flat(`,"type":${SECURITY_ALERT},"subtype":[${EMERGENCY_OVERRIDE}],${tail}`),
+  }
+}
+
+/** Remembers every answer: for questions of a closed set. */
+function createRecall<Question, Answer>(
+  find: (question: Question) => Answer,
+): (question: Question) => Answer {
+  const known = new Map<Question, Answer>()
+  return (question) => {
+    let answer = known.get(question)
+    if (answer === undefined) {
+      answer = find(question)
+      known.set(question, answer)
+    }
+    return answer
+  }
+}
+
+/**
+ * The same text in one piece. The engine keeps a concatenation as the tree of its parts, and walks
+ * all of it whenever the text is written as part of a record.
+ */
+function flat(parts: string): string {
+  return [parts, ''].join('')
 }
 
 /** `meta`: the profiles that the event really meets. */
@@ -228,8 +291,7 @@ function profilesOf(
 }
 
 /** The client, the OAuth client where that is another role, and the user; each after a comma. */
-function agentsOf(access: AuditedAccess, shape: Shape): string {
-  const { principal, address } = access
+function agentsOf({ principal, address }: Who, shape: Shape): string {
   const who =
     principal?.clientId === undefined
       ? // BALP wants `who` on the client; the address is all that is known of this one.
@@ -282,7 +344,7 @@ function policyOf(principal: AuditedAccess['principal']): string {
   return ''
 }
 
-function purposesOf({ principal }: AuditedAccess): string {
+function purposesOf(principal: AuditedPrincipal | undefined): string {
   if (principal === undefined || principal.purposes.length === 0) return ''
   const system = 'http://terminology.hl7.org/CodeSystem/v3-ActReason'
   const purposes = principal.purposes.map(
@@ -328,19 +390,28 @@ function patientEntity(id: string): string {
 }
 
 /** The request id (AUD-7), and with it what was counted and decided. */
-function transactionEntity(access: AuditedAccess, omitted: number): string {
-  const details =
-    omitted === 0
-      ? access.details
-      : [...access.details, ['patients-not-recorded', String(omitted)] as const]
-  const written = details.map(
-    ([name, value]) => `{"type":${text(name)},"valueString":${text(value)}}`,
-  )
+function transactionEntity(
+  { requestId, details }: AuditedAccess,
+  omitted: number,
+  formatDetail: (detail: AuditDetail) => string,
+): string {
+  let written = ''
+  for (const detail of details) {
+    written += written === '' ? formatDetail(detail) : `,${formatDetail(detail)}`
+  }
+  if (omitted > 0) {
+    written += `${written === '' ? '' : ','}${formatDetail(['patients-not-recorded', omitted])}`
+  }
   return (
-    `{"what":{"identifier":{"value":${text(access.requestId)}}},` +
-    `"type":${REQUEST_ID}` +
-    `${written.length === 0 ? '' : `,"detail":[${written.join(',')}]`}}`
+    `{"what":{"identifier":{"value":${text(requestId)}}},"type":${REQUEST_ID}` +
+    `${written === '' ? '' : `,"detail":[${written}]`}}`
   )
+}
+
+function createDetailFormat(): (detail: AuditDetail) => string {
+  const nameOf = createRecall((name: string) => flat(`{"type":${text(name)},"valueString":`))
+  return ([name, value]) =>
+    typeof value === 'number' ? `${nameOf(name)}"${value}"}` : `${nameOf(name)}${text(value)}}`
 }
 
 /** BALP volume 1, 52.4.1.4: method, URL, the headers that matter, and the body of a POST. */

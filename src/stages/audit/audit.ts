@@ -1,6 +1,11 @@
 import type { Config } from '../../config/schema.ts'
 import type { Exchange, Principal } from '../../exchange.ts'
-import type { AuditedAccess, AuditOutcome } from '../../fhir/audit-event.ts'
+import type {
+  AuditDetail,
+  AuditedAccess,
+  AuditedPrincipal,
+  AuditOutcome,
+} from '../../fhir/audit-event.ts'
 import { createAuditEventFormat, formatForm } from '../../fhir/audit-event.ts'
 import type { Interaction } from '../../fhir/interaction.ts'
 import type { AuditSink } from '../../ports.ts'
@@ -37,13 +42,16 @@ export function createAudit(
     publicUrl: config.public.url,
     patientsPerSearch,
   })
+  const identify = createIdentify()
   return {
     isReady: () => ports.sink.isReady(),
-    record: (exchange) => ports.sink.append(format(accessOf(exchange, policyHash()))),
+    record: (exchange) => ports.sink.append(format(accessOf(exchange, identify, policyHash()))),
   }
 }
 
-function accessOf(exchange: Exchange, policyHash: string): AuditedAccess {
+type Identify = (principal: Principal, authorization: unknown) => AuditedPrincipal
+
+function accessOf(exchange: Exchange, identify: Identify, policyHash: string): AuditedAccess {
   const { facts, arrival } = exchange
   const interaction = facts.permit?.requested ?? facts.interaction
   const failure = failureOf(exchange)
@@ -64,10 +72,7 @@ function accessOf(exchange: Exchange, policyHash: string): AuditedAccess {
     principal:
       facts.principal === undefined
         ? undefined
-        : {
-            ...identityOf(facts.principal),
-            tokenEnd: tokenEndOf(facts.principal, arrival.headers['authorization']),
-          },
+        : identify(facts.principal, arrival.headers['authorization']),
     resource: facts.tally?.resource,
     patients: patientsOf(exchange, interaction),
     isEmergency: facts.permit?.breakGlass !== undefined,
@@ -75,15 +80,21 @@ function accessOf(exchange: Exchange, policyHash: string): AuditedAccess {
   }
 }
 
-function identityOf(principal: Principal) {
-  const { issuer, subject, clientId, kind, tokenId, roles, purposes } = principal
-  return { issuer, subject, clientId, kind, tokenId, roles, purposes }
+/** The same object for the same principal and token, so that what is written of it is made once. */
+function createIdentify(): Identify {
+  const known = new WeakMap<Principal, AuditedPrincipal>()
+  return (principal, authorization) => {
+    const tokenEnd = tokenEndOf(principal, authorization)
+    const last = known.get(principal)
+    if (last !== undefined && last.tokenEnd === tokenEnd) return last
+    const { issuer, subject, clientId, kind, tokenId, roles, purposes } = principal
+    const identity = { issuer, subject, clientId, kind, tokenId, tokenEnd, roles, purposes }
+    known.set(principal, identity)
+    return identity
+  }
 }
 
-function tokenEndOf(
-  principal: Principal,
-  authorization: string | string[] | undefined,
-): string | undefined {
+function tokenEndOf(principal: Principal, authorization: unknown): string | undefined {
   if (principal.tokenId !== undefined || typeof authorization !== 'string') return undefined
   const token = authorization.slice(authorization.indexOf(' ') + 1).trim()
   return token.length < SHORTEST_TOKEN_QUOTED ? undefined : token.slice(-32)
@@ -120,23 +131,21 @@ function patientsOf({ facts }: Exchange, interaction: Interaction | undefined): 
   return [...(facts.permit?.patients ?? [])]
 }
 
-function detailsOf({ facts }: Exchange, policyHash: string): (readonly [string, string])[] {
-  const details: (readonly [string, string])[] = []
-  if (facts.outcome !== undefined) details.push(['outcome', facts.outcome])
-  if (facts.status !== undefined) details.push(['status', String(facts.status)])
-  if (facts.upstreamStatus !== undefined) {
-    details.push(['upstream-status', String(facts.upstreamStatus)])
+function detailsOf({ facts }: Exchange, policyHash: string): AuditDetail[] {
+  const { outcome, status, upstreamStatus, tally, principal, permit } = facts
+  const details: AuditDetail[] = []
+  if (outcome !== undefined) details.push(['outcome', outcome])
+  if (status !== undefined) details.push(['status', status])
+  if (upstreamStatus !== undefined) details.push(['upstream-status', upstreamStatus])
+  if (tally !== undefined) {
+    const { inspected, released, withheld, masked } = tally
+    details.push(['inspected', inspected], ['released', released], ['withheld', withheld])
+    for (const [rule, count] of masked) details.push([`masked-${rule}`, count])
   }
-  if (facts.tally !== undefined) {
-    const { inspected, released, withheld, masked } = facts.tally
-    details.push(['inspected', String(inspected)])
-    details.push(['released', String(released)], ['withheld', String(withheld)])
-    for (const [rule, count] of masked) details.push([`masked-${rule}`, String(count)])
-  }
-  const { organization } = facts.principal ?? {}
+  const { organization } = principal ?? {}
   if (organization !== undefined) details.push(['organization', organization])
-  for (const rule of facts.permit?.rules ?? []) details.push(['rule', rule])
-  const { breakGlass } = facts.permit ?? {}
+  for (const rule of permit?.rules ?? []) details.push(['rule', rule])
+  const { breakGlass } = permit ?? {}
   if (breakGlass !== undefined) details.push(['break-glass', breakGlass.reason])
   if (policyHash !== '') details.push(['policies', policyHash])
   return details
