@@ -43,8 +43,19 @@ export type Taken = { readonly allowed: boolean; readonly retryAfter: number }
 /** What is limited: one family of counters each. */
 export type Bucket = 'address' | 'principal' | 'failures' | 'rule'
 
-/** Takes `cost` cells of `rate` from the counter of `key` in `bucket`; `cost` 0 only looks. */
-export type Take = (bucket: Bucket, key: string, rate: Rate, cost: number) => Promise<Taken>
+/** `cost` cells of `rate`, to be taken from the counter of `key` in `bucket`; `cost` 0 only looks. */
+export type Asked = {
+  readonly bucket: Bucket
+  readonly key: string
+  readonly rate: Rate
+  readonly cost: number
+}
+
+/** The counter that had too few. `retryAfter` is seconds, whole. */
+export type Shortage = { readonly bucket: Bucket; readonly retryAfter: number }
+
+/** Takes from one counter after the other, up to the first that has too few; undefined: all had. */
+export type Take = (...counters: readonly Asked[]) => Promise<Shortage | undefined>
 
 /** Generic cell rate counters, one per key (RATE-1, RATE-5). */
 export type CounterStore = {

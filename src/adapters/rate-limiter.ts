@@ -1,17 +1,20 @@
 import rateLimit from '@fastify/rate-limit'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import type { CounterStore, Rate, Take, Taken } from '../ports.ts'
+import type { Asked, CounterStore, Shortage, Take } from '../ports.ts'
 
-/** What our store is told beyond the plugin's own words: a counter is asked for `cost` cells. */
-type Asked = { readonly routeOptions: object; readonly key: string }
-type Limiter = (asked: Asked) => Promise<Taken>
+/** What goes through the plugin in the place of a request and of its key. */
+type Question = {
+  readonly routeOptions: object
+  readonly counters: readonly Asked[]
+  shortage?: Shortage
+}
 
 /**
  * Registers @fastify/rate-limit over our own counters and hands back the one call the spine makes.
  * The plugin hooks no route (`global: false`), so that limits stand in the spine, where they can be
  * read; a store that fails is an error, never an open door (`skipOnError: false`).
  *
- * @returns takes cells from the counter of a key; rejects with what the store rejects with
+ * @returns takes cells from counters; rejects with what the store rejects with
  */
 export async function registerRateLimiter(
   fastify: FastifyInstance,
@@ -22,31 +25,17 @@ export async function registerRateLimiter(
     skipOnError: false,
     store: storeClass(store),
   })
-  const limiters = new WeakMap<Rate, Limiter>()
-
-  return (bucket, key, rate, cost) => {
-    let limiter = limiters.get(rate)
-    if (limiter === undefined) {
-      limiter = createLimiter(fastify, rate)
-      limiters.set(rate, limiter)
-    }
-    // The plugin hands its store a key and nothing else: the cost travels in front of it.
-    return limiter({ routeOptions: {}, key: `${cost} ${bucket} ${key}` })
-  }
-}
-
-function createLimiter(fastify: FastifyInstance, rate: Rate): Limiter {
-  const options = {
-    max: rate.burst,
-    timeWindow: Math.ceil((rate.burst / rate.perSecond) * 1000),
-    keyGenerator: (request: FastifyRequest) => (request as unknown as Asked).key,
-    rate,
-  }
-  const limit = fastify.createRateLimit(options)
-  return async (asked) => {
-    const result = await limit(asked as unknown as FastifyRequest)
-    if (result.isAllowed || !result.isExceeded) return { allowed: true, retryAfter: 0 }
-    return { allowed: false, retryAfter: result.ttlInSeconds }
+  const limit = fastify.createRateLimit({
+    // Our store says 1 when a counter had too few, and 0 when none had.
+    max: 0,
+    keyGenerator: (question) => question as unknown as string,
+  })
+  return async (...counters) => {
+    const question: Question = { routeOptions: {}, counters }
+    const result = await limit(question as unknown as FastifyRequest)
+    if (result.isAllowed || !result.isExceeded) return undefined
+    if (question.shortage === undefined) throw new Error('a limit is exceeded, and no counter is')
+    return question.shortage
   }
 }
 
@@ -55,34 +44,49 @@ type Incremented = (error: Error | null, result?: { current: number; ttl: number
 /** The plugin's store interface (README, "Custom Store Example Usage") over one CounterStore. */
 function storeClass(store: CounterStore) {
   return class GenericCellRateStore {
-    readonly #rate: Rate | undefined
-
-    constructor(options: object) {
-      this.#rate = 'rate' in options ? (options.rate as Rate) : undefined
-    }
-
-    incr(asked: string, done: Incremented, _timeWindow: number, max: number): void {
-      const space = asked.indexOf(' ')
-      const cost = Number(asked.slice(0, space))
-      const answer = (taken: Taken): void => {
-        // The plugin refuses when `current` is above `max`.
-        done(null, { current: taken.allowed ? 0 : max + 1, ttl: taken.retryAfter * 1000 })
+    incr(asked: string, done: Incremented): void {
+      const question = asked as unknown as Question
+      const answer = (shortage: Shortage | undefined): void => {
+        if (shortage === undefined) {
+          done(null, { current: 0, ttl: 0 })
+          return
+        }
+        question.shortage = shortage
+        done(null, { current: 1, ttl: shortage.retryAfter * 1000 })
       }
       const fail = (error: unknown): void => {
         done(error instanceof Error ? error : new Error('counter store failed', { cause: error }))
       }
       try {
-        if (this.#rate === undefined) throw new Error('limiter without a rate')
-        const taken = store.take(asked.slice(space + 1), this.#rate, cost)
-        if (taken instanceof Promise) taken.then(answer, fail)
-        else answer(taken)
+        const found = takeEach(store, question.counters, 0)
+        if (found instanceof Promise) found.then(answer, fail)
+        else answer(found)
       } catch (error) {
         fail(error)
       }
     }
 
-    child(options: object): GenericCellRateStore {
-      return new GenericCellRateStore(options)
+    child(): this {
+      return this
     }
   }
+}
+
+/** From the counter at `from` on; a store in memory answers at once. */
+function takeEach(
+  store: CounterStore,
+  counters: readonly Asked[],
+  from: number,
+): Shortage | undefined | Promise<Shortage | undefined> {
+  for (let at = from; at < counters.length; at++) {
+    const { bucket, key, rate, cost } = counters[at] as Asked
+    const taken = store.take(`${bucket} ${key}`, rate, cost)
+    if (taken instanceof Promise) {
+      return taken.then(({ allowed, retryAfter }) =>
+        allowed ? takeEach(store, counters, at + 1) : { bucket, retryAfter },
+      )
+    }
+    if (!taken.allowed) return { bucket, retryAfter: taken.retryAfter }
+  }
+  return undefined
 }

@@ -20,7 +20,13 @@ function create() {
   const store = createMemoryStore({ trackedKeys: 1000, clock })
   const limit = createLimit(config, {
     rates: () => new Map([['ward/slow', { burst: 2, perSecond: 1 }]]),
-    take: async (bucket, key, rate, cost) => store.take(`${bucket} ${key}`, rate, cost),
+    take: async (...counters) => {
+      for (const { bucket, key, rate, cost } of counters) {
+        const { allowed, retryAfter } = await store.take(`${bucket} ${key}`, rate, cost)
+        if (!allowed) return { bucket, retryAfter }
+      }
+      return undefined
+    },
   })
   return { limit, advance: (ms: number) => (at += ms) }
 }

@@ -5,7 +5,7 @@ import { createMemoryStore } from '../../src/adapters/memory-store.ts'
 import { connectRedis } from '../../src/adapters/redis-connection.ts'
 import { createRedisStore } from '../../src/adapters/redis-store.ts'
 import { registerRateLimiter } from '../../src/adapters/rate-limiter.ts'
-import type { CounterStore, Rate } from '../../src/ports.ts'
+import type { Asked, CounterStore, Rate } from '../../src/ports.ts'
 import { redisSettings, startRedis, until, withoutRedis } from '../support/redis.ts'
 
 /** A clock that tests move. */
@@ -135,13 +135,35 @@ t.test('@fastify/rate-limit over our counters: cost, buckets, failure (RATE-5)',
   const clock = createHeldClock()
   const take = await registerRateLimiter(fastify, createMemoryStore({ trackedKeys: 100, clock }))
   const rate: Rate = { burst: 4, perSecond: 0.5 }
-  t.strictSame(await take('address', 'a b|c', rate, 3), { allowed: true, retryAfter: 0 })
-  t.strictSame(await take('address', 'a b|c', rate, 3), { allowed: false, retryAfter: 4 })
-  t.ok((await take('address', 'a b|c', rate, 0)).allowed)
-  t.ok((await take('principal', 'a b|c', rate, 3)).allowed, 'buckets are apart')
-  t.ok((await take('address', 'a b|c', rate, 1)).allowed)
-  t.notOk((await take('address', 'a b|c', rate, 0)).allowed)
+  const ask = (bucket: Asked['bucket'], cost: number): Asked => ({
+    ...{ bucket, rate, cost },
+    key: 'a b|c',
+  })
+  t.equal(await take(ask('address', 3)), undefined)
+  t.strictSame(await take(ask('address', 3)), { bucket: 'address', retryAfter: 4 })
+  t.equal(await take(ask('address', 0)), undefined)
+  t.equal(await take(ask('principal', 3)), undefined, 'buckets are apart')
+  t.equal(await take(ask('address', 1)), undefined)
+  t.match(await take(ask('address', 0)), { bucket: 'address' })
+  const several = [ask('principal', 1), ask('address', 1), ask('failures', 4)]
+  t.match(await take(...several), { bucket: 'address' }, 'the first with too few is told')
+  t.match(await take(ask('principal', 1)), { bucket: 'principal' }, 'what was before it is taken')
+  t.equal(await take(ask('failures', 4)), undefined, 'what comes after it is not')
   await fastify.close()
+
+  const later = Fastify()
+  const slow = createMemoryStore({ trackedKeys: 100, clock })
+  const takeLater = await registerRateLimiter(later, {
+    take: async (...asked) => slow.take(...asked),
+    close: () => slow.close(),
+  })
+  t.equal(await takeLater(ask('address', 4), ask('failures', 1)), undefined)
+  t.match(await takeLater(ask('failures', 1), ask('address', 1), ask('failures', 2)), {
+    bucket: 'address',
+  })
+  t.equal(await takeLater(ask('failures', 2)), undefined)
+  t.match(await takeLater(ask('failures', 1)), { bucket: 'failures' })
+  await later.close()
 
   for (const broken of [
     () => Promise.reject(new Error('store down')),
@@ -151,7 +173,7 @@ t.test('@fastify/rate-limit over our counters: cost, buckets, failure (RATE-5)',
   ]) {
     const other = Fastify()
     const failing = await registerRateLimiter(other, { take: broken, close: async () => undefined })
-    await t.rejects(failing('address', 'k', rate, 1), /store down/, 'never an open door')
+    await t.rejects(failing(ask('address', 1)), /store down/, 'never an open door')
     await other.close()
   }
 })

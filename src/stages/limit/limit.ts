@@ -3,7 +3,7 @@ import type { Config } from '../../config/schema.ts'
 import type { Arrival, Principal } from '../../exchange.ts'
 import type { InteractionCode, Interaction } from '../../fhir/interaction.ts'
 import type { Permit } from '../../permit.ts'
-import type { Bucket, Rate, Take, Taken } from '../../ports.ts'
+import type { Asked, Rate, Shortage, Take } from '../../ports.ts'
 import { Refusal } from '../../refusal.ts'
 
 /**
@@ -68,35 +68,43 @@ export function createLimit(
   const { address, principal, failures } = config.limits
   const { take, rates } = ports
 
-  async function takeEach(who: Principal, rules: readonly string[]): Promise<void> {
-    for (const rule of rules) {
-      const rate = rates().get(rule)
-      if (rate !== undefined) check('rule', await take('rule', `${rule} ${who.key}`, rate, 1))
-    }
-  }
-
   return {
-    async address(arrival) {
+    address: (arrival) => {
       const key = addressKey(arrival.address)
-      check('failures', await take('failures', key, failures, 0))
-      check('address', await take('address', key, address, 1))
+      return check(
+        take(
+          { bucket: 'failures', key, rate: failures, cost: 0 },
+          { bucket: 'address', key, rate: address, cost: 1 },
+        ),
+      )
     },
-    async principal(who, interaction) {
-      check('principal', await take('principal', who.key, principal, costOf(interaction)))
-    },
-    permit: (who, { rules }) =>
+    principal: ({ key }, interaction) =>
+      check(take({ bucket: 'principal', key, rate: principal, cost: costOf(interaction) })),
+    permit: ({ key }, { rules }) => {
+      const limited = rates()
       // Mostly no rule has one, and then nothing is waited for.
-      rules.some((rule) => rates().has(rule)) ? takeEach(who, rules) : undefined,
+      if (!rules.some((rule) => limited.has(rule))) return undefined
+      const asked = rules.flatMap((rule): Asked[] => {
+        const rate = limited.get(rule)
+        return rate === undefined ? [] : [{ bucket: 'rule', key: `${rule} ${key}`, rate, cost: 1 }]
+      })
+      return check(take(...asked))
+    },
     async failed(arrival) {
-      await take('failures', addressKey(arrival.address), failures, 1)
+      const key = addressKey(arrival.address)
+      await take({ bucket: 'failures', key, rate: failures, cost: 1 })
     },
   }
 }
 
-function check(bucket: Bucket, taken: Taken): void {
-  if (taken.allowed) return
-  const retryAfter = String(Math.max(1, taken.retryAfter))
-  throw new Refusal('rate-exceeded', { detail: bucket, headers: { 'retry-after': retryAfter } })
+async function check(asked: Promise<Shortage | undefined>): Promise<void> {
+  const shortage = await asked
+  if (shortage === undefined) return
+  const retryAfter = String(Math.max(1, shortage.retryAfter))
+  throw new Refusal('rate-exceeded', {
+    detail: shortage.bucket,
+    headers: { 'retry-after': retryAfter },
+  })
 }
 
 function costOf(interaction: Interaction): number {
