@@ -100,6 +100,7 @@ export function buildPolicySet(
 ): PolicySet {
   const index = new Map<string, readonly CompiledRule[]>()
   const answers = new LastingAnswers()
+  const unite = createUnite(rules)
   const find = (request: PolicyRequest): readonly CompiledRule[] => {
     const { interaction, type, level, operation, byName = false } = request
     const key = `${interaction} ${type} ${level} ${operation ?? ''} ${String(byName)}`
@@ -111,7 +112,7 @@ export function buildPolicySet(
   }
   return {
     evaluate: (principal, request) =>
-      combine(find(request), new Asker(principal, request, answers)),
+      combine(find(request), new Asker(principal, request, answers), unite),
     trace: (principal, request) => {
       const asker = new Asker(principal, request, answers)
       return rules.map((rule) => {
@@ -158,7 +159,7 @@ function strayOf(
 }
 
 /** Default deny; deny wins; the obligations of all permits that match combine to the strictest. */
-function combine(rules: readonly CompiledRule[], asker: Asker): Decision {
+function combine(rules: readonly CompiledRule[], asker: Asker, unite: Unite): Decision {
   const plain: CompiledRule[] = []
   const emergency: CompiledRule[] = []
   for (const rule of rules) {
@@ -171,27 +172,51 @@ function combine(rules: readonly CompiledRule[], asker: Asker): Decision {
   }
   // BTG-4: it overrides what the other rules permit, and no rule that denies.
   const permits = emergency.length > 0 ? emergency : plain
-  const [first] = permits
+  const [first, ...others] = permits
   if (first === undefined) return denied([])
-  let { confidentiality } = first.obligations.clearance
-  let sensitivities = new Set(first.obligations.clearance.sensitivities)
-  for (const { obligations } of permits) {
-    const { clearance } = obligations
-    if (ORDER.indexOf(clearance.confidentiality) < ORDER.indexOf(confidentiality)) {
-      confidentiality = clearance.confidentiality
-    }
-    const next = new Set(clearance.sensitivities)
-    sensitivities = new Set([...sensitivities].filter((code) => next.has(code)))
-  }
+  const united = unite(first, others)
   const stepUp = asker.lackOf(permits)
+  return stepUp === undefined ? united : { ...united, permitted: false, rules: [], stepUp }
+}
+
+/** What rules permit together; the same rules, the same object. */
+type Unite = (first: CompiledRule, others: readonly CompiledRule[]) => Decision
+/** Sets of rules that were seen to permit together; principals of many kinds must not grow it for ever. */
+const MOST_UNITED = 1000
+
+function createUnite(rules: readonly CompiledRule[]): Unite {
+  const places = new Map(rules.map((rule, at) => [rule, at]))
+  const known = new Map<string, Decision>()
+  return (first, others) => {
+    let key = String(places.get(first))
+    for (const rule of others) key += ` ${places.get(rule)}`
+    let united = known.get(key)
+    if (united === undefined) {
+      if (known.size >= MOST_UNITED) known.clear()
+      united = uniteObligations([first, ...others])
+      known.set(key, united)
+    }
+    return united
+  }
+}
+
+function uniteObligations(permits: readonly CompiledRule[]): Decision {
+  const clearances = permits.map(({ obligations }) => obligations.clearance)
+  const rank = Math.min(...clearances.map(({ confidentiality }) => ORDER.indexOf(confidentiality)))
+  const [cleared = [], ...others] = clearances.map(({ sensitivities }) => [...sensitivities])
+  const minutes = permits.flatMap(({ obligations }) => obligations.breakGlass?.minutes ?? [])
   return {
-    permitted: stepUp === undefined,
-    rules: stepUp === undefined ? permits.map(({ name }) => name) : [],
-    ...(stepUp === undefined ? {} : { stepUp }),
+    permitted: true,
+    rules: permits.map(({ name }) => name),
     compartments: new Set(permits.flatMap(({ obligations }) => obligations.compartment ?? [])),
-    clearance: { confidentiality, sensitivities },
+    clearance: {
+      confidentiality: ORDER[rank] ?? 'U',
+      sensitivities: new Set(
+        cleared.filter((code) => others.every((codes) => codes.includes(code))),
+      ),
+    },
     masking: new Set([BASELINE, ...permits.flatMap(({ obligations }) => obligations.masking)]),
-    ...(emergency.length === 0 ? {} : { breakGlass: Math.min(...minutesOf(emergency)) }),
+    ...(minutes.length === 0 ? {} : { breakGlass: Math.min(...minutes) }),
     ...questionOf(permits),
   }
 }
@@ -218,9 +243,6 @@ function questionOf(permits: readonly CompiledRule[]): Pick<Decision, 'results' 
         }),
   }
 }
-
-const minutesOf = (rules: readonly CompiledRule[]): number[] =>
-  rules.flatMap(({ obligations }) => obligations.breakGlass?.minutes ?? [])
 
 function denied(rules: readonly string[]): Decision {
   return {
