@@ -6,24 +6,36 @@ import { Counter, Gauge } from 'prom-client'
  * These keep plain numbers on the way and hand them to prom-client only when somebody looks.
  */
 
-/** Keeps one cell for each combination of label values. */
-function createCells<Cell>(names: readonly string[], make: () => Cell) {
-  const byLabels = new Map<
-    string,
-    { readonly labels: Record<string, string>; readonly cell: Cell }
-  >()
+type Labelled<Cell> = { readonly labels: Record<string, string>; readonly cell: Cell }
+type Branch<Cell> = Map<string, Branch<Cell> | Cell>
+
+/** Keeps one cell for each combination of label values: a map for each label, the cell in the last. */
+function createCells<Cell extends object>(names: readonly string[], make: () => Cell) {
+  const all: Labelled<Cell>[] = []
+  const root: Branch<Cell> = new Map()
+
+  function plant(values: readonly string[]): Cell {
+    const labels = Object.fromEntries(names.map((name, at) => [name, values[at] ?? '']))
+    const cell = make()
+    all.push({ labels, cell })
+    let branch = root
+    for (const [at, name] of names.entries()) {
+      const value = labels[name] ?? ''
+      const next = at === names.length - 1 ? cell : (branch.get(value) ?? new Map<string, never>())
+      branch.set(value, next)
+      branch = next as Branch<Cell>
+    }
+    return cell
+  }
+
   return {
-    byLabels,
-    /** Label values are closed sets without line ends, so joining them is unambiguous. */
+    all,
     of(values: readonly string[]): Cell {
-      const key = values.length === 1 ? (values[0] ?? '') : values.join('\n')
-      let found = byLabels.get(key)
-      if (found === undefined) {
-        const labels = Object.fromEntries(names.map((name, at) => [name, values[at] ?? '']))
-        found = { labels, cell: make() }
-        byLabels.set(key, found)
+      let found: Branch<Cell> | Cell | undefined = root
+      for (let at = 0; at < names.length && found !== undefined; at++) {
+        found = (found as Branch<Cell>).get(values[at] ?? '')
       }
-      return found.cell
+      return (found as Cell | undefined) ?? plant(values)
     },
   }
 }
@@ -45,7 +57,7 @@ export function createCounter(
     registers: [registry],
     collect() {
       this.reset()
-      for (const { labels, cell } of cells.byLabels.values()) this.inc(labels, cell.count)
+      for (const { labels, cell } of cells.all) this.inc(labels, cell.count)
     },
   })
   return {
@@ -126,7 +138,7 @@ export function createHistogram(
 
   const get = () => {
     const values: { metricName: string; labels: Record<string, string>; value: number }[] = []
-    for (const { labels, cell } of cells.byLabels.values()) {
+    for (const { labels, cell } of cells.all) {
       let total = 0
       cell.counts.forEach((count, at) => {
         total += count

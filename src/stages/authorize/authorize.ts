@@ -159,8 +159,9 @@ function checkHeaders({ arrival: { headers }, interaction }: Inquiry): void {
       detail: 'a header that asks for a second interaction',
     })
   }
+  if (headers.prefer === undefined) return
   const isExport = interaction.operation?.startsWith('export') === true
-  if (!isExport && /respond-async/i.test([headers.prefer ?? ''].flat().join())) {
+  if (!isExport && /respond-async/i.test([headers.prefer].flat().join())) {
     throw new Refusal('interaction-refused', {
       detail: 'Prefer: respond-async',
       parameter: 'Prefer',

@@ -24,12 +24,12 @@ const MEANING: Readonly<Record<number, Reason>> = {
 }
 
 /** Headers of an answer that may be said at all, each in the only form that is believed. */
-const SAYABLE: Readonly<Record<string, RegExp>> = {
+const SAYABLE: readonly (readonly [name: string, form: RegExp])[] = Object.entries({
   etag: /^W\/"[A-Za-z0-9.\-]{1,64}"$/,
   'last-modified': /^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/,
   location: /^[\x21-\x7e]{1,2048}$/,
   'content-location': /^[\x21-\x7e]{1,2048}$/,
-}
+})
 
 /**
  * Makes an upstream answer fit to be said, or throws the Refusal it amounts to. After this only
@@ -46,9 +46,9 @@ export function sanitize(permit: Permit, answer: UpstreamAnswer): FitAnswer {
     throw new Refusal(meaning(permit, status), { detail: `upstream answered ${status}` })
   }
   const fit: Record<string, string> = {}
-  for (const name of Object.keys(SAYABLE)) {
+  for (const [name, form] of SAYABLE) {
     const value = headers[name]
-    if (typeof value === 'string' && SAYABLE[name]?.test(value) === true) fit[name] = value
+    if (typeof value === 'string' && form.test(value)) fit[name] = value
   }
   if (status === 204 || (Buffer.isBuffer(body) && body.length === 0)) {
     // A read or search that succeeds with nothing to show was not answered.
