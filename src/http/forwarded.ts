@@ -12,6 +12,9 @@ export type Way = {
   readonly cameInPlain: boolean
 }
 
+/** Peers remembered; a crowd of others must not grow it for ever. */
+const MOST_KNOWN = 1000
+
 type Headers = Readonly<Record<string, string | string[] | undefined>>
 
 const LOOPBACK = new BlockList()
@@ -29,11 +32,25 @@ export function createWayReader(
 ): (peer: string | undefined, headers: Headers) => Way {
   const hops = buildList(trusted)
 
+  const known = new Map<string, Way>()
+
+  /** A peer is judged once, for all the requests of its connections. */
+  function wayFrom(peer: string): Way {
+    let way = known.get(peer)
+    if (way === undefined) {
+      const near = plainAddress(peer)
+      const isTrusted = hops !== undefined && isIn(hops, near)
+      way = { address: near, isTrusted, isLocal: isIn(LOOPBACK, near), cameInPlain: false }
+      if (known.size >= MOST_KNOWN) known.clear()
+      known.set(peer, way)
+    }
+    return way
+  }
+
   return (peer, headers) => {
-    const near = plainAddress(peer ?? '')
-    const isTrusted = hops !== undefined && isIn(hops, near)
-    const way = { isTrusted, isLocal: isIn(LOOPBACK, near) }
-    if (!isTrusted) return { address: near, cameInPlain: false, ...way }
+    const way = wayFrom(peer ?? '')
+    if (!way.isTrusted || hops === undefined) return way
+    const near = way.address
     const protocol = listOf(headers['x-forwarded-proto']).at(-1)
     const cameInPlain = protocol !== undefined && protocol.toLowerCase() !== 'https'
     let address = near
@@ -43,7 +60,7 @@ export function createWayReader(
       if (isIP(candidate) === 0) break
       address = candidate
     }
-    return { address, cameInPlain, ...way }
+    return { ...way, address, cameInPlain }
   }
 }
 
