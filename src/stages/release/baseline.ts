@@ -1,4 +1,5 @@
 import type { Edit } from '../../json/tape.ts'
+import { LEAST_DIGITS } from '../../json/notice.ts'
 import { KIND } from '../../json/tape.ts'
 import type { Tape } from '../../json/tape.ts'
 import {
@@ -32,7 +33,7 @@ import {
 import type { Vocabulary } from './vocabulary.ts'
 import { publicOf, rewriteUrl } from './address.ts'
 import { isNamed } from './members.ts'
-import { decodeReferences, shownOf } from './shown.ts'
+import { decodeReferences, mayShowDigits, shownOf } from './shown.ts'
 import type { Context } from './context.ts'
 
 /** Universally unique: digits in it mean nothing. */
@@ -159,6 +160,7 @@ class Plan implements Baseline {
       this.#alter(entry, JSON.stringify(WITHHELD), ATTACHMENT, CODE.REDACTED)
       return true
     }
+    if (!mayShowDigits(text, LEAST_DIGITS)) return false
     const findings = findSecrets(text)
     const starred = starSecrets(text, findings)
     // What only its reader sees is starred as it is seen.

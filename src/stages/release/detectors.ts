@@ -38,10 +38,11 @@ const KEYWORD = /(?:ssn|social\s{1,3}security|soc\.? ?sec)[^\d]{0,20}$/i
 /** Digits with few separators between them; the three lists go together, up to `length`. */
 class Run {
   length = 0
-  at = new Int32Array(32)
-  value = new Uint8Array(32)
+  // Up to 64 bytes V8 keeps within the object.
+  at = new Int32Array(16)
+  value = new Uint8Array(16)
   /** Separators before the digit; how many there are beyond WIDEST_GAP is all the same. */
-  gap = new Uint8Array(32)
+  gap = new Uint8Array(16)
 
   add(at: number, value: number, gap: number): void {
     const n = this.length++

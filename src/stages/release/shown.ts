@@ -9,8 +9,24 @@ export function shownOf(text: string): string | undefined {
   const isMarkup = MARKUP.test(text)
   if (!isMarkup && !UNUSUAL.test(text)) return undefined
   const bare = isMarkup ? decodeReferences(withoutComments(text).replace(TAG, withoutTag)) : text
+  if (!UNUSUAL.test(bare)) return bare === text ? undefined : bare
   const shown = inAscii(bare.replace(INVISIBLE, '').normalize('NFKC'))
   return shown === text ? undefined : shown
+}
+
+/**
+ * Whether a text may show `least` digits, however they are written: each takes a digit of ASCII, be it in
+ * a character reference, or a sign beyond ASCII, of which one may stand for two (circled 21).
+ */
+export function mayShowDigits(text: string, least: number): boolean {
+  let count = 0
+  for (let at = 0; at < text.length; at++) {
+    const unit = text.charCodeAt(at)
+    if (unit >= 0x80) count += 2
+    else if (unit >= 0x30 && unit <= 0x39) count++
+    if (count >= least) return true
+  }
+  return false
 }
 
 /** The digits of all scripts as those of ASCII. */
@@ -78,6 +94,7 @@ const NAMED: ReadonlyMap<string, string> = new Map([
 
 /** Character references of XML and HTML in place of which the character stands. */
 export function decodeReferences(text: string): string {
+  if (!text.includes('&')) return text
   return text.replace(
     REFERENCE,
     (whole: string, decimal?: string, hexadecimal?: string, name?: string) => {
