@@ -184,7 +184,8 @@ function viewOf({ verdict, renamed }: Released, permit: Permit, context: Context
   const rename = (address: string): string => {
     if (viewer === undefined) return ''
     const { methods } = viewer
-    const named = pseudonym(address.replace(/\?.*$/, ''), 'uri', methods)
+    const query = address.indexOf('?')
+    const named = pseudonym(query < 0 ? address : address.slice(0, query), 'uri', methods)
     return /^[A-Z]/.test(named) ? `${context.publicUrl}/${named}` : named
   }
   const hidden = hiddenIn(verdict)

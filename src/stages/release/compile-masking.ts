@@ -9,9 +9,11 @@ import {
   kindOf,
   KIND,
   member,
+  nameOf,
   textOf,
   valuesAt,
 } from '../../json/tape.ts'
+import type { Names } from '../../json/names.ts'
 import type { Tape } from '../../json/tape.ts'
 import type { DetectorName, Method } from '../../policy/masking-schema.ts'
 import { BASELINE } from '../../policy/load-masking.ts'
@@ -28,7 +30,7 @@ import type { PathRules } from './path-walk.ts'
 import { shownOf } from './shown.ts'
 import { CONFIDENTIALITIES, systemOf } from './vocabulary.ts'
 import type { Vocabulary } from './vocabulary.ts'
-import { isNamed, membersNamed } from './members.ts'
+import { membersNamed } from './members.ts'
 
 /** Profiles made ready: what they do to a resource, and which elements they touch. */
 export type Masking = {
@@ -107,6 +109,10 @@ export function compileMasking(
       hiddenByType.set(type, found)
     }
     return found
+  }
+
+  function testOf(filter: Filter): Test {
+    return compileTest(filter, words.names)
   }
 
   function selectionsOf(rule: MaskingRule, profile: number, name: string): Selection[] {
@@ -337,7 +343,7 @@ function hidden(text: string, method: Method | undefined): string {
 }
 
 /** Compiles `where()`: one of the members has the text; addresses are compared as addresses. */
-function testOf(filter: Filter): Test {
+function compileTest(filter: Filter, names: Names): Test {
   const paths = new Map<string, { readonly path: readonly string[]; readonly texts: Set<string> }>()
   for (const { path, equals } of filter) {
     const key = path.join('.')
@@ -349,7 +355,8 @@ function testOf(filter: Filter): Test {
     const fits = isAddress(path)
       ? (text: string) => texts.has(text) || texts.has(systemOf(text))
       : (text: string) => texts.has(text)
-    return { path, fits }
+    // A name without a number is that of no element: nothing is called so.
+    return { path: path.map((name) => names.id(name)), fits }
   })
   return (tape, object) => all.some(({ path, fits }) => hasText(tape, object, path, 0, fits))
 }
@@ -361,7 +368,7 @@ const isAddress = (path: readonly string[]): boolean =>
 function hasText(
   tape: Tape,
   value: number,
-  path: readonly string[],
+  path: readonly number[],
   at: number,
   fits: (text: string) => boolean,
 ): boolean {
@@ -375,10 +382,10 @@ function hasText(
   }
   const name = path[at]
   if (name === undefined) return fits(textOf(tape, value) ?? '')
-  if (kind !== KIND.object) return false
+  if (kind !== KIND.object || name < 0) return false
   const end = after(tape, value)
   for (let key = value + 1; key < end; key = after(tape, key + 1)) {
-    if (isNamed(tape, key, name) && hasText(tape, key + 1, path, at + 1, fits)) return true
+    if (nameOf(tape, key) === name && hasText(tape, key + 1, path, at + 1, fits)) return true
   }
   return false
 }

@@ -171,8 +171,10 @@ function buildPseudonym(text: string, isUri: boolean, context: PseudonymContext)
     recall(known.tokens, part, () =>
       keyedHash(formatParts('pseudonym', recipient, part)).slice(0, 32),
     )
-  const [, folder, id] = LOCAL.exec(text) ?? ELSEWHERE.exec(text) ?? []
-  if (folder !== undefined && id !== undefined) return folder + token(id)
+  if (text.includes('/')) {
+    const [, folder, id] = LOCAL.exec(text) ?? ELSEWHERE.exec(text) ?? []
+    if (folder !== undefined && id !== undefined) return folder + token(id)
+  }
   if (/^urn:uuid:/i.test(text)) return `urn:uuid:${uuidOf(token(text.slice(9).toLowerCase()))}`
   if (text.startsWith('#')) return `#${text === '#' ? '' : token(text.slice(1))}`
   // What is some other address, or must be one, is known by nobody elsewhere.
