@@ -51,7 +51,7 @@ t.test(
 )
 
 const keyedHash = createKeyedHash(createSecretKey(Buffer.alloc(32, 7)))
-const contextOf = (recipient: string) => ({ keyedHash, recipient, known: createKnown() })
+const contextOf = (recipient: string) => ({ keyedHash, recipient, known: createKnown(Date.now()) })
 
 t.test(
   'one id has one pseudonym in references, addresses and ids, another for others',

@@ -12,14 +12,15 @@ export type MethodContext = {
   readonly recipient: string
   /** Bare id of the one patient that the resource is about, if it is. */
   readonly patient: string | undefined
-  /** Milliseconds since the epoch. */
-  readonly now: number
   /** Made for this answer and recipient already: most references name the same few. */
   readonly known: Known
 }
 
-/** Pseudonyms by the text that they take the place of, and what they share by the part that is one. */
+/** What need not be found out again for one answer. */
 export type Known = {
+  /** The year that it is, UTC. */
+  readonly thisYear: number
+  /** Pseudonyms by the text that they take the place of, and what they share by the part that is one. */
   readonly texts: Map<string, string>
   readonly tokens: Map<string, string>
   /** The same by the string of a tape, of which equal ones are known: {@link sameAs}. */
@@ -27,7 +28,9 @@ export type Known = {
   tape: Tape | undefined
 }
 
-export const createKnown = (): Known => ({
+/** `now` in milliseconds since the epoch. */
+export const createKnown = (now: number): Known => ({
+  thisYear: new Date(now).getUTCFullYear(),
   texts: new Map(),
   tokens: new Map(),
   places: new Map(),
@@ -47,7 +50,7 @@ export function alter(
   if (method.kind === 'generalise') {
     const made =
       method.to === 'year'
-        ? yearOf(text, type, context.now)
+        ? yearOf(text, type, context.known.thisYear)
         : method.to === 'zip3'
           ? zip3Of(text)
           : undefined
@@ -69,16 +72,14 @@ const OLDEST = 90
 const DAY = 86_400_000
 
 /** A year where the type can hold one alone; of an instant the first moment of it. */
-function yearOf(text: string, type: string, now: number): string | undefined {
-  const [, year] =
-    /^(\d{4})(?:-\d{2}(?:-\d{2}(?:T[\d:.]{5,30}(?:Z|[+-]\d{2}:\d{2}))?)?)?$/.exec(text) ?? []
-  if (year === undefined) return undefined
-  if (Number(year) < yearAt(now) - (OLDEST - 1)) return undefined
+function yearOf(text: string, type: string, thisYear: number): string | undefined {
+  if (!DATE.test(text)) return undefined
+  const year = text.slice(0, 4)
+  if (Number(year) < thisYear - (OLDEST - 1)) return undefined
   if (type === 'date' || type === 'dateTime') return year
   return type === 'instant' ? `${year}-01-01T00:00:00Z` : undefined
 }
-
-const yearAt = (now: number): number => new Date(now).getUTCFullYear()
+const DATE = /^\d{4}(?:-\d{2}(?:-\d{2}(?:T[\d:.]{5,30}(?:Z|[+-]\d{2}:\d{2}))?)?)?$/
 
 /** Census 2000: areas of three digits in which 20,000 people or fewer live. */
 const RESTRICTED: ReadonlySet<string> = new Set(

@@ -72,13 +72,12 @@ export function viewerOf(
   const ofAnswer = pseudonyms.get(terms) ?? new Map<string, Known>()
   let known = ofAnswer.get(recipient)
   if (known === undefined) {
-    known = createKnown()
+    known = createKnown(now())
     pseudonyms.set(terms, ofAnswer.set(recipient, known))
   }
-  const [patient, ...others] = patients
-  const one = others.length === 0 ? patient : undefined
-  const inline = maySeeElement === undefined ? {} : { maySeeElement }
-  return { maskings, ...inline, methods: { keyedHash, recipient, patient: one, now: now(), known } }
+  const patient = patients.length === 1 ? patients[0] : undefined
+  const methods = { keyedHash, recipient, patient, known }
+  return maySeeElement === undefined ? { maskings, methods } : { maskings, methods, maySeeElement }
 }
 
 /** The bytes of a resource with its edits. */
