@@ -25,6 +25,8 @@ const FLAG_SHIFT = 3
 const NAME_SHIFT = 6
 const ESCAPED = 1
 const WIDE = 2
+/** Of these two the tape knows; that there are many digits matters only here. */
+const WRITTEN = 3
 const DIGITS = 4
 const ENTRY: usize = 20
 
@@ -80,6 +82,12 @@ export function beginNotice(at: usize, length: usize, a: i32, b: i32, c: i32): v
   membersA = a
   membersB = b
   membersC = c
+}
+
+/** Whether anything beyond ASCII was met: then it must be UTF-8. */
+let seen: i32 = 0
+export function hasWide(): i32 {
+  return seen & WIDE
 }
 
 let notedStrings: usize = 0
@@ -194,36 +202,30 @@ function isSame(one: usize, other: usize, length: usize): bool {
   return (equal & rest) == rest
 }
 
-/** Slots by the hash of a text: an entry that had it, of this tape or of one before. */
-const KEPT: u32 = 4096
+/**
+ * Slots by the hash of a text: where it begins, its length, the entry that had it, and in which scan;
+ * each slot for the last one that was met.
+ */
+const KEPT: u32 = 1024
 let kept: usize = 0
+let scans: u32 = 0
 export function beginKept(at: usize): void {
   kept = at
 }
 
-/**
- * The entry of an equal string that was met before, or its own. What an earlier scan has left in a
- * slot does no harm: it is taken only where the entry of this tape holds the same text.
- */
+/** The entry of an equal string that was met before, or its own. */
 @inline
-function sameAs(from: usize, length: u32, own: u32, tape: usize, input: usize): u32 {
+function sameAs(from: usize, length: u32, own: u32): u32 {
   if (length > 128) return own
   let hash: u64
   if (length >= 8) hash = load<u64>(from) ^ (load<u64>(from + length - 8) * 0x9e3779b97f4a7c15)
   else hash = load<u64>(from) & (((<u64>1) << ((<u64>length) << 3)) - 1)
   hash = (hash + length) * 0xd6e8feb86659fd93
-  const slot = kept + <usize>(hash >> 52) * 4
-  const other = load<u32>(slot)
-  if (other < own) {
-    const entry = tape + <usize>other * ENTRY
-    const start = load<u32>(entry) + 1
-    if (
-      (load<i32>(entry, 12) & 7) == STRING &&
-      load<u32>(entry, 4) - start == length + 1 &&
-      isSame(from, input + start, length)
-    ) return other
-  }
-  store<u32>(slot, own)
+  const slot = kept + <usize>(hash >> 54) * 16
+  const met = (<u64>length) | ((<u64>scans) << 32)
+  if (load<u64>(slot) == met && isSame(from, load<u32>(slot, 8), length)) return load<u32>(slot, 12)
+  store<u64>(slot, met)
+  store<u64>(slot, (<u64>from) | ((<u64>own) << 32), 8)
   return own
 }
 
@@ -330,7 +332,7 @@ function isDigit(c: u32): bool {
  */
 function endOfString(from: usize, end: usize, digits: i32): i64 {
   let i = from
-  let seen = 0
+  let met = 0
   while (true) {
     const piece = v128.load(i)
     const stops = i8x16.bitmask(
@@ -346,13 +348,13 @@ function endOfString(from: usize, end: usize, digits: i32): i64 {
     const digit = i8x16.bitmask(i8x16.lt_u(i8x16.sub(piece, i8x16.splat(0x30)), i8x16.splat(10)))
     if (stops == 0) {
       digits += popcnt(digit)
-      if (wide != 0) seen |= WIDE
+      if (wide != 0) met |= WIDE
       i += 16
       continue
     }
     const before = (stops & -stops) - 1
     digits += popcnt(digit & before)
-    if ((wide & before) != 0) seen |= WIDE
+    if ((wide & before) != 0) met |= WIDE
     i += ctz(stops)
     const c = load<u8>(i)
     if (c == 0x22) break
@@ -360,11 +362,12 @@ function endOfString(from: usize, end: usize, digits: i32): i64 {
       fail(UNFINISHED_STRING, i)
       return -1
     }
-    seen |= ESCAPED
+    met |= ESCAPED
     i = escape(i)
     if (failure != 0) return -1
   }
-  const flags = seen != 0 ? seen | DIGITS : (<i32>(digits >= LEAST_DIGITS)) * DIGITS
+  seen |= met
+  const flags = met != 0 ? met | DIGITS : (<i32>(digits >= LEAST_DIGITS)) * DIGITS
   return (<i64>(i + 1)) | ((<i64>flags) << 32)
 }
 
@@ -515,6 +518,12 @@ export function scan(
   let nextString = strings
   let nextObject = objects
   failure = 0
+  seen = 0
+  // What was kept by scans of before has another number; when there is none left it is cleared.
+  if (++scans == 0) {
+    memory.fill(kept, 0, KEPT * 16)
+    scans = 1
+  }
 
   while (true) {
     // A value begins here, unless a name has to come first.
@@ -536,10 +545,11 @@ export function scan(
       let id: i32
       let flags: i32
       if (quotes != 0 && (oddOf(piece) & before) == 0) {
-        flags = (<i32>(<i32>popcnt(digitsOf(piece) & before) >= LEAST_DIGITS)) * DIGITS
         const size = ctz(quotes)
         i += size + 2
         id = findShort(firstOf(piece, size))
+        // No name that is looked for has so many digits in it.
+        flags = id < 0 && <i32>popcnt(digitsOf(piece) & before) >= LEAST_DIGITS ? DIGITS : 0
       } else {
         const string = endOfString(i + 1, end, 0)
         if (string < 0) return wrong(failure, offset, input)
@@ -550,7 +560,7 @@ export function scan(
             ? find(start + 1, <u32>(i - start - 2))
             : findDecoded(start + 1, i - 1, scratch)
       }
-      write(w, start - input, i - input, KEY | ((id + 1) << NAME_SHIFT) | (flags << FLAG_SHIFT))
+      write(w, start - input, i - input, KEY | ((id + 1) << NAME_SHIFT) | ((flags & WRITTEN) << FLAG_SHIFT))
       if (flags != 0 && isNotable(start, i, flags, 0)) {
         store<u32>(nextString, count)
         nextString += 4
@@ -579,11 +589,18 @@ export function scan(
     if (c == 0x22) {
       const from = i + 1
       const one = v128.load(from)
-      const two = v128.load(from, 16)
-      const quotes = quotesOf(one) | (quotesOf(two) << 16)
+      const ask = <u32>load<u8>(asked + name)
+      let quotes = quotesOf(one)
+      let odd = oddOf(one)
+      let digits = digitsOf(one)
+      if (quotes == 0) {
+        const two = v128.load(from, 16)
+        quotes = quotesOf(two) << 16
+        odd |= oddOf(two) << 16
+        digits |= digitsOf(two) << 16
+      }
       const before = (quotes & -quotes) - 1
-      const odd = (oddOf(one) | (oddOf(two) << 16)) & before
-      const digits = digitsOf(one) | (digitsOf(two) << 16)
+      odd &= before
       let flags: i32
       if (quotes != 0 && odd == 0) {
         flags = (<i32>(<i32>popcnt(digits & before) >= LEAST_DIGITS)) * DIGITS
@@ -597,9 +614,8 @@ export function scan(
         i = <usize>(string & 0xffffffff)
         flags = <i32>(string >> 32)
       }
-      const ask = <u32>load<u8>(asked + name)
-      write(w, from - 1 - input, i - input, STRING | (name << NAME_SHIFT) | (flags << FLAG_SHIFT))
-      store<u32>(w, (ask & SAME) != 0 ? sameAs(from, <u32>(i - 1 - from), count, tape, input) : count, 16)
+      write(w, from - 1 - input, i - input, STRING | (name << NAME_SHIFT) | ((flags & WRITTEN) << FLAG_SHIFT))
+      store<u32>(w, (ask & SAME) != 0 ? sameAs(from, <u32>(i - 1 - from), count) : count, 16)
       if ((flags | ask) != 0 && isNotable(from, i - 1, flags, ask)) {
         store<u32>(nextString, count)
         nextString += 4

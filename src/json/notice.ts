@@ -33,6 +33,16 @@ export type Notice = {
 /** Nothing is asked: strings with escapes, beyond ASCII, or with a number in them are noted. */
 export const NOTHING: Notice = { asked: new Uint8Array(0), prefix: '', members: [0, 0, 0] }
 
+/** Whether there are as many digits in ASCII bytes at all. */
+export function hasDigits(bytes: Uint8Array, start: number, end: number): boolean {
+  let digits = 0
+  for (let i = start; i < end; i++) {
+    const c = bytes[i] as number
+    if (c >= 0x30 && c <= 0x39) digits++
+  }
+  return digits >= LEAST_DIGITS
+}
+
 /**
  * Whether ASCII bytes may hold such a number: digits with spaces and dashes between. In markup anything
  * may stand between them.

@@ -1,11 +1,11 @@
 import { isUtf8 } from 'node:buffer'
 import { splice } from './edit.ts'
 import type { Names } from './names.ts'
-import { ASK, mayHoldNumber, NOTHING } from './notice.ts'
+import { ASK, hasDigits, mayHoldNumber, NOTHING } from './notice.ts'
 import type { Notice } from './notice.ts'
 import { FLAG_MASK, FLAG_SHIFT, KIND, KIND_MASK, NAME_SHIFT, WIDTH } from './tape.ts'
 import type { Noted, Scan } from './tape.ts'
-import { CLASS, DIGIT, endOfLiteral, endOfNumber, endOfString, FLAG, JsonError } from './token.ts'
+import { CLASS, endOfLiteral, endOfNumber, endOfString, FLAG, JsonError, PLAIN } from './token.ts'
 
 /**
  * One strict pass over the bytes of a JSON text (RFC 8259) into a tape of spans. Nothing is copied
@@ -107,11 +107,11 @@ function note(data: Int32Array, length: number, bytes: Buffer, notice: Notice): 
       // What is left out before an address (URL Standard §4.4), or a `d`.
       const begin = text[start] as number
       if (begin <= 0x20 || (begin | 0x20) === 0x64) return true
-      if (flags !== 0 && text.subarray(start, end).includes(0x3f)) return true
+      const isOdd = flags !== 0 || hasDigits(text, start, end)
+      if (isOdd && text.subarray(start, end).includes(0x3f)) return true
     }
-    if (flags === 0 || (asked & ASK.unsearched) !== 0) return false
-    if ((flags & (FLAG.escaped | FLAG.wide)) !== 0) return true
-    return mayHoldNumber(text, start, end)
+    if ((asked & ASK.unsearched) !== 0) return false
+    return flags !== 0 || (hasDigits(text, start, end) && mayHoldNumber(text, start, end))
   }
 }
 
@@ -152,23 +152,17 @@ function scan(
     if (depth > 0 && isObject[depth] === 1) {
       if (c !== QUOTE) throw new JsonError('a member name is missing', i)
       const start = i++
-      let digits = 0
-      let k = CLASS[bytes[i] as number] as number
-      while (k <= DIGIT) {
-        digits += k
-        k = CLASS[bytes[++i] as number] as number
-      }
+      while (CLASS[bytes[i] as number] === PLAIN) i++
       let id: number
       if (bytes[i] === QUOTE) {
         id = names.find(bytes, start + 1, i)
         i++
-        const flags = digits >= 9 ? FLAG.digits : 0
-        data[w + 3] = KIND.key | ((id + 1) << NAME_SHIFT) | (flags << FLAG_SHIFT)
+        data[w + 3] = KIND.key | ((id + 1) << NAME_SHIFT)
       } else {
         const { end, flags } = endOfString(bytes, i)
         i = end
         id = names.id(JSON.parse(bytes.toString('utf8', start, i)) as string)
-        data[w + 3] = KIND.key | ((id + 1) << NAME_SHIFT) | ((flags | FLAG.digits) << FLAG_SHIFT)
+        data[w + 3] = KIND.key | ((id + 1) << NAME_SHIFT) | (flags << FLAG_SHIFT)
       }
       if (id >= 0 && id < 128) {
         const slot = depth * 4 + (id >> 5)
@@ -192,18 +186,13 @@ function scan(
 
     if (c === QUOTE) {
       data[w] = i++
-      let digits = 0
-      let k = CLASS[bytes[i] as number] as number
-      while (k <= DIGIT) {
-        digits += k
-        k = CLASS[bytes[++i] as number] as number
-      }
-      let flags = digits >= 9 ? FLAG.digits : 0
+      while (CLASS[bytes[i] as number] === PLAIN) i++
+      let flags = 0
       if (bytes[i] === QUOTE) i++
       else {
         const rest = endOfString(bytes, i)
         i = rest.end
-        flags = rest.flags | FLAG.digits
+        flags = rest.flags
       }
       data[w + 1] = i
       // Strings are not compared here: each is the first of its kind.

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { orderEdits, splice } from './edit.ts'
 import type { Edit } from './tape.ts'
 import type { Names } from './names.ts'
-import { NOTHING } from './notice.ts'
+import { LEAST_DIGITS, NOTHING } from './notice.ts'
 import { WIDTH } from './tape.ts'
 import type { Scan, Tape } from './tape.ts'
 import { JsonError } from './token.ts'
@@ -36,6 +36,7 @@ type Exports = {
     maximumDepth: number,
   ) => number
   readonly errorOffset: () => number
+  readonly hasWide: () => number
   readonly countOfStrings: () => number
   readonly countOfObjects: () => number
   readonly splice: (
@@ -66,7 +67,7 @@ const FAILURES: Readonly<Record<number, string>> = {
   [-13]: 'a value is missing',
 }
 const SLOTS = 8192
-const KEPT = 4096
+const KEPT = 1024 * 4
 
 const PAGE = 65_536
 /** Where the names begin: the first page keeps what the compiler put there. */
@@ -95,7 +96,8 @@ const code = new WebAssembly.Module(readFileSync(new URL('./scan.wasm', import.m
 /** Builds a scanner whose tapes are good until its next scan. Names: ASCII, 120 bytes at most. */
 export function createSimdScan(names: Names, maximumDepth: number, notice = NOTHING): Scan {
   for (const name of names.list) {
-    if (name.length > LONGEST_NAME || !/^[\0-\x7f]*$/.test(name))
+    const isPlain = name.length <= LONGEST_NAME && /^[\0-\x7f]*$/.test(name)
+    if (!isPlain || name.replaceAll(/\D/g, '').length >= LEAST_DIGITS)
       throw new RangeError(`not a name to look for: ${name}`)
   }
   const lengthOfNames = names.list.reduce((sum, { length }) => sum + 16 + aligned(length), 0)
@@ -144,7 +146,6 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
   }
 
   return (bytes: Buffer): Tape => {
-    if (!isUtf8(bytes)) throw new JsonError('not UTF-8', 0)
     const { length } = bytes
     if (machine.memory.buffer.byteLength > LARGEST_KEPT) machine = start()
     const { exports } = machine
@@ -161,6 +162,8 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
       const count = exports.scan(input, length, tape, capacity, stack, maximumDepth)
       if (count === FULL) continue
       if (count < 0) throw new JsonError(FAILURES[count] ?? 'malformed', exports.errorOffset())
+      // Beyond strings nothing but ASCII has passed.
+      if (exports.hasWide() !== 0 && !isUtf8(bytes)) throw new JsonError('not UTF-8', 0)
       const list = (at: number, size: number): Int32Array =>
         machine.data.subarray(at >> 2, (at >> 2) + size)
       return {

@@ -17,20 +17,16 @@ export const FLAG = {
   escaped: 1,
   /** Holds bytes beyond ASCII. */
   wide: 2,
-  /** Holds at least nine ASCII digits. */
-  digits: 4,
 } as const
 
 const QUOTE = 0x22
 const BACKSLASH = 0x5c
-/** What a byte means inside a string: nothing, one more digit, or a reason to look. */
-const PLAIN = 0
-export const DIGIT = 1
-const HIGH = 2
-const STOP = 3
+/** What a byte means inside a string: nothing, or a reason to look. */
+export const PLAIN = 0
+const HIGH = 1
+const STOP = 2
 export const CLASS = new Uint8Array(256).fill(PLAIN)
 CLASS.fill(STOP, 0, 0x20)
-CLASS.fill(DIGIT, 0x30, 0x3a)
 CLASS.fill(HIGH, 0x80)
 CLASS[QUOTE] = STOP
 CLASS[BACKSLASH] = STOP

@@ -118,17 +118,14 @@ class Plan implements Baseline {
     if (mark === ADDRESS) this.#releaseAddress(entry, name, flags)
     else {
       if (mark === BASE64) this.#dropOpaque(entry)
-      if (flags !== 0 && !this.#dropInline(entry, flags, INLINE_BASE64))
-        this.#scanString(entry, name)
+      if (!this.#dropInline(entry, flags, INLINE_BASE64)) this.#scanString(entry, name)
     }
   }
 
   #releaseAddress(entry: number, name: number, flags: number): void {
     if (this.#dropInline(entry, flags, INLINE)) return
-    if (flags !== 0) {
-      const isScanned = this.#words.unscanned[name + 1] === 0
-      if (isScanned ? this.#scanString(entry, name) : this.#cutQuery(entry, flags)) return
-    }
+    const isScanned = this.#words.unscanned[name + 1] === 0
+    if (isScanned ? this.#scanString(entry, name) : this.#cutQuery(entry, flags)) return
     const edit = rewriteUrl(this.#tape, entry, flags, this.#context)
     if (edit !== undefined) this.edits.push(edit)
   }
