@@ -178,6 +178,7 @@ http { access_log off; keepalive_requests 100000000; client_body_temp_path ${fol
 }
 
 launch(1, 'nginx', ['-c', join(folder, 'upstream.conf')])
+let haproxy: ChildProcess | undefined
 const subjects = [
   {
     name: 'nginx, plain proxy',
@@ -189,9 +190,9 @@ const subjects = [
     name: 'HAProxy, RS256',
     port: PORTS.rs256,
     token: tokens.RS256,
-    start: () => launch(0, 'haproxy', ['-f', join(folder, 'haproxy.cfg')]),
+    start: startHaproxy,
   },
-  { name: 'HAProxy, ES256', port: PORTS.es256, token: tokens.ES256, start: undefined },
+  { name: 'HAProxy, ES256', port: PORTS.es256, token: tokens.ES256, start: startHaproxy },
   {
     name: 'naive stack',
     port: PORTS.naive,
@@ -213,6 +214,12 @@ const subjects = [
     start: () => startGateway(checkout, at),
   })),
 ].filter(({ name }) => values.only === undefined || values.only.some((only) => name.includes(only)))
+
+/** One process has both of its ports. */
+function startHaproxy(): ChildProcess {
+  haproxy ??= launch(0, 'haproxy', ['-f', join(folder, 'haproxy.cfg')])
+  return haproxy
+}
 
 function startGateway(checkout: string, at: number): ChildProcess {
   const profiled =
@@ -237,8 +244,6 @@ for (const subject of subjects) {
   const child = subject.start?.()
   if (child?.pid !== undefined) pids.set(subject.name, child.pid)
 }
-pids.set('HAProxy, ES256', pids.get('HAProxy, RS256') ?? 0)
-for (const { port, token, name } of subjects) await untilUp(port, token, name)
 
 async function untilUp(port: number, token: string, name: string): Promise<void> {
   for (let i = 0; i < 100; i++) {
@@ -298,6 +303,7 @@ async function measure(subject: (typeof subjects)[number], path: string, connect
 const median = (list: number[]): number => list.toSorted((a, b) => a - b)[list.length >> 1] ?? NaN
 const rows: { size: string; connections: number; name: string; rate: number; cpu: number }[] = []
 try {
+  for (const { port, token, name } of subjects) await untilUp(port, token, name)
   for (const { name: size, path, connections } of SIZES) {
     for (const count of connections) {
       const results = subjects.map(() => ({ rates: [] as number[], cpus: [] as number[] }))
