@@ -35,7 +35,7 @@ export type Tape = {
 export type Noted = {
   readonly strings: Int32Array
   readonly objects: Int32Array
-  /** Up to where {@link eachNoted} has come. */
+  /** Up to where {@link readNotes} has come. */
   readonly at: { string: number; object: number }
 }
 
@@ -104,16 +104,18 @@ export function* elements(tape: Tape, value: number): Generator<number> {
   for (let entry = value + 1; entry < end; entry = after(tape, entry)) yield entry
 }
 
+/** What the notes of a tape are shown to. */
+export type NoteReader = {
+  readonly object: (entry: number) => void
+  /** A string or key. */
+  readonly string: (entry: number) => void
+}
+
 /**
- * Calls back with each noted object that is `value` or in it, and then with each noted string and key.
- * Values are mostly asked for in order: it goes on looking where the last one ended.
+ * Shows each noted object that is `value` or in it, and then each noted string and key. Values are
+ * mostly asked for in order: it goes on looking where the last one ended.
  */
-export function eachNoted(
-  tape: Tape,
-  value: number,
-  onObject: (entry: number) => void,
-  onString: (entry: number) => void,
-): void {
+export function readNotes(tape: Tape, value: number, reader: NoteReader): void {
   const { strings, objects, at } = tape.noted
   const end = after(tape, value)
   let n = at.object > 0 && after(tape, objects[at.object - 1] as number) > value ? 0 : at.object
@@ -122,14 +124,14 @@ export function eachNoted(
     const entry = objects[n] as number
     const limit = after(tape, entry)
     if (limit > end) break
-    if (limit > value) onObject(entry)
+    if (limit > value) reader.object(entry)
   }
   at.object = n
   n = at.string > 0 && (strings[at.string - 1] as number) >= value ? 0 : at.string
   for (; n < strings.length; n++) {
     const entry = strings[n] as number
     if (entry >= end) break
-    if (entry >= value) onString(entry)
+    if (entry >= value) reader.string(entry)
   }
   at.string = n
 }

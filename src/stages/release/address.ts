@@ -27,10 +27,12 @@ export function rewriteUrl(
     return ours === text ? undefined : { start, end, text: JSON.stringify(ours) }
   }
   // Most references are relative and most URLs elsewhere: the bytes tell without making a string.
-  for (let n = 0; n < length; n++) {
-    if (tape.bytes[start + 1 + n] !== upstreamUrl.charCodeAt(n)) return undefined
+  const { bytes } = tape
+  // The end first: most addresses begin alike.
+  for (let n = length - 1; n >= 0; n--) {
+    if (bytes[start + 1 + n] !== upstreamUrl.charCodeAt(n)) return undefined
   }
-  const next = tape.bytes[start + 1 + length] as number
+  const next = bytes[start + 1 + length] as number
   const isWhole = next === QUOTE || next === SLASH || next === QUESTION || next === HASH
   return isWhole ? { start: start + 1, end: start + 1 + length, text: publicText } : undefined
 }

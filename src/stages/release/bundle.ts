@@ -121,7 +121,7 @@ export function releaseEntry(
   const released = releaseResource(tape, resource, permit.terms, context, tally)
   if (released === undefined) return undefined
   const edits: Edit[] = []
-  const { beside } = context.bundleWords
+  const { besideOf } = context.bundleWords
   const { maskings } = released.verdict
   const view = maskings.length === 0 ? undefined : viewOf(released, permit, context)
   const entry =
@@ -142,7 +142,7 @@ export function releaseEntry(
     }
     // Beside the resource stands what upstream says of it, its outcome and criteria among it:
     // nobody judges those, so only what is named stays.
-    const part = beside.get(name)
+    const part = besideOf[name + 1]
     if (part !== undefined && isIn(entry, name) && kindOf(tape, key + 1) === KIND.object) {
       releaseBeside(tape, key + 1, part, context, edits, view)
     } else if (part !== undefined || !isIn(entry, name) || !isSimple) isPlain = false
@@ -164,7 +164,7 @@ function releaseBeside(
   let shown = kept
   if (view?.version === true && isIn(kept, at.etag)) shown = without(shown, at.etag)
   if (view?.time === true && isIn(kept, at.lastModified)) shown = without(shown, at.lastModified)
-  edits.push(...keepOnly(tape, value, shown, context.bundleWords))
+  for (const edit of keepOnly(tape, value, shown, context.bundleWords)) edits.push(edit)
   if (!hasAddress) return
   if (view?.rename === undefined) releaseAddresses(tape, value, context, edits)
   else {
@@ -219,24 +219,21 @@ function releaseAddresses(tape: Tape, value: number, context: Context, edits: Ed
 }
 
 /** Takes out of an object every member that is not named, or holds more than a simple value. */
-function keepOnly(
-  tape: Tape,
-  object: number,
-  kept: NameSet,
-  { nested, beside }: BundleWords,
-): readonly Edit[] {
+function keepOnly(tape: Tape, object: number, kept: NameSet, words: BundleWords): readonly Edit[] {
   const end = after(tape, object)
   let key = object + 1
-  while (key < end && !goes(key)) key = after(tape, key + 1)
+  while (key < end && !goes(tape, key, kept, words)) key = after(tape, key + 1)
   // Mostly nothing goes.
-  return key < end ? removeMembers(tape, object, goes) : NO_EDITS
+  if (key >= end) return NO_EDITS
+  return removeMembers(tape, object, (one) => goes(tape, one, kept, words))
+}
 
-  function goes(key: number): boolean {
-    const name = nameOf(tape, key)
-    if (!isIn(kept, name)) return true
-    if (!isContainer(tape, key + 1)) return beside.has(name)
-    return beside.has(name) ? kindOf(tape, key + 1) !== KIND.object : !isIn(nested, name)
-  }
+function goes(tape: Tape, key: number, kept: NameSet, { nested, besideOf }: BundleWords): boolean {
+  const name = nameOf(tape, key)
+  if (!isIn(kept, name)) return true
+  const isBeside = besideOf[name + 1] !== undefined
+  if (!isContainer(tape, key + 1)) return isBeside
+  return isBeside ? kindOf(tape, key + 1) !== KIND.object : !isIn(nested, name)
 }
 const NO_EDITS: readonly Edit[] = []
 

@@ -37,6 +37,7 @@ export function hiddenIn({ type, maskings }: Verdict): Hidden {
 
 /** Notes a resource that is released. */
 export function raiseMark(tally: Tally, confidentiality: Confidentiality): void {
+  if (confidentiality === tally.confidentiality) return
   const before = CONFIDENTIALITIES.indexOf(tally.confidentiality ?? 'U')
   if (CONFIDENTIALITIES.indexOf(confidentiality) > before) tally.confidentiality = confidentiality
 }

@@ -61,7 +61,9 @@ export function judge(
   if (grant === undefined) return said
   const one: One = { tape, object, type, patients, labels, seen }
   // Mostly it is reached by a way that asks nothing further and masks nothing more.
-  if (!labels.isInline && grant.reach.some((way) => isOpen(way, one, context))) return said
+  if (!labels.isInline) {
+    for (const way of grant.reach) if (isOpen(way, one, context)) return said
+  }
   return { ...said, ...judgeReach(grant.reach, one, context) }
 }
 
@@ -219,19 +221,23 @@ function patientsOf(
     const id = textOf(tape, member(tape, object, at.id))
     return id === undefined ? [] : [id]
   }
-  const take = (reference: number): void => {
-    const id = patientIn(tape, member(tape, reference, at.reference), bases)
-    if (id !== undefined && !found.includes(id)) found.push(id)
-  }
   for (const path of patientPaths(type)) {
-    const [name = -1, ...further] = path
-    const value = member(tape, object, name)
+    const value = member(tape, object, path[0] ?? -1)
     if (value < 0) continue
     // Mostly `subject` or `patient`, a Reference.
-    if (further.length === 0 && kindOf(tape, value) === KIND.object) take(value)
-    else for (const reference of valuesAt(tape, object, path)) take(reference)
+    if (path.length === 1 && kindOf(tape, value) === KIND.object) {
+      addPatient(found, patientIn(tape, member(tape, value, at.reference), bases))
+    } else {
+      for (const reference of valuesAt(tape, object, path)) {
+        addPatient(found, patientIn(tape, member(tape, reference, at.reference), bases))
+      }
+    }
   }
   return found
+}
+
+function addPatient(found: string[], id: string | undefined): void {
+  if (id !== undefined && !found.includes(id)) found.push(id)
 }
 
 /** The id that a reference names, when it is to a patient of ours; found out once for equal ones. */

@@ -216,26 +216,27 @@ export type BundleWords = {
   readonly entry: NameSet
   /** An entry of whose resource the id is masked. */
   readonly nameless: NameSet
-  readonly beside: ReadonlyMap<number, Beside>
+  /** By name plus one. */
+  readonly besideOf: readonly (Beside | undefined)[]
   /** Looked into further; any other kept member must be a simple value. */
   readonly nested: NameSet
 }
 
 export function buildBundleWords({ at }: Vocabulary): BundleWords {
   const numbers = (...words: Word[]): NameSet => markNames(words.map((word) => [at[word], 1]))
+  const besideOf: (Beside | undefined)[] = Array.from({ length: MOST_UNIQUE + 1 }, () => undefined)
+  besideOf[at.search + 1] = { kept: numbers('mode', 'score'), hasAddress: false }
+  besideOf[at.request + 1] = { kept: numbers('method', 'url'), hasAddress: true }
+  besideOf[at.response + 1] = {
+    kept: numbers('status', 'location', 'etag', 'lastModified'),
+    hasAddress: true,
+  }
   return {
     bundle: numbers('resourceType', 'id', 'type', 'timestamp', 'link', 'entry'),
     empty: numbers('resourceType', 'id', 'type', 'timestamp', 'link'),
     entry: numbers('fullUrl', 'resource', 'search', 'request', 'response'),
     nameless: numbers('resource', 'search'),
-    beside: new Map([
-      [at.search, { kept: numbers('mode', 'score'), hasAddress: false }],
-      [at.request, { kept: numbers('method', 'url'), hasAddress: true }],
-      [
-        at.response,
-        { kept: numbers('status', 'location', 'etag', 'lastModified'), hasAddress: true },
-      ],
-    ]),
+    besideOf,
     nested: numbers('link', 'entry', 'resource', 'search', 'request', 'response'),
   }
 }
