@@ -1,5 +1,8 @@
+import fc from 'fast-check'
 import t from 'tap'
+import { findSecrets } from '../../src/stages/release/detectors.ts'
 import { patternSources } from '../../src/stages/release/patterns.ts'
+import { mayShowDigits, shownOf } from '../../src/stages/release/shown.ts'
 import { maskWith } from '../support/mask.ts'
 
 /** Numbers and contents written so that a reader sees them and a search for them does not. */
@@ -167,4 +170,28 @@ t.test('safe-harbor: ages and addresses in other places (MASK-12)', async (t) =>
     const bare = (await send(body, [['safe-harbor']])).text.replace(/"id":"[^"]*"/, '')
     t.notMatch(bare, /97/, name)
   }
+})
+
+t.test('whoever finds a number was let look for it, however its digits are written', async (t) => {
+  const signs = [
+    ...Array.from({ length: 10 }, (_, digit) => String(digit)),
+    ...['４', '٤', '߄', '④', '⁴', '₄', '㉑', '⒋', '𝟒', '\u{1fbf4}', '4\ufe0f\u20e3'],
+    ...['&#52;', '&#x34;', '&#x000034', '<b>4</b>', '4&shy;', '4&zwnj;'],
+    ...['-', ' ', '&nbsp;', '\u2011', '\u00ad', '<i>', '</i>', '<!--', '-->', 'x', 'ü'],
+    ...['123-45-6789', '4111 1111 1111 1111', 'SSN ', '１２３-４５-６７８９'],
+  ]
+  let found = 0
+  fc.assert(
+    fc.property(
+      fc.array(fc.constantFrom(...signs), { minLength: 1, maxLength: 24 }),
+      (parts: string[]) => {
+        const text = parts.join('')
+        const findings = [...findSecrets(text), ...findSecrets(shownOf(text) ?? '')]
+        if (findings.length > 0) found += 1
+        return findings.length === 0 || mayShowDigits(text, 9)
+      },
+    ),
+    { numRuns: 20_000 },
+  )
+  t.ok(found > 1000, `${found} texts held a number`)
 })
