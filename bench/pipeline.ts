@@ -241,8 +241,8 @@ function startGateway(checkout: string, at: number): ChildProcess {
 
 const pids = new Map<string, number>()
 for (const subject of subjects) {
-  const child = subject.start?.()
-  if (child?.pid !== undefined) pids.set(subject.name, child.pid)
+  const child = subject.start()
+  if (child.pid !== undefined) pids.set(subject.name, child.pid)
 }
 
 async function untilUp(port: number, token: string, name: string): Promise<void> {

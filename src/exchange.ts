@@ -1,4 +1,5 @@
 import type { Interaction } from './fhir/interaction.ts'
+import type { Identity } from './oauth/extensions.ts'
 import type { SmartScope } from './oauth/smart-scope.ts'
 import type { Confidentiality, Permit } from './permit.ts'
 import type { Clock } from './ports.ts'
@@ -51,6 +52,8 @@ export type Principal = {
   /** v3-ActReason codes the token was issued for (AUTHN-17). */
   readonly purposes: readonly string[]
   readonly organization: string | undefined
+  /** What UDAP and IUA say of the person and their consent (UDAP-1, IUA-1). */
+  readonly identity?: Identity | undefined
   /** `aud` of the token. */
   readonly audiences?: readonly string[]
   /** How the person authenticated, and when (seconds since the epoch), as far as the token says. */

@@ -6,10 +6,26 @@ export type Asserted = {
   readonly roles: readonly string[]
   readonly purposes: readonly string[]
   readonly organization: string | undefined
+  /** What else is said of the person and their consent; absent = nothing. */
+  readonly identity?: Identity
+}
+
+/** Said by the issuer of the person behind a token, and of the consents that it acts on. */
+export type Identity = {
+  readonly subjectName: string | undefined
+  readonly homeCommunity: string | undefined
+  readonly nationalProvider: string | undefined
+  readonly person: string | undefined
+  /** Policies that were consented to (`consent_policy`, BPPC `acp`), and where the consents are. */
+  readonly consentPolicies: readonly string[]
+  readonly consentReferences: readonly string[]
+  /** BPPC `patient_id`: whose consent it is. */
+  readonly consentPatient: string | undefined
 }
 
 const readB2b = compilePath('extensions.hl7-b2b')
 const readIua = compilePath('extensions.ihe_iua')
+const readBppc = compilePath('extensions.ihe_bppc')
 
 const NOTHING: Asserted = { roles: [], purposes: [], organization: undefined }
 
@@ -22,12 +38,12 @@ const ACT_REASON: ReadonlySet<string> = new Set([
 ])
 
 /**
- * Reads `extensions.hl7-b2b` (UDAP B2B Authorization Extension Object) and `extensions.ihe_iua` (IHE
- * ITI-71 §3.71.4.2.2.1). What has not the form of a code is left out: it grants nothing.
+ * Reads `extensions.hl7-b2b` (UDAP B2B Authorization Extension Object), `extensions.ihe_iua` and
+ * `extensions.ihe_bppc` (IHE ITI-71 §3.71.4.2.2.1). What has not its form is left out: it grants nothing.
  */
 export function parseExtensions(claims: Claims): Asserted {
-  const [b2b, iua] = [readB2b(claims), readIua(claims)]
-  if (b2b === undefined && iua === undefined) return NOTHING
+  const [b2b, iua, bppc] = [readB2b(claims), readIua(claims), readBppc(claims)]
+  if (b2b === undefined && iua === undefined && bppc === undefined) return NOTHING
   const of = (from: unknown, name: string): unknown =>
     typeof from === 'object' && from !== null && Object.hasOwn(from, name)
       ? (from as Claims)[name]
@@ -43,8 +59,23 @@ export function parseExtensions(claims: Claims): Asserted {
       parseText(of(b2b, 'organization_id')) ??
       parseText(of(iua, 'subject_organization_id')) ??
       parseText(of(iua, 'subject_organization')),
+    identity: {
+      subjectName: parseText(of(b2b, 'subject_name')) ?? parseText(of(iua, 'subject_name')),
+      homeCommunity: parseText(of(iua, 'home_community_id')),
+      nationalProvider: parseText(of(iua, 'national_provider_identifier')),
+      person: parseText(of(b2b, 'subject_id')) ?? parseText(of(iua, 'person_id')),
+      consentPolicies: [...parseTexts(of(b2b, 'consent_policy')), ...parseTexts(of(bppc, 'acp'))],
+      consentReferences: [
+        ...parseTexts(of(b2b, 'consent_reference')),
+        ...parseTexts(of(bppc, 'doc_id')),
+      ],
+      consentPatient: parseText(of(bppc, 'patient_id')),
+    },
   }
 }
+
+const parseTexts = (value: unknown): readonly string[] =>
+  (Array.isArray(value) ? value : [value]).flatMap((one: unknown) => parseText(one) ?? [])
 
 type Code = { readonly system: string | undefined; readonly code: string }
 

@@ -30,6 +30,10 @@ const PRINCIPAL = {
   roles: LIST,
   purposes: LIST,
   organization: TEXT,
+  homeCommunity: TEXT,
+  nationalProvider: TEXT,
+  person: TEXT,
+  consentPolicies: LIST,
   patient: TEXT,
   encounter: TEXT,
   context: LIST,
@@ -48,9 +52,13 @@ const NOW = { hour: 'double', weekday: 'double' }
 export function factsOf(principal: Principal, now: number): ConditionFacts['principal'] {
   const { kind, issuer, clientId, roles, purposes, organization, patient, fhirUser } = principal
   const { encounter, context = [], acr, amr = [] } = principal
+  const { homeCommunity, nationalProvider, person, consentPolicies = [] } = principal.identity ?? {}
   const ago = authenticatedAgo(principal, now)
   return {
-    ...{ kind, issuer, roles, purposes, context, amr },
+    ...{ kind, issuer, roles, purposes, context, amr, consentPolicies },
+    ...(homeCommunity === undefined ? {} : { homeCommunity }),
+    ...(nationalProvider === undefined ? {} : { nationalProvider }),
+    ...(person === undefined ? {} : { person }),
     ...(acr === undefined ? {} : { acr }),
     ...(ago === undefined ? {} : { authenticatedAgo: ago }),
     ...(encounter === undefined ? {} : { encounter }),

@@ -123,6 +123,16 @@ t.test('extensions: what has not its form says nothing (UDAP-1, IUA-1)', async (
   }
   const organization = { extensions: { 'hl7-b2b': { organization_id: 'theirs' } } }
   t.equal(of({ ...organization, organization: 'ours' }).organization, 'ours')
+  const odd = {
+    ihe_iua: { person_id: 7, home_community_id: ['x'], national_provider_identifier: '' },
+    ihe_bppc: { patient_id: {}, doc_id: [null, 'urn:uuid:1', 5], acp: '' },
+  }
+  t.same(of({ extensions: odd }).identity, {
+    ...{ subjectName: undefined, homeCommunity: undefined, nationalProvider: undefined },
+    ...{ person: undefined, consentPolicies: [], consentReferences: ['urn:uuid:1'] },
+    consentPatient: undefined,
+  })
+  t.equal(of({}).identity, undefined)
 })
 
 t.test(
@@ -132,6 +142,8 @@ t.test(
     const excessive: object[] = [
       { roles: many },
       { purpose_of_use: many },
+      { extensions: { 'hl7-b2b': { consent_policy: many } } },
+      { extensions: { ihe_bppc: { acp: many } } },
       { roles: ['x'.repeat(513)] },
     ]
     for (const claims of excessive) {

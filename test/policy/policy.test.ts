@@ -163,6 +163,11 @@ const nurse = principalOf({
   roles: ['nurse', 'ward-3'],
   purposes: ['TREAT'],
   organization: 'org-1',
+  identity: {
+    ...{ subjectName: 'Dora', homeCommunity: 'urn:oid:1.2.9', nationalProvider: undefined },
+    ...{ person: 'doc-1', consentPolicies: ['urn:oid:1.2.7'], consentReferences: [] },
+    consentPatient: undefined,
+  },
 })
 // prettier-ignore
 const CONDITIONS: [condition: string, principal: Principal, request: Partial<PolicyRequest>, holds: boolean][] = [
@@ -172,6 +177,11 @@ const CONDITIONS: [condition: string, principal: Principal, request: Partial<Pol
   [`principal.roles.exists(r, r.startsWith('ward-'))`,       nurse, {}, true],
   [`principal.roles.all(r, r == 'nurse')`,                   nurse, {}, false],
   [`principal.organization == 'org-1'`,                      nurse, {}, true],
+  [`principal.homeCommunity == 'urn:oid:1.2.9'`,             nurse, {}, true],
+  [`principal.person == 'doc-1'`,                            nurse, {}, true],
+  [`'urn:oid:1.2.7' in principal.consentPolicies`,           nurse, {}, true],
+  [`'urn:oid:1.2.7' in principal.consentPolicies`,           CLINICIAN, {}, false],
+  [`principal.nationalProvider != 'x'`,                      nurse, {}, false],
   // A fact the token does not hold is no fact: the rule permits nothing.
   [`principal.organization != 'org-1'`,                      CLINICIAN, {}, false],
   [`principal.patient == ''`,                                nurse, {}, false],

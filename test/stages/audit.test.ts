@@ -509,3 +509,36 @@ t.test('a sink that fails rejects the record (AUD-10)', async (t) => {
   const clock = { now: () => 0, monotonic: () => 0 }
   await t.rejects(audit.record(new Exchange('request-1', arrivalOf(), clock)), /disk full/)
 })
+
+t.test(
+  'what an issuer says of a person and their consent is on record (UDAP-1, IUA-1)',
+  async (t) => {
+    const identity = {
+      ...{
+        subjectName: 'Dr. "Dora"',
+        homeCommunity: 'urn:oid:1.2.9',
+        nationalProvider: '1234567893',
+      },
+      ...{ person: 'doc-1', consentPolicies: ['urn:oid:1.2.7', 'https://x/treat'] },
+      ...{ consentReferences: ['urn:uuid:9'], consentPatient: 'p1' },
+    }
+    const said = { ...principal, organization: 'urn:oid:1.2.3', identity }
+    const [event] = await recorded({ interaction: search, principal: said, outcome: 'released' })
+    const details = JSON.stringify(event)
+    for (const [name, text] of [
+      ['organization', 'urn:oid:1.2.3'],
+      ['subject-name', 'Dr. "Dora"'],
+      ['home-community', 'urn:oid:1.2.9'],
+      ['national-provider', '1234567893'],
+      ['person', 'doc-1'],
+      ['consent-policy', 'urn:oid:1.2.7'],
+      ['consent-policy', 'https://x/treat'],
+      ['consent', 'urn:uuid:9'],
+      ['consent-patient', 'p1'],
+    ] as const) {
+      t.ok(details.includes(JSON.stringify({ type: name, valueString: text })), `${name} ${text}`)
+    }
+    const [plain] = await recorded({ interaction: search, principal, outcome: 'released' })
+    t.notMatch(JSON.stringify(plain), /subject-name|consent|home-community/)
+  },
+)

@@ -1,4 +1,5 @@
 import type { Config } from '../../config/schema.ts'
+import type { Identity } from '../../oauth/extensions.ts'
 import type { Exchange, Principal } from '../../exchange.ts'
 import type {
   AuditDetail,
@@ -142,11 +143,26 @@ function detailsOf({ facts }: Exchange, policyHash: string): AuditDetail[] {
     details.push(['inspected', inspected], ['released', released], ['withheld', withheld])
     for (const [rule, count] of masked) details.push([`masked-${rule}`, count])
   }
-  const { organization } = principal ?? {}
+  const { organization, identity } = principal ?? {}
   if (organization !== undefined) details.push(['organization', organization])
+  if (identity !== undefined) details.push(...identityOf(identity))
   for (const rule of permit?.rules ?? []) details.push(['rule', rule])
   const { breakGlass } = permit ?? {}
   if (breakGlass !== undefined) details.push(['break-glass', breakGlass.reason])
   if (policyHash !== '') details.push(['policies', policyHash])
   return details
+}
+
+/** UDAP-1, IUA-1: who the issuer says that it was, and on whose consent. */
+function identityOf(identity: Identity): AuditDetail[] {
+  const said: [name: string, text: string | undefined][] = [
+    ['subject-name', identity.subjectName],
+    ['home-community', identity.homeCommunity],
+    ['national-provider', identity.nationalProvider],
+    ['person', identity.person],
+    ...identity.consentPolicies.map((text): [string, string] => ['consent-policy', text]),
+    ...identity.consentReferences.map((text): [string, string] => ['consent', text]),
+    ['consent-patient', identity.consentPatient],
+  ]
+  return said.flatMap(([name, text]): AuditDetail[] => (text === undefined ? [] : [[name, text]]))
 }

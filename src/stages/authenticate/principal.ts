@@ -45,7 +45,9 @@ export function createReadPrincipal(issuer: IssuerConfig, publicUrl: string): Re
     const asserted = parseExtensions(claims)
     const roles = unite(parseCodes(at('roles')), asserted.roles)
     const purposes = unite(parseCodes(at('purposes')), asserted.purposes)
-    if (isExcessive(roles) || isExcessive(purposes)) {
+    const { identity } = asserted
+    const consents = [...(identity?.consentPolicies ?? []), ...(identity?.consentReferences ?? [])]
+    if ([roles, purposes, consents].some(isExcessive)) {
       throw invalid('more is said than can be weighed')
     }
     // Introspection may leave `sub` out; a token with scopes of a person is no client's own.
@@ -66,6 +68,7 @@ export function createReadPrincipal(issuer: IssuerConfig, publicUrl: string): Re
       roles,
       purposes,
       organization: parseText(at('organization')) ?? asserted.organization,
+      ...(identity === undefined ? {} : { identity }),
       audiences: parseAudiences(claims['aud']),
       acr: parseText(at('acr')),
       amr: parseCodes(at('amr')),
