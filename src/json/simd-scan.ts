@@ -137,9 +137,9 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
   /** Has room for `size` bytes, and views of all of it. */
   function grow(size: number): void {
     const { memory } = machine
-    const missing = size - memory.buffer.byteLength
-    if (missing > 0) memory.grow(Math.ceil(missing / PAGE))
-    if (machine.bytes.buffer === memory.buffer) return
+    const missing = size - machine.bytes.length
+    if (missing <= 0) return
+    memory.grow(Math.ceil(missing / PAGE))
     machine.bytes = new Uint8Array(memory.buffer)
     machine.data = new Int32Array(memory.buffer)
     machine.text = Buffer.from(memory.buffer)
@@ -147,7 +147,7 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
 
   return (bytes: Buffer): Tape => {
     const { length } = bytes
-    if (machine.memory.buffer.byteLength > LARGEST_KEPT) machine = start()
+    if (machine.bytes.length > LARGEST_KEPT) machine = start()
     const { exports } = machine
     const tape = aligned(input + length + PADDING)
     // A text of FHIR has an entry for 12 bytes or more; a text without spaces one for each at most.
