@@ -93,7 +93,7 @@ function readClaims(token: string | undefined, file: string | undefined): Record
 function toPrincipal(claims: Record<string, unknown>, config: Config): Principal {
   const issuer = config.issuers.find(({ url }) => url === claims['iss']) ?? config.issuers[0]
   if (issuer === undefined) throw new UsageError('no issuer is configured')
-  return createReadPrincipal(issuer, config.public.url)(claims)
+  return createReadPrincipal(issuer, config)(claims)
 }
 
 function explainTo(

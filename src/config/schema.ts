@@ -319,6 +319,12 @@ export const configSchema = z.strictObject({
         .describe(
           'what a resource is that the caller may not see: 404, as if it were not there, or 403, which tells that it is',
         ),
+      smartV1: z
+        .boolean()
+        .default(true)
+        .describe(
+          'whether scopes as SMART v1 writes them (`patient/Observation.read`) grant what their letters of v2 do, or nothing',
+        ),
     })
     .prefault({}),
   paging: z

@@ -3,6 +3,8 @@
 export type SmartConfigurationParts = {
   /** The issuer's discovery document (RFC 8414, OpenID Connect Discovery). */
   readonly metadata: Readonly<Record<string, unknown>>
+  /** Whether scopes as SMART v1 writes them grant anything. */
+  readonly takesV1: boolean
 }
 
 /** Members taken over from discovery, as they stand there, when they are there. */
@@ -21,7 +23,7 @@ const TAKEN = [
  * Builds the document (JSON text). `capabilities` name only what this gateway enforces (DISC-3);
  * `issuer` and `jwks_uri` are left out, since `sso-openid-connect` is not claimed (DISC-2).
  */
-export function buildSmartConfiguration({ metadata }: SmartConfigurationParts): string {
+export function buildSmartConfiguration({ metadata, takesV1 }: SmartConfigurationParts): string {
   const document: Record<string, unknown> = {}
   for (const name of TAKEN) {
     if (metadata[name] !== undefined) document[name] = metadata[name]
@@ -33,7 +35,7 @@ export function buildSmartConfiguration({ metadata }: SmartConfigurationParts): 
   // "SHALL include S256 and SHALL NOT include plain"
   document['code_challenge_methods_supported'] = ['S256']
   document['capabilities'] = [
-    'permission-v1',
+    ...(takesV1 ? ['permission-v1'] : []),
     'permission-v2',
     'permission-patient',
     'permission-user',

@@ -36,8 +36,14 @@ const MOST_SCOPES = 500
 /**
  * Reads a `scope` claim: a space-separated string, or an array of strings as some servers send.
  * What is not a SMART scope of exact form grants nothing and is left out (SCOPE-1, SCOPE-16).
+ *
+ * @param takesV1 - whether the words of SMART v1 have a meaning (SCOPE-2)
  */
-export function parseScopes(claim: unknown, separator = ' '): readonly SmartScope[] {
+export function parseScopes(
+  claim: unknown,
+  separator = ' ',
+  takesV1 = true,
+): readonly SmartScope[] {
   const texts =
     typeof claim === 'string'
       ? splitScopes(claim, separator)
@@ -46,7 +52,7 @@ export function parseScopes(claim: unknown, separator = ' '): readonly SmartScop
         : []
   const scopes: SmartScope[] = []
   for (const text of texts.slice(0, MOST_SCOPES)) {
-    const scope = parseScope(text)
+    const scope = parseScope(text, takesV1)
     if (scope !== undefined) scopes.push(scope)
   }
   return scopes
@@ -58,13 +64,13 @@ function splitScopes(claim: string, separator: string): readonly string[] {
 }
 
 /** One scope, or undefined: it grants no FHIR access. */
-export function parseScope(text: string): SmartScope | undefined {
+export function parseScope(text: string, takesV1 = true): SmartScope | undefined {
   const found = SCOPE.exec(text)
   if (found === null) return undefined
   const [, level, target = '', permissions = '', query] = found
   const v1 = V1[permissions]
   // "there is no '?' in v1": such a scope has a meaning nobody defined.
-  if (v1 !== undefined && query !== undefined) return undefined
+  if (v1 !== undefined && (query !== undefined || !takesV1)) return undefined
   const filters = query === undefined ? [] : parseFilters(query)
   const letters = LETTERS.get(v1 ?? permissions)
   if (filters === undefined || letters === undefined) return undefined

@@ -27,7 +27,7 @@ export function registerWellKnown(
         .header('retry-after', '5')
         .send('{"error":"The authorization server is not known yet. Try again shortly."}')
     }
-    return reply.send(buildSmartConfiguration({ metadata }))
+    return reply.send(buildSmartConfiguration({ metadata, takesV1: config.access.smartV1 }))
   })
   // RFC 9728: beside the host for whoever knows the standard, below the base for whoever looks there.
   const text = buildProtectedResource({

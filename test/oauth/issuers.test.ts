@@ -3,19 +3,24 @@ import t from 'tap'
 import { parse } from 'yaml'
 import { issuerSchema } from '../../src/config/schema.ts'
 import { PRESET_NAMES } from '../../src/config/presets.ts'
+import type { Config } from '../../src/config/schema.ts'
 import type { Principal } from '../../src/exchange.ts'
 import { claimAt } from '../../src/oauth/claims.ts'
 import { parseScopes } from '../../src/oauth/smart-scope.ts'
 import { toRefusal } from '../../src/refusal.ts'
 import { createReadPrincipal } from '../../src/stages/authenticate/principal.ts'
 
-const PUBLIC_URL = 'https://public.example/fhir'
+const SETTINGS = { public: { url: 'https://public.example/fhir' }, access: access() }
 const page = readFileSync(new URL('../../docs/issuers.md', import.meta.url), 'utf8')
 
-const of = (claims: object, settings: object = {}): Principal =>
+function access(smartV1 = true): Config['access'] {
+  return { hidden: 'not-found', smartV1 }
+}
+
+const of = (claims: object, settings: object = {}, all = SETTINGS): Principal =>
   createReadPrincipal(
     issuerSchema.parse({ url: 'https://issuer.example', ...settings }),
-    PUBLIC_URL,
+    all,
   )({ sub: 's', client_id: 'c', ...claims })
 
 t.test('every example of the page is what becomes of its token', async (t) => {
@@ -29,7 +34,7 @@ t.test('every example of the page is what becomes of its token', async (t) => {
     t.equal(blocks.length, 3, `${title}: a setting, a token, a principal`)
     const issuer = issuerSchema.parse(settings)
     presets.add((settings as { preset?: string }).preset)
-    t.match(createReadPrincipal(issuer, PUBLIC_URL)(claims as never), principal, title)
+    t.match(createReadPrincipal(issuer, SETTINGS)(claims as never), principal, title)
   }
   for (const name of PRESET_NAMES) t.ok(presets.has(name), `${name} has an example`)
 })
@@ -101,6 +106,19 @@ t.test('who it is, is issuer and subject together (AUTHN-7)', async (t) => {
   const renamed = { email: 'new@x', preferred_username: 'new' }
   t.equal(of({ sub: 'x', ...renamed }).key, of({ sub: 'x', email: 'old@x' }).key)
 })
+
+t.test(
+  'the words of SMART v1 can be switched off: then they grant nothing (SCOPE-2, DISC-3)',
+  async (t) => {
+    const scope = 'patient/Observation.read user/*.* patient/Patient.rs system/Patient.write'
+    const lettersOf = (principal: Principal): string[] =>
+      principal.scopes.map(({ letters }) => [...letters].join(''))
+    t.same(lettersOf(of({ scope })), ['rs', 'cruds', 'rs', 'cud'])
+    const v2 = { ...SETTINGS, access: access(false) }
+    t.same(lettersOf(of({ scope }, {}, v2)), ['rs'])
+    t.same(lettersOf(of({ scope: scope.split(' ') }, {}, v2)), ['rs'])
+  },
+)
 
 t.test('extensions: what has not its form says nothing (UDAP-1, IUA-1)', async (t) => {
   const rows: [extensions: unknown, purposes: string[]][] = [

@@ -98,6 +98,7 @@ t.test(
   'smart-configuration has what is required and hides what is not enforced (DISC-2)',
   async (t) => {
     const text = buildSmartConfiguration({
+      takesV1: true,
       metadata: {
         issuer: 'https://i',
         jwks_uri: 'https://i/jwks',
@@ -113,7 +114,10 @@ t.test(
       code_challenge_methods_supported: ['S256'],
     })
     t.notOk('issuer' in found, 'no issuer without sso-openid-connect')
-    t.ok((found['capabilities'] as string[]).includes('permission-v2'))
+    const capabilities = found['capabilities'] as string[]
+    t.ok(capabilities.includes('permission-v2') && capabilities.includes('permission-v1'))
+    const v2 = buildSmartConfiguration({ takesV1: false, metadata: {} })
+    t.notOk(v2.includes('permission-v1'), 'what is switched off is not claimed (DISC-3)')
   },
 )
 

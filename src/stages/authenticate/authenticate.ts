@@ -202,9 +202,9 @@ export function createAuthenticate(
   }
 }
 
-function trust(issuer: IssuerConfig, { public: { url } }: Config): Trusted {
-  const { audiences = [url] } = issuer
-  return { issuer, audiences, readPrincipal: createReadPrincipal(issuer, url) }
+function trust(issuer: IssuerConfig, config: Config): Trusted {
+  const { audiences = [config.public.url] } = issuer
+  return { issuer, audiences, readPrincipal: createReadPrincipal(issuer, config) }
 }
 
 /**

@@ -1,4 +1,4 @@
-import type { IssuerConfig } from '../../config/schema.ts'
+import type { Config, IssuerConfig } from '../../config/schema.ts'
 import type { Principal } from '../../exchange.ts'
 import {
   compilePath,
@@ -22,12 +22,16 @@ export type ReadPrincipal = (claims: Claims) => Principal
 type ClaimName = keyof IssuerConfig['claims']
 
 /** Compiles the claim paths of an issuer. */
-export function createReadPrincipal(issuer: IssuerConfig, publicUrl: string): ReadPrincipal {
+export function createReadPrincipal(
+  issuer: IssuerConfig,
+  { public: { url: publicUrl }, access }: Pick<Config, 'public' | 'access'>,
+): ReadPrincipal {
   const readers = Object.fromEntries(
     Object.entries(issuer.claims).map(([name, path]) => [name, compilePath(path)]),
   ) as Readonly<Record<ClaimName, ClaimReader>>
   const isMarked = createIsMarked(issuer)
-  const readScopes = createReadScopes(issuer.scopeSeparator === 'comma' ? ',' : ' ')
+  const separator = issuer.scopeSeparator === 'comma' ? ',' : ' '
+  const readScopes = createReadScopes(separator, access.smartV1)
 
   return function readPrincipal(claims) {
     const at = (name: ClaimName): unknown => readers[name](claims)
@@ -97,15 +101,18 @@ const MOST_SCOPES = 256
 const LONGEST_SCOPES = 2048
 
 /** An app asks for the same scopes again and again: what was read is shared, and not made anew. */
-function createReadScopes(separator: ',' | ' '): (claim: unknown) => readonly SmartScope[] {
+function createReadScopes(
+  separator: ',' | ' ',
+  takesV1: boolean,
+): (claim: unknown) => readonly SmartScope[] {
   const known = new Map<string, readonly SmartScope[]>()
   return (claim) => {
     if (typeof claim !== 'string' || claim.length > LONGEST_SCOPES) {
-      return parseScopes(claim, separator)
+      return parseScopes(claim, separator, takesV1)
     }
     const found = known.get(claim)
     if (found !== undefined) return found
-    const scopes = parseScopes(claim, separator)
+    const scopes = parseScopes(claim, separator, takesV1)
     if (known.size >= MOST_SCOPES) known.clear()
     known.set(claim, scopes)
     return scopes
