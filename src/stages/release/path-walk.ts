@@ -1,7 +1,6 @@
 import type { ElementDefinition } from '../../fhir/elements.ts'
 import {
   after,
-  endOf,
   kindOf,
   KIND,
   member,
@@ -20,8 +19,10 @@ import { CODE } from './alteration.ts'
 import type { Alteration } from './alteration.ts'
 import { alter, lastOf, pseudonymAt } from './methods.ts'
 import type { MethodContext } from './methods.ts'
+import { OLD, readAge } from './ages.ts'
+import { buildStub, DIV, STUB } from './stub.ts'
 import { CLEAN, CLEAN_SHIFT } from './systems.ts'
-import { DATA_ABSENT_EXTENSION, WITHHELD } from './vocabulary.ts'
+import { DATA_ABSENT_EXTENSION } from './vocabulary.ts'
 import type { Vocabulary } from './vocabulary.ts'
 
 /** What the walk needs to know of the profiles besides the automaton. */
@@ -50,8 +51,6 @@ type Walk = {
 const UNKNOWN = 'unknown-element'
 const REMOVAL = 6
 const REMOVED = CODE.REDACTED | CODE.SUBSETTED
-const STUB = `{"extension":[${DATA_ABSENT_EXTENSION}]}`
-const DIV = `<div xmlns="http://www.w3.org/1999/xhtml">${WITHHELD}</div>`
 
 /**
  * Follows the rules through one resource and says what is altered; 'whole' when the resource itself
@@ -334,25 +333,9 @@ function walkObject(
 
 /** An age above 89 says no more than that: `>= 90`, in years. */
 function alterAge(walk: Walk, value: number, action: Action, at: State): void {
-  const {
-    tape,
-    rules: { at: words },
-  } = walk
-  const entry = member(tape, value, words.value)
-  const number = Number(rawOf(walk, entry))
-  const unit =
-    textOf(tape, member(tape, value, words.code)) ??
-    textOf(tape, member(tape, value, words.unit)) ??
-    'a'
-  const perYear = PER_YEAR.get(unit.toLowerCase())
-  if (entry < 0 || number / (perYear ?? 1) < 90) {
-    walkMembers(walk, value, at)
-    return
-  }
-  // "Less than 95", or 95 of what nobody knows, is not "90 or more".
-  const comparator = textOf(tape, member(tape, value, words.comparator)) ?? '>'
-  const isOld = perYear !== undefined && Number.isFinite(number) && comparator.startsWith('>')
-  if (isOld) put(walk, value, OLD, action, CODE.ABSTRED)
+  const age = readAge(walk.tape, value, walk.rules.at)
+  if (age === 'young') walkMembers(walk, value, at)
+  else if (age === 'old') put(walk, value, OLD, action, CODE.ABSTRED)
   else put(walk, value, stubOf(walk, at.type), action, CODE.MASKED)
 }
 
@@ -367,31 +350,9 @@ function resourceAt(walk: Walk, value: number, place: Place): Place | undefined 
 
 /** The least that is valid of a type: what must be there says that it is masked. */
 function stubOf({ rules: { automaton } }: Walk, type: string): string {
-  const known = automaton.stubs.get(type) ?? buildStub(automaton, type, 0)
+  const known = automaton.stubs.get(type) ?? buildStub(automaton.structure, type)
   automaton.stubs.set(type, known)
   return known
-}
-
-function buildStub(automaton: Automaton, type: string, depth: number): string {
-  const members = [`"extension":[${DATA_ABSENT_EXTENSION}]`]
-  const met = new Set<string>()
-  const elements = [...(automaton.structure(type)?.elements.values() ?? [])]
-  for (const { name, key, type: own, min, isArray } of elements) {
-    if (min === 0 || met.has(name) || depth > 8) continue
-    met.add(name)
-    const isSimple = /^[a-z]/.test(own)
-    if (own === 'xhtml') members.push(`"${key}":${JSON.stringify(DIV)}`)
-    else {
-      const one = isSimple ? STUB : buildStub(automaton, own, depth + 1)
-      members.push(`"${isSimple ? '_' : ''}${key}":${isArray ? `[${one}]` : one}`)
-    }
-  }
-  return `{${members.join()}}`
-}
-
-function rawOf(walk: Walk, entry: number): string {
-  const { tape } = walk
-  return entry < 0 ? 'x' : tape.bytes.toString('latin1', startOf(tape, entry), endOf(tape, entry))
 }
 
 function isNull(walk: Walk, entry: number): boolean {
@@ -402,17 +363,6 @@ function isNull(walk: Walk, entry: number): boolean {
 const REMOVE = { kind: 'remove' } as const
 const LOST: Action = { rule: UNKNOWN, method: REMOVE, rank: REMOVAL }
 const LAST = { kind: 'last', count: 4 } as const
-const OLD =
-  '{"value":90,"comparator":">=","unit":"years","system":"http://unitsofmeasure.org","code":"a"}'
-const PER_YEAR: ReadonlyMap<string, number> = new Map([
-  ...['a', 'y', 'yr', 'yrs', 'year', 'years'].map((unit) => [unit, 1] as const),
-  ...['mo', 'mos', 'month', 'months'].map((unit) => [unit, 12] as const),
-  ...['wk', 'wks', 'week', 'weeks'].map((unit) => [unit, 52.1775] as const),
-  ...['d', 'day', 'days'].map((unit) => [unit, 365.25] as const),
-  ...['h', 'hr', 'hour', 'hours'].map((unit) => [unit, 8766] as const),
-  ...['min', 'minute', 'minutes'].map((unit) => [unit, 525_960] as const),
-])
-
 /** As JSON has it; years and the like are made of nothing that would need an escape. */
 const quoted = (text: string, { kind }: Method): string =>
   kind === 'generalise' ? `"${text}"` : JSON.stringify(text)
