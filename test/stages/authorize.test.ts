@@ -380,6 +380,38 @@ t.test('property: one more scope never takes access away (SCOPE-6)', async (t) =
   t.ok(seen > 50, `enough accesses were permitted: ${seen}`)
 })
 
+t.test(
+  'a right to read others is none, and no obstacle, to a patch (SCOPE-4, SCOPE-6)',
+  async (t) => {
+    const by = async (scopes: string, patch: object[]): Promise<string> => {
+      const body = JSON.stringify(patch)
+      const headers = { 'content-type': 'application/json-patch+json' }
+      const ask = { method: 'PATCH', target: '/Observation/o1', body, headers }
+      return (await run(BACKEND, scopes, ask, CURRENT)).verdict
+    }
+    const change = { op: 'replace', path: '/status', value: 'amended' }
+    const right = { op: 'test', path: '/status', value: 'final' }
+    const wrong = { op: 'test', path: '/status', value: 'amended' }
+    // scopes, and what becomes of: a change alone; one behind a guess that is right; that is wrong
+    const rows: [scopes: string, ...verdicts: [string, string, string]][] = [
+      ['system/*.cud', 'permit', 'scope-insufficient', 'scope-insufficient'],
+      [
+        'system/*.cud system/*.rs?category=nothing',
+        'permit',
+        'body-rule-broken',
+        'body-rule-broken',
+      ],
+      ['system/*.cud system/Patient.rs', 'permit', 'scope-insufficient', 'scope-insufficient'],
+      ['system/*.cruds', 'permit', 'permit', 'body-rule-broken'],
+    ]
+    for (const [scopes, alone, guessed, missed] of rows) {
+      t.equal(await by(scopes, [change]), alone, `${scopes}: a change`)
+      t.equal(await by(scopes, [right, change]), guessed, `${scopes}: a guess that is right`)
+      t.equal(await by(scopes, [wrong, change]), missed, `${scopes}: one that is not`)
+    }
+  },
+)
+
 const fail = (what: unknown): never => {
   throw new Error(JSON.stringify(what))
 }

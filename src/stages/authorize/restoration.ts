@@ -18,14 +18,30 @@ export function viewOf(
   grant: Grant,
   current: Buffer,
 ): Buffer | undefined {
-  const readable = holdings.look(type, ASKED.read)
-  const terms = only(type, readable ?? grant)
+  const read = holdings.look(type, ASKED.read)
+  // A right to read others is none to read this one: as if it were not there (SCOPE-6).
+  const isReadable = read !== undefined && isSeen(inspect, type, read, current)
+  const terms = only(type, isReadable ? read : grant)
   const { masked, withheld } = inspect(terms, current)
   if (masked === 0 && withheld === undefined) return undefined
-  if (readable === undefined || withheld !== undefined) {
+  if (!isReadable || withheld !== undefined) {
     throw new Refusal('body-rule-broken', { detail: 'the caller has never seen the whole' })
   }
   return view(terms, current)
+}
+
+/**
+ * SCOPE-4: a patch that asks something of the current version ("test", `where()`) tells by its success
+ * what a read would. Throws Refusal unless the caller may read it.
+ */
+export function checkReadable({ holdings, inspect }: Request, type: string, current: Buffer): void {
+  const read = holdings.demand(type, ASKED.read)
+  if (isSeen(inspect, type, read, current)) return
+  throw new Refusal('body-rule-broken', { detail: 'a test of what the caller may not read' })
+}
+
+function isSeen(inspect: Request['inspect'], type: string, read: Grant, current: Buffer): boolean {
+  return inspect(only(type, read), current).withheld === undefined
 }
 
 /**

@@ -8,7 +8,7 @@ import { rankOf } from './holdings.ts'
 import { ASKED } from './asked.ts'
 import { checkParameters, takeShape } from './question.ts'
 import { only } from './request.ts'
-import { checkPatched, restoreHidden, viewOf } from './restoration.ts'
+import { checkPatched, checkReadable, restoreHidden, viewOf } from './restoration.ts'
 import type { Request } from './request.ts'
 import { collect } from './view.ts'
 
@@ -159,6 +159,7 @@ function judgePatched(
   if (body === undefined || body.length === 0) throw new Refusal('body-malformed')
   const isJsonPatch = parseMediaType(arrival.headers['content-type']) === JSON_PATCH
   const patch = parsePatch(body, isJsonPatch ? JSON_PATCH : 'application/fhir+json')
+  if (patch.hasTest) checkReadable(request, type, current)
   const apply = (resource: unknown): unknown => applyPatch(resource, patch)
   if (seen !== undefined) checkPatched(request, { current, seen }, apply)
   const patched = apply(JSON.parse(current.toString('utf8')))
