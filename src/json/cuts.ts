@@ -1,4 +1,5 @@
-import { readFileSync } from 'node:fs'
+import { loadModule, PAGE } from './web-assembly.ts'
+import type { Memory } from './web-assembly.ts'
 
 /**
  * Where a JSON text that comes in slices can be cut (assembly/cuts.ts), at several gigabytes a second.
@@ -25,30 +26,23 @@ export type Cuts = {
   readonly lastCut: (from: number, standing: Standing) => number
 }
 
-/** As much of https://webassembly.github.io/spec/js-api/ as is used here; Node's types leave it out. */
-declare const WebAssembly: {
-  readonly Module: new (bytes: Uint8Array) => object
-  readonly Instance: new (module: object) => { readonly exports: unknown }
-}
-
 type Exports = {
-  readonly memory: { readonly buffer: ArrayBuffer; readonly grow: (pages: number) => number }
+  readonly memory: Memory
   readonly nextOpen: (from: number, end: number, depth: number, carry: number) => number
   readonly lastCut: (from: number, end: number, depth: number, carry: number) => number
   readonly depthAfter: () => number
   readonly carryAfter: () => number
 }
 
-const PAGE = 65_536
 export const LARGEST_SLICE = PAGE
 /** The first page is the compiler's; the last one keeps reads of 64 bytes within the memory. */
 const WINDOW = PAGE
 const LANES = 64
 
-const code = new WebAssembly.Module(readFileSync(new URL('./cuts.wasm', import.meta.url)))
+const instantiate = loadModule('cuts')
 
 export function createCuts(): Cuts {
-  const exports = new WebAssembly.Instance(code).exports as Exports
+  const exports = instantiate() as Exports
   exports.memory.grow(2)
   const window = new Uint8Array(exports.memory.buffer, WINDOW, LARGEST_SLICE + LANES)
   let end = WINDOW

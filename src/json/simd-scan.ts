@@ -1,5 +1,4 @@
 import { isUtf8 } from 'node:buffer'
-import { readFileSync } from 'node:fs'
 import { orderEdits, splice } from './edit.ts'
 import type { Edit } from './tape.ts'
 import type { Names } from './names.ts'
@@ -7,19 +6,13 @@ import { LEAST_DIGITS, NOTHING } from './notice.ts'
 import { WIDTH } from './tape.ts'
 import type { Scan, Tape } from './tape.ts'
 import { JsonError } from './token.ts'
+import { loadModule, PAGE } from './web-assembly.ts'
+import type { Memory } from './web-assembly.ts'
 
 /**
  * The scanner in WebAssembly (assembly/scan.ts): the same tape as by scan.ts, several times faster,
  * since it reads 16 bytes of a string at once. Its memory is its own; nothing else is reachable.
  */
-
-/** As much of https://webassembly.github.io/spec/js-api/ as is used here; Node's types leave it out. */
-type Memory = { readonly buffer: ArrayBuffer; readonly grow: (pages: number) => number }
-type Module = object
-declare const WebAssembly: {
-  readonly Module: new (bytes: Uint8Array) => Module
-  readonly Instance: new (module: Module) => { readonly exports: unknown }
-}
 
 type Exports = {
   readonly memory: Memory
@@ -69,7 +62,6 @@ const FAILURES: Readonly<Record<number, string>> = {
 const SLOTS = 8192
 const KEPT = 1024 * 4
 
-const PAGE = 65_536
 /** Where the names begin: the first page keeps what the compiler put there. */
 const BEGIN = PAGE
 const LONGEST_NAME = 120
@@ -91,7 +83,7 @@ type Machine = {
   text: Buffer
 }
 
-const code = new WebAssembly.Module(readFileSync(new URL('./scan.wasm', import.meta.url)))
+const instantiate = loadModule('scan')
 
 /** Builds a scanner whose tapes are good until its next scan. Names: ASCII, 120 bytes at most. */
 export function createSimdScan(names: Names, maximumDepth: number, notice = NOTHING): Scan {
@@ -111,7 +103,7 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
   let machine = start()
 
   function start(): Machine {
-    const exports = new WebAssembly.Instance(code).exports as Exports
+    const exports = instantiate() as Exports
     const { memory } = exports
     memory.grow(Math.ceil((input + PAGE) / PAGE))
     const bytes = new Uint8Array(memory.buffer)
