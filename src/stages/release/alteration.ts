@@ -3,7 +3,7 @@ import type { Edit } from '../../json/tape.ts'
 import { KIND } from '../../json/tape.ts'
 import type { Tape } from '../../json/tape.ts'
 import { after, endOf, kindOf, startOf } from '../../json/tape.ts'
-import { DATA_ABSENT_EXTENSION } from './vocabulary.ts'
+import { STUB } from './stub.ts'
 
 /** HL7 v3-ObservationValue codes that say what was done (LABEL-6): bits. */
 export const CODE = { MASKED: 1, REDACTED: 2, ABSTRED: 4, PSEUDED: 8, SUBSETTED: 16 } as const
@@ -24,8 +24,7 @@ export type Alteration = {
   readonly rank: number
 }
 
-/** First and last entry of what an alteration is about, the last excluded. */
-export const beginOf = ({ entry }: Alteration): number => entry
+/** The entry after all that an alteration is about. */
 export function limitOf(tape: Tape, { entry }: Alteration): number {
   return kindOf(tape, entry) === KIND.key ? after(tape, entry + 1) : after(tape, entry)
 }
@@ -127,8 +126,7 @@ function cutAll(tape: Tape, { entries, lists, objects }: Gone, edits: Edit[]): v
   for (const object of objects) {
     const { isAll, edits: made } = cut(tape, object, goes)
     if (isAll) {
-      const text = `{"extension":[${DATA_ABSENT_EXTENSION}]}`
-      edits.push({ start: startOf(tape, object), end: endOf(tape, object), text })
+      edits.push({ start: startOf(tape, object), end: endOf(tape, object), text: STUB })
     } else for (const edit of made) edits.push(edit)
   }
 }

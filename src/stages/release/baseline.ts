@@ -68,44 +68,44 @@ const RANK = rankOf({ kind: 'last', count: 4 })
 class Plan implements Baseline {
   readonly edits: Edit[] = []
   // Most resources hold nothing to mask: the list is made by the first who needs it.
-  private _alterations: Alteration[] | undefined
-  private _narratives: number[] | undefined
+  #alterations: Alteration[] | undefined
+  #narratives: number[] | undefined
   /** Values that are masked as a whole: nothing in them counts again. */
-  private whole: Set<number> | undefined
-  private readonly tape: Tape
-  private readonly context: Context
-  private readonly words: Vocabulary
+  #whole: Set<number> | undefined
+  readonly #tape: Tape
+  readonly #context: Context
+  readonly #words: Vocabulary
 
   constructor(tape: Tape, context: Context) {
-    this.tape = tape
-    this.context = context
-    this.words = context.words
+    this.#tape = tape
+    this.#context = context
+    this.#words = context.words
   }
 
   get alterations(): readonly Alteration[] {
-    return this._alterations ?? NOTHING
+    return this.#alterations ?? NOTHING
   }
 
   get narratives(): readonly number[] {
-    return this._narratives ?? NO_NARRATIVES
+    return this.#narratives ?? NO_NARRATIVES
   }
 
   /** `parent` is needed for what goes altogether. */
   #alter(entry: number, text: string | undefined, rule: string, codes: number, parent = -1): void {
-    this._alterations ??= []
-    this._alterations.push({ entry, text, parent, holder: -1, rule, codes, rank: RANK })
+    this.#alterations ??= []
+    this.#alterations.push({ entry, text, parent, holder: -1, rule, codes, rank: RANK })
   }
 
   /** A string or key that the scan has noted. */
   string(entry: number): void {
-    const tape = this.tape
+    const tape = this.#tape
     const flags = flagsOf(tape, entry)
     if (kindOf(tape, entry) === KIND.key) {
       this.#dropKey(entry)
       return
     }
     const name = nameOf(tape, entry)
-    const mark = this.words.notable[name + 1]
+    const mark = this.#words.notable[name + 1]
     if (mark === ADDRESS) this.#releaseAddress(entry, name, flags)
     else {
       if (mark === BASE64) this.#dropOpaque(entry)
@@ -115,36 +115,36 @@ class Plan implements Baseline {
 
   #releaseAddress(entry: number, name: number, flags: number): void {
     if (this.#dropInline(entry, flags, INLINE)) return
-    const isScanned = this.words.unscanned[name + 1] === 0
+    const isScanned = this.#words.unscanned[name + 1] === 0
     if (isScanned ? this.#scanString(entry, name) : this.#cutQuery(entry, flags)) return
-    const edit = rewriteUrl(this.tape, entry, flags, this.context)
+    const edit = rewriteUrl(this.#tape, entry, flags, this.#context)
     if (edit !== undefined) this.edits.push(edit)
   }
 
   /** No element has a number for its name: what is called so goes. */
   #dropKey(entry: number): void {
-    const tape = this.tape
+    const tape = this.#tape
     const [found] = findSecrets(textOf(tape, entry) ?? '')
     if (found !== undefined)
       this.#alter(entry, undefined, found.rule, CODE.REDACTED, holderOf(tape, entry))
   }
 
   object(entry: number): void {
-    const members = flagsOf(this.tape, entry)
-    const { at } = this.words
+    const members = flagsOf(this.#tape, entry)
+    const { at } = this.#words
     const coded = (1 << at.value) | (1 << at._value)
     const typed = (1 << at.system) | (1 << at.type)
     if ((members & coded) !== 0 && (members & typed) !== 0) this.#maskIdentifier(entry, members)
     if ((members & (1 << at.data)) !== 0) this.#rememberSamples(entry)
-    if (isNarrative(this.tape, entry, this.words)) (this._narratives ??= []).push(entry)
+    if (isNarrative(this.#tape, entry, this.#words)) (this.#narratives ??= []).push(entry)
   }
 
   /** Whether something was found in it. */
   #scanString(entry: number, name: number): boolean {
-    if (this.whole?.has(entry) === true || this.words.unscanned[name + 1] === 1) return false
-    const text = textOf(this.tape, entry)
+    if (this.#whole?.has(entry) === true || this.#words.unscanned[name + 1] === 1) return false
+    const text = textOf(this.#tape, entry)
     if (text === undefined || text.length < 9 || UNIQUE.test(text)) return false
-    if (name === this.words.at.div && INLINE_WITHIN.test(decodeReferences(text))) {
+    if (name === this.#words.at.div && INLINE_WITHIN.test(decodeReferences(text))) {
       this.#alter(entry, JSON.stringify(WITHHELD), ATTACHMENT, CODE.REDACTED)
       return true
     }
@@ -158,17 +158,17 @@ class Plan implements Baseline {
     if (first === undefined) return false
     const made = seen.length === 0 ? starred : starSecrets(shown ?? '', seen)
     // An address with a secret in it: both at once.
-    const masked = publicOf(made, this.context)
+    const masked = publicOf(made, this.#context)
     this.#alter(entry, JSON.stringify(masked), first.rule, CODE.MASKED | CODE.ABSTRED)
     return true
   }
 
   /** Content that is part of an address (RFC 2397) is as opaque as an attachment's. */
   #dropInline(entry: number, flags: number, form: RegExp): boolean {
-    const tape = this.tape
+    const tape = this.#tape
     const first = tape.bytes[startOf(tape, entry) + 1] as number
     const isPlain = first > 0x20 && (first | 0x20) !== 0x64
-    if ((isPlain && (flags & FLAG.escaped) === 0) || this.whole?.has(entry) === true) return false
+    if ((isPlain && (flags & FLAG.escaped) === 0) || this.#whole?.has(entry) === true) return false
     // Whoever reads an address leaves these out (URL Standard §4.4).
     if (!form.test((textOf(tape, entry) ?? '').replaceAll(/[\t\n\r]/g, ''))) return false
     this.#alter(entry, JSON.stringify(EMPTY_CONTENT), ATTACHMENT, CODE.REDACTED)
@@ -177,7 +177,7 @@ class Plan implements Baseline {
 
   /** A name that something has is no secret; what is asked of it may be (row 22). */
   #cutQuery(entry: number, flags: number): boolean {
-    const tape = this.tape
+    const tape = this.#tape
     const [start, end] = [startOf(tape, entry), endOf(tape, entry)]
     let at = start
     while (at < end && tape.bytes[at] !== 0x3f) at++
@@ -187,22 +187,22 @@ class Plan implements Baseline {
     const query = asked.join('?')
     const [found] = [...findSecrets(query), ...findSecrets(decodePercent(query))]
     if (found === undefined) return false
-    const cut = publicOf(address, this.context)
+    const cut = publicOf(address, this.#context)
     this.#alter(entry, JSON.stringify(cut), found.rule, CODE.REDACTED)
     return true
   }
 
   /** An Identifier whose system or type says that its value is a secret. */
   #maskIdentifier(object: number, members: number): void {
-    const tape = this.tape
-    const { at } = this.words
+    const tape = this.#tape
+    const { at } = this.#words
     const rule = this.#secretOf(object, members)
     if (rule === undefined) return
     const value = member(tape, object, at.value)
     const key = (value >= 0 ? value : member(tape, object, at._value)) - 1
     if (value < 0 && !this.#showsDigits(key + 1)) return
-    this.whole ??= new Set()
-    for (let entry = key; entry < after(tape, key + 1); entry++) this.whole.add(entry)
+    this.#whole ??= new Set()
+    for (let entry = key; entry < after(tape, key + 1); entry++) this.#whole.add(entry)
     const text = textOf(tape, value) ?? ''
     const digits = text.replace(/\P{Nd}/gu, '')
     const rendered =
@@ -223,15 +223,15 @@ class Plan implements Baseline {
   }
 
   #secretOf(object: number, members: number): 'ssn' | 'payment-card' | undefined {
-    const tape = this.tape
-    const { at } = this.words
+    const tape = this.#tape
+    const { at } = this.#words
     if ((members & (1 << at.system)) !== 0) {
       if (isSsnSystem(tape, member(tape, object, at.system))) return 'ssn'
     }
     if ((members & (1 << at.type)) === 0) return undefined
     const type = member(tape, object, at.type)
     if (this.#isNamedSsn(type)) return 'ssn'
-    for (const coding of valuesAt(tape, object, this.words.typeCoding)) {
+    for (const coding of valuesAt(tape, object, this.#words.typeCoding)) {
       if (this.#isNamedSsn(coding)) return 'ssn'
       const codeSystem = systemAt(tape, member(tape, coding, at.system))
       if ((codeSystem & (SYSTEM.none | SYSTEM.identifierType)) === 0) continue
@@ -244,8 +244,8 @@ class Plan implements Baseline {
 
   /** Whether the words of a type say that it is an SSN. */
   #isNamedSsn(type: number): boolean {
-    const { at } = this.words
-    const tape = this.tape
+    const { at } = this.#words
+    const tape = this.#tape
     const isNamed = (name: number): boolean =>
       /\bssn\b|social security/i.test(textOf(tape, member(tape, type, name)) ?? '')
     return isNamed(at.text) || isNamed(at.display)
@@ -253,8 +253,8 @@ class Plan implements Baseline {
 
   /** Whether more than the last four of a number stand in or below a value. */
   #showsDigits(value: number): boolean {
-    for (let entry = value; entry < after(this.tape, value); entry++) {
-      const text = textOf(this.tape, entry)
+    for (let entry = value; entry < after(this.#tape, value); entry++) {
+      const text = textOf(this.#tape, entry)
       if (text !== undefined && (text.match(/\p{Nd}/gu)?.length ?? 0) > 4) return true
     }
     return false
@@ -262,17 +262,18 @@ class Plan implements Baseline {
 
   /** SampledData: numbers with spaces between, not something that cannot be looked into. */
   #rememberSamples(object: number): void {
-    const { at } = this.words
-    if (member(this.tape, object, at.dimensions) < 0) return
-    const data = member(this.tape, object, at.data)
-    if (/^[-+.\dEUL\s]*$/.test(textOf(this.tape, data) ?? 'x')) (this.whole ??= new Set()).add(data)
+    const { at } = this.#words
+    if (member(this.#tape, object, at.dimensions) < 0) return
+    const data = member(this.#tape, object, at.data)
+    if (/^[-+.\dEUL\s]*$/.test(textOf(this.#tape, data) ?? 'x'))
+      (this.#whole ??= new Set()).add(data)
   }
 
   /** MASK-8: what cannot be looked into does not leave while masking is on. */
   #dropOpaque(value: number): void {
-    const tape = this.tape
+    const tape = this.#tape
     const key = value - 1
-    if (this.whole?.has(value) === true) return
+    if (this.#whole?.has(value) === true) return
     if (kindOf(tape, key) !== KIND.key) {
       this.#alter(value, 'null', ATTACHMENT, CODE.REDACTED)
       return

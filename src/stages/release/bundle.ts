@@ -42,15 +42,8 @@ export function releaseBundle(tape: Tape, permit: Permit, context: Context, tall
   }
   const entry = member(tape, 0, at.entry)
   if (entry >= 0 && kindOf(tape, entry) !== KIND.array) throw unreadable('entries that are no list')
-  let left = 0
   const before = tally.withheld
-  const withheld = removeElements(tape, entry, (element) => {
-    const released = releaseEntry(tape, element, permit, context, tally)
-    if (released === undefined) return true
-    left += 1
-    for (const edit of released) edits.push(edit)
-    return false
-  })
+  const { left, withheld } = releaseEntries(tape, entry, permit, context, tally, edits)
   if (permit.terms.tellsWithheld === true && tally.withheld > before) {
     if (left === 0) {
       const whole = { start: startOf(tape, entry), end: endOf(tape, entry) }
@@ -103,8 +96,31 @@ export const SUPPRESSED = JSON.stringify({
   search: { mode: 'outcome' },
 })
 
+/**
+ * Adds the edits of those entries of a list that leave, in order. Answers how many do, and the edits
+ * that take out the others.
+ */
+export function releaseEntries(
+  tape: Tape,
+  list: number,
+  permit: Permit,
+  context: Context,
+  tally: Tally,
+  edits: Edit[],
+): { readonly left: number; readonly withheld: readonly Edit[] } {
+  let left = 0
+  const withheld = removeElements(tape, list, (element) => {
+    const released = releaseEntry(tape, element, permit, context, tally)
+    if (released === undefined) return true
+    left += 1
+    for (const edit of released) edits.push(edit)
+    return false
+  })
+  return { left, withheld }
+}
+
 /** The edits of one entry, or undefined: the whole entry is withheld. */
-export function releaseEntry(
+function releaseEntry(
   tape: Tape,
   element: number,
   permit: Permit,
@@ -220,12 +236,7 @@ function releaseAddresses(tape: Tape, value: number, context: Context, edits: Ed
 
 /** Takes out of an object every member that is not named, or holds more than a simple value. */
 function keepOnly(tape: Tape, object: number, kept: NameSet, words: BundleWords): readonly Edit[] {
-  const end = after(tape, object)
-  let key = object + 1
-  while (key < end && !goes(tape, key, kept, words)) key = after(tape, key + 1)
-  // Mostly nothing goes.
-  if (key >= end) return NO_EDITS
-  return removeMembers(tape, object, (one) => goes(tape, one, kept, words))
+  return removeMembers(tape, object, (key) => goes(tape, key, kept, words))
 }
 
 function goes(tape: Tape, key: number, kept: NameSet, { nested, besideOf }: BundleWords): boolean {
@@ -235,7 +246,6 @@ function goes(tape: Tape, key: number, kept: NameSet, { nested, besideOf }: Bund
   if (!isContainer(tape, key + 1)) return isBeside
   return isBeside ? kindOf(tape, key + 1) !== KIND.object : !isIn(nested, name)
 }
-const NO_EDITS: readonly Edit[] = []
 
 function without(set: NameSet, name: number): NameSet {
   const left = Uint8Array.from(set)

@@ -6,12 +6,11 @@ import type { Alteration } from './alteration.ts'
 import { readCoding } from './labels.ts'
 import type { Labels } from './labels.ts'
 import { membersNamed } from './members.ts'
-import { DATA_ABSENT_EXTENSION } from './vocabulary.ts'
+import { STUB } from './stub.ts'
 import type { Vocabulary } from './vocabulary.ts'
 
 const INLINE_LABEL =
   'http://hl7.org/fhir/uv/security-label-ds4p/StructureDefinition/extension-inline-sec-label'
-const MASKED = `{"extension":[${DATA_ABSENT_EXTENSION}]}`
 
 /**
  * Security labels on single elements (DS4P inline labels, LABEL-2): whatever carries one that the
@@ -70,7 +69,7 @@ export function planInlineLabels(
         }
       }
       // Of a list of primitives nobody can say any more which is which.
-      found.push({ entry: key, text: `"${name}":${MASKED}`, parent: object, holder: -1, ...common })
-    } else found.push({ entry: value, text: MASKED, parent, holder, ...common })
+      found.push({ entry: key, text: `"${name}":${STUB}`, parent: object, holder: -1, ...common })
+    } else found.push({ entry: value, text: STUB, parent, holder, ...common })
   }
 }

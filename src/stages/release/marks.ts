@@ -14,10 +14,11 @@ import type { Tape } from '../../json/tape.ts'
 import { CODE } from './alteration.ts'
 import type { Alteration } from './alteration.ts'
 import { MASKED_TEXT } from './compile-masking.ts'
+import { DIV } from './stub.ts'
 import { EMPTY_CONTENT, WITHHELD } from './vocabulary.ts'
 import type { Vocabulary } from './vocabulary.ts'
 
-const STUB = `{"status":"empty","div":"<div xmlns=\\"http://www.w3.org/1999/xhtml\\">${WITHHELD}</div>"}`
+const NARRATIVE = `{"status":"empty","div":${JSON.stringify(DIV)}}`
 const SYSTEM = 'http://terminology.hl7.org/CodeSystem/v3-ObservationValue'
 const NAMES = Object.entries(CODE)
 
@@ -60,7 +61,7 @@ export function markAltered(
     addCodings(tape, meta, words.at.tag, 'tag', tag, edits)
   }
   for (const text of narratives) {
-    edits.push({ start: startOf(tape, text), end: endOf(tape, text), text: STUB })
+    edits.push({ start: startOf(tape, text), end: endOf(tape, text), text: NARRATIVE })
   }
   return edits
 }

@@ -1,12 +1,11 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Tally } from '../../exchange.ts'
-import { removeElements } from '../../json/edit.ts'
 import { createSplitter } from '../../json/entries.ts'
 import type { Piece } from '../../json/entries.ts'
 import { after, endOf, isContainer, nameOf, startOf, textOf } from '../../json/tape.ts'
 import type { Edit, Tape } from '../../json/tape.ts'
 import type { Permit } from '../../permit.ts'
-import { formatLinks, readPages, releaseEntry, SUPPRESSED, unreadable } from './bundle.ts'
+import { formatLinks, readPages, releaseEntries, SUPPRESSED, unreadable } from './bundle.ts'
 import type { Context } from './context.ts'
 import { formatMark, hiddenOf } from './frame.ts'
 
@@ -137,17 +136,11 @@ function createWriter(permit: Permit, context: Context, tally: Tally): Writer {
     // A Bundle that says so only after its entries is none that we can stream.
     if (!met.has(at.resourceType)) throw unreadable('entries before resourceType')
     const edits: Edit[] = []
-    const before = entries
-    const withheld = removeElements(tape, array, (element) => {
-      const released = releaseEntry(tape, element, permit, context, tally)
-      if (released === undefined) return true
-      entries += 1
-      for (const edit of released) edits.push(edit)
-      return false
-    })
-    if (entries === before) return
+    const { left, withheld } = releaseEntries(tape, array, permit, context, tally, edits)
+    if (left === 0) return
     const start = startOf(tape, array) + 1
-    const text = before > 0 ? ',' : `${begin()},"entry":[`
+    const text = entries > 0 ? ',' : `${begin()},"entry":[`
+    entries += left
     // With an edit at least it is a copy: a piece is good only until the next one.
     const all = [{ start, end: start, text }, ...edits, ...withheld]
     push(tape.splice(all, start, endOf(tape, array) - 1))
