@@ -404,6 +404,23 @@ t.test(
       ['system/*.cud system/Patient.rs', 'permit', 'scope-insufficient', 'scope-insufficient'],
       ['system/*.cruds', 'permit', 'permit', 'body-rule-broken'],
     ]
+    // The same question, asked by a FHIRPath patch.
+    const where = async (scopes: string, text: string): Promise<string> => {
+      const part = [
+        { name: 'type', valueCode: 'replace' },
+        { name: 'path', valueString: `Observation.code.where(text = '${text}').text` },
+        { name: 'value', valueString: 'b' },
+      ]
+      const parameter = [{ name: 'operation', part }]
+      const body = JSON.stringify({ resourceType: 'Parameters', parameter })
+      const headers = { 'content-type': 'application/fhir+json' }
+      const ask = { method: 'PATCH', target: '/Observation/o1', body, headers }
+      return (await run(BACKEND, scopes, ask, CURRENT)).verdict
+    }
+    for (const [scopes, , guessed, missed] of rows) {
+      t.equal(await where(scopes, 'a'), guessed, `${scopes}: where() that holds`)
+      t.equal(await where(scopes, 'x'), missed, `${scopes}: where() that does not`)
+    }
     for (const [scopes, alone, guessed, missed] of rows) {
       t.equal(await by(scopes, [change]), alone, `${scopes}: a change`)
       t.equal(await by(scopes, [right, change]), guessed, `${scopes}: a guess that is right`)
