@@ -7,10 +7,13 @@
  * writes nothing but its own memory; the host lays that out:
  *
  *   names    slots, then a record for each name         written once by addName
+ *   kept     strings that were met                      cleared once by the host
+ *   guesses  which name came next
+ *   outlines what is compared of objects, and what was met
  *   notice   what is worth a look, as Notice says       written once by the host
  *   stack    32 bytes for each level of depth
  *   input    the text, then 16 zero bytes or more
- *   tape     5 integers for each entry
+ *   tape     4 integers for each entry
  *   noted    strings and keys worth a look, then objects: an integer each
  */
 
@@ -21,6 +24,7 @@ const STRING = 3
 const NUMBER = 4
 const LITERAL = 5
 const KEY = 6
+const KIND_MASK = 7
 const FLAG_SHIFT = 3
 const NAME_SHIFT = 6
 const ESCAPED = 1
@@ -28,7 +32,7 @@ const WIDE = 2
 /** Of these two the tape knows; that there are many digits matters only here. */
 const WRITTEN = 3
 const DIGITS = 4
-const ENTRY: usize = 20
+const ENTRY: usize = 16
 
 /** Answers of `scan` below zero: the tape is full, or what is wrong with the text. */
 const FULL = -1
@@ -46,7 +50,8 @@ const MALFORMED_NUMBER = -12
 const NO_VALUE = -13
 
 // The host numbers names from 0; a record is next, length, number, unused, then the text in whole
-// pieces of 16 bytes, the last one filled up with zeros.
+// pieces of 16 bytes, the last one filled up with zeros. Of a name of 15 bytes or less a quote follows
+// the text, and then come 16 bytes that say which of those are to be compared.
 const SLOTS: u32 = 8192
 let names: usize = 0
 let records: usize = 0
@@ -98,6 +103,7 @@ export function countOfStrings(): usize {
 export function countOfObjects(): usize {
   return notedObjects
 }
+
 
 /** Which of 16 bytes are digits, and which interrupt a number: neither that nor a gap in it. */
 @inline
@@ -244,20 +250,54 @@ export function beginNames(at: usize): void {
   records = at + SLOTS * 4
 }
 
-/** Adds the name of `length` bytes at `text`, which zeros follow; answers where its record ends. */
-export function addName(text: usize, length: u32, id: i32): usize {
+/** Adds the name of `length` bytes at `text`, which zeros follow. */
+export function addName(text: usize, length: u32, id: i32): void {
   const slot = slotOf(text, length)
   const record = records
   store<u32>(record, load<u32>(slot))
+  records = addRecord(record, text, length, id)
+  store<u32>(slot, <u32>record)
+}
+
+/** Answers where the record ends. */
+function addRecord(record: usize, text: usize, length: u32, id: i32): usize {
   store<u32>(record, length, 4)
   store<i32>(record, id, 8)
   memory.copy(record + 16, text, length)
-  store<u32>(slot, <u32>record)
-  records = record + 16 + ((<usize>length + 15) & ~15)
-  return records
+  if (length >= 16) return record + 16 + ((<usize>length + 15) & ~15)
+  store<u8>(record + 16 + length, 0x22)
+  v128.store(record + 32, firstOf(i8x16.splat(-1), length + 1))
+  return record + 48
 }
 
-/** The first `length` of 16 bytes, up to 15, and zeros behind them. */
+/**
+ * What name comes next is guessed: by the name around the object and the name before, the one that came
+ * last time, of 15 bytes or less. Where nothing is known yet, it is the empty name, which has no number.
+ */
+const GUESSES: u32 = 2048
+let guesses: usize = 0
+let nameless: usize = 0
+export function beginGuesses(at: usize): void {
+  guesses = at
+  nameless = at + GUESSES * 4
+  addRecord(nameless, 0, 0, -1)
+  for (let spot = at; spot < nameless; spot += 4) store<u32>(spot, <u32>nameless)
+}
+
+/** Where the guess stands for what follows a name, 0 = none yet, within an object by another. */
+@inline
+function spotOf(around: u32, before: u32): usize {
+  return guesses + <usize>(((around * 89) ^ before) & (GUESSES - 1)) * 4
+}
+
+/** Whether a name of 15 bytes or less and its quote stand there. */
+@inline
+function isName(piece: v128, record: usize): bool {
+  const differs = v128.xor(piece, v128.load(record, 16))
+  return !v128.any_true(v128.and(differs, v128.load(record, 32)))
+}
+
+/** The first `length` of 16 bytes, and zeros behind them. */
 @inline
 function firstOf(piece: v128, length: u32): v128 {
   const places = i8x16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
@@ -273,13 +313,12 @@ function shortSlotOf(name: v128): usize {
   return names + <usize>((<u64>hash) >> 51) * 4
 }
 
-/** The number of such a name, or -1. */
+/** The record of such a name, or of none. */
 @inline
-function findShort(name: v128): i32 {
-  for (let record = <usize>load<u32>(shortSlotOf(name)); record != 0; record = load<u32>(record)) {
-    if (!v128.any_true(v128.xor(name, v128.load(record, 16)))) return load<i32>(record, 8)
-  }
-  return -1
+function findShort(piece: v128, length: u32): usize {
+  let record = <usize>load<u32>(shortSlotOf(firstOf(piece, length)))
+  while (record != 0 && (load<u32>(record, 4) != length || !isName(piece, record))) record = load<u32>(record)
+  return record == 0 ? nameless : record
 }
 
 /** The slot of a name: of a longer one by its first eight bytes, its last eight, and its length. */
@@ -289,13 +328,13 @@ function slotOf(text: usize, length: u32): usize {
   return names + <usize>(((hash + length) * 0xd6e8feb86659fd93) >> 51) * 4
 }
 
-/** The number of a name, or -1. */
+/** The record of a name, or of none. */
 @inline
-function find(text: usize, length: u32): i32 {
+function find(text: usize, length: u32): usize {
   for (let record = <usize>load<u32>(slotOf(text, length)); record != 0; record = load<u32>(record)) {
-    if (load<u32>(record, 4) == length && isSame(text, record + 16, length)) return load<i32>(record, 8)
+    if (load<u32>(record, 4) == length && isSame(text, record + 16, length)) return record
   }
-  return -1
+  return nameless
 }
 
 @inline
@@ -388,11 +427,11 @@ function oddOf(piece: v128): u32 {
   )
 }
 
-/** Writes an entry but for its last integer; the third, `next`, is 0. */
+/** Writes an entry. */
 @inline
-function write(w: usize, start: usize, end: usize, word: i32): void {
+function write(w: usize, start: usize, end: usize, word: i32, last: u32): void {
   store<u64>(w, <u64>start | ((<u64>end) << 32))
-  store<u64>(w, (<u64>(<u32>word)) << 32, 8)
+  store<u64>(w, <u64>(<u32>word) | ((<u64>last) << 32), 8)
 }
 
 function hex(at: usize): i32 {
@@ -428,12 +467,12 @@ function escape(i: usize): usize {
   return fail(LONE_SURROGATE, i)
 }
 
-/** The number of an escaped name: decoded to `scratch`. No name is longer than 120 bytes or beyond ASCII. */
-function findDecoded(from: usize, end: usize, scratch: usize): i32 {
+/** The record of an escaped name: decoded to `scratch`. No name is longer than 120 bytes or beyond ASCII. */
+function findDecoded(from: usize, end: usize, scratch: usize): usize {
   let n: u32 = 0
   memory.fill(scratch, 0, 144)
   for (let i = from; i < end; n++) {
-    if (n >= 120) return -1
+    if (n >= 120) return nameless
     let c = <u32>load<u8>(i++)
     if (c == 0x5c) {
       c = <u32>load<u8>(i++)
@@ -446,7 +485,7 @@ function findDecoded(from: usize, end: usize, scratch: usize): i32 {
       else if (c == 0x72) c = 0x0d
       else if (c == 0x74) c = 0x09
     }
-    if (c >= 0x80) return -1
+    if (c >= 0x80) return nameless
     store<u8>(scratch + n, c)
   }
   return find(scratch, n)
@@ -491,7 +530,7 @@ function endOfLiteral(i: usize): usize {
  * Scans the text of `length` bytes at `input`. Answers the number of entries on the tape, or a code
  * below zero and the place by `errorOffset`. `stack` has room for `maximumDepth` + 2 levels of 32 bytes:
  * where the open container is on the tape, whether it is an object, the number of the name around it
- * plus one, unused, and one bit for each name met; behind them are 144 bytes more.
+ * plus one, where the next name is guessed, and one bit for each name met; behind them are 144 bytes more.
  */
 export function scan(
   input: usize,
@@ -511,6 +550,7 @@ export function scan(
   let level = stack
   let inObject = false
   let name = 0
+  let spot = guesses
   /** Entries on the tape. */
   let count: u32 = 0
   const strings = tape + <usize>capacity * ENTRY
@@ -522,6 +562,7 @@ export function scan(
   // What was kept by scans of before has another number; when there is none left it is cleared.
   if (++scans == 0) {
     memory.fill(kept, 0, KEPT * 16)
+    for (let n: usize = 0; n < OUTLINES; n++) store<u64>(outlines + n * OUTLINE_SLOT, 0)
     scans = 1
   }
 
@@ -538,29 +579,34 @@ export function scan(
     if (inObject) {
       if (c != 0x22) return wrong(NAME_MISSING, i, input)
       const start = i
-      // Most names are 15 letters or less.
+      // Most names are 15 letters or less, and follow one another as they did before.
       const piece = v128.load(i + 1)
-      const quotes = quotesOf(piece)
-      const before = (quotes & -quotes) - 1
-      let id: i32
-      let flags: i32
-      if (quotes != 0 && (oddOf(piece) & before) == 0) {
-        const size = ctz(quotes)
-        i += size + 2
-        id = findShort(firstOf(piece, size))
-        // No name that is looked for has so many digits in it.
-        flags = id < 0 && <i32>popcnt(digitsOf(piece) & before) >= LEAST_DIGITS ? DIGITS : 0
-      } else {
-        const string = endOfString(i + 1, end, 0)
-        if (string < 0) return wrong(failure, offset, input)
-        i = <usize>(string & 0xffffffff)
-        flags = <i32>(string >> 32)
-        id =
-          (flags & ESCAPED) == 0
-            ? find(start + 1, <u32>(i - start - 2))
-            : findDecoded(start + 1, i - 1, scratch)
+      let record = <usize>load<u32>(spot)
+      let flags = 0
+      if (isName(piece, record)) i += <usize>load<u32>(record, 4) + 2
+      else {
+        const quotes = quotesOf(piece)
+        const before = (quotes & -quotes) - 1
+        if (quotes != 0 && (oddOf(piece) & before) == 0) {
+          const size = ctz(quotes)
+          i += size + 2
+          record = findShort(piece, size)
+          store<u32>(spot, <u32>record)
+          // No name that is looked for has so many digits in it.
+          if (record == nameless && <i32>popcnt(digitsOf(piece) & before) >= LEAST_DIGITS) flags = DIGITS
+        } else {
+          const string = endOfString(i + 1, end, 0)
+          if (string < 0) return wrong(failure, offset, input)
+          i = <usize>(string & 0xffffffff)
+          flags = <i32>(string >> 32)
+          record =
+            (flags & ESCAPED) == 0
+              ? find(start + 1, <u32>(i - start - 2))
+              : findDecoded(start + 1, i - 1, scratch)
+        }
       }
-      write(w, start - input, i - input, KEY | ((id + 1) << NAME_SHIFT) | ((flags & WRITTEN) << FLAG_SHIFT))
+      const id = load<i32>(record, 8)
+      write(w, start - input, i - input, KEY | ((id + 1) << NAME_SHIFT) | ((flags & WRITTEN) << FLAG_SHIFT), 0)
       if (flags != 0 && isNotable(start, i, flags, 0)) {
         store<u32>(nextString, count)
         nextString += 4
@@ -568,6 +614,7 @@ export function scan(
       w += ENTRY
       count++
       name = id + 1
+      spot = spotOf(load<i32>(level, 8), name)
       if (<u32>id < 128) {
         const slot = level + 16 + ((<usize>id >> 5) << 2)
         const bit = 1 << (id & 31)
@@ -593,12 +640,10 @@ export function scan(
       let quotes = quotesOf(one)
       let odd = oddOf(one)
       let digits = digitsOf(one)
-      if (quotes == 0) {
-        const two = v128.load(from, 16)
-        quotes = quotesOf(two) << 16
-        odd |= oddOf(two) << 16
-        digits |= digitsOf(two) << 16
-      }
+      const two = v128.load(from, 16)
+      quotes |= quotesOf(two) << 16
+      odd |= oddOf(two) << 16
+      digits |= digitsOf(two) << 16
       const before = (quotes & -quotes) - 1
       odd &= before
       let flags: i32
@@ -614,8 +659,9 @@ export function scan(
         i = <usize>(string & 0xffffffff)
         flags = <i32>(string >> 32)
       }
-      write(w, from - 1 - input, i - input, STRING | (name << NAME_SHIFT) | ((flags & WRITTEN) << FLAG_SHIFT))
-      store<u32>(w, (ask & SAME) != 0 ? sameAs(from, <u32>(i - 1 - from), count) : count, 16)
+      const word = STRING | (name << NAME_SHIFT) | ((flags & WRITTEN) << FLAG_SHIFT)
+      const same = (ask & SAME) != 0 ? sameAs(from, <u32>(i - 1 - from), count) : count
+      write(w, from - 1 - input, i - input, word, same)
       if ((flags | ask) != 0 && isNotable(from, i - 1, flags, ask)) {
         store<u32>(nextString, count)
         nextString += 4
@@ -630,8 +676,10 @@ export function scan(
       store<u32>(level, <u32>w)
       store<i32>(level, inObject ? 1 : 0, 4)
       store<i32>(level, name, 8)
-      store<i32>(w, <i32>(i - input))
-      store<i32>(w, (inObject ? OBJECT : ARRAY) | (name << NAME_SHIFT), 12)
+      store<u32>(level - 32, <u32>spot, 12)
+      spot = spotOf(name, 0)
+      // Its end and the entry behind it are not known yet.
+      write(w, i - input, 0, (inObject ? OBJECT : ARRAY) | (name << NAME_SHIFT), 0)
       w += ENTRY
       count++
       if (inObject) v128.store(level + 16, i64x2.splat(0))
@@ -642,13 +690,18 @@ export function scan(
       const start = i
       i = isNumber ? endOfNumber(i) : endOfLiteral(i)
       if (failure != 0) return wrong(failure, offset, input)
-      write(w, start - input, i - input, (isNumber ? NUMBER : LITERAL) | (name << NAME_SHIFT))
+      write(w, start - input, i - input, (isNumber ? NUMBER : LITERAL) | (name << NAME_SHIFT), 0)
       w += ENTRY
       count++
     }
 
     // After a value: a comma, or the end of one container or more.
     while (true) {
+      // Mostly the next member.
+      if (inObject && load<u16>(i) == 0x222c) {
+        i++
+        break
+      }
       c = load<u8>(i)
       if (c <= 0x20) {
         i = skipSpace(i)
@@ -668,11 +721,11 @@ export function scan(
       if (c != (inObject ? 0x7d : 0x5d)) return wrong(MISPLACED, i - 1, input)
       const open = <usize>load<u32>(level)
       store<i32>(open, <i32>(i - input), 4)
-      store<u32>(open, count, 8)
-      // Which of the first 32 names the object has.
+      store<u32>(open, count, 12)
+      // Which of the first 32 names the object has: said by its first key.
       if (inObject) {
         const had = load<i32>(level, 16)
-        store<i32>(open, had, 16)
+        if (had != 0) store<i32>(open + ENTRY, had, 12)
         const isNamed = (<u32>load<u8>(asked + load<i32>(level, 8)) & NAMED) != 0
         if (((had & membersA) != 0 && (had & membersB) != 0) || (had & membersC) != 0 || isNamed) {
           store<u32>(nextObject, <u32>((open - tape) / ENTRY))
@@ -682,8 +735,121 @@ export function scan(
       depth--
       level -= 32
       inObject = load<i32>(level, 4) != 0
+      spot = load<u32>(level, 12)
     }
   }
+}
+
+/**
+ * Outlines: of an object is written down what stands at some places in it, eight bytes for each value (its
+ * word, and the entry of an equal string before it) and each end of a container. Which places is data, as
+ * in src/json/notice.ts: a byte for the column of each name, and rows of one byte for each column.
+ */
+const IGNORED: u32 = 0
+const OUTLINED: u32 = 1
+const TEXT: u32 = 2
+const COLUMNS: u32 = 64
+/** Of values in one outline; an object that has more is like none. */
+const LONGEST_OUTLINE: usize = 64 * 8
+/** Slots by the hash of an outline: its length, in which scan, its object, unused; then what is in it. */
+const OUTLINES: usize = 64
+const OUTLINE_SLOT: usize = 16 + LONGEST_OUTLINE
+let outlines: usize = 0
+let current: usize = 0
+let columns: usize = 0
+let steps: usize = 0
+export function beginOutlines(slots: usize, columnsAt: usize, stepsAt: usize): void {
+  outlines = slots
+  current = slots + OUTLINES * OUTLINE_SLOT
+  columns = columnsAt
+  steps = stepsAt
+}
+
+/**
+ * Compares the objects of the list at entry `list` of what was scanned. Writes to `pairs` two integers for
+ * each that has the outline of one before it: its entry, and that one's. Answers how many there are.
+ */
+export function compare(input: usize, tape: usize, list: u32, pairs: usize): usize {
+  let w = pairs
+  const end = load<u32>(tape + <usize>list * ENTRY, 12)
+  for (let entry = list + 1; entry < end; ) {
+    const at = tape + <usize>entry * ENTRY
+    if ((load<i32>(at, 8) & KIND_MASK) != OBJECT) entry = after(at, entry)
+    else {
+      const next = load<u32>(at, 12)
+      const first = alike(outlineMembers(input, tape, entry, OUTLINED, current), entry)
+      if (first != entry) {
+        store<u32>(w, entry)
+        store<u32>(w, first, 4)
+        w += 8
+      }
+      entry = next
+    }
+  }
+  return (w - pairs) / 8
+}
+
+@inline
+function after(at: usize, entry: u32): u32 {
+  return (load<i32>(at, 8) & KIND_MASK) <= ARRAY ? load<u32>(at, 12) : entry + 1
+}
+
+/** Of each member of an object what its state asks for; answers where the outline ends. */
+function outlineMembers(input: usize, tape: usize, object: u32, state: u32, out: usize): usize {
+  const row = steps + state * COLUMNS
+  const end = load<u32>(tape + <usize>object * ENTRY, 12)
+  for (let entry = object + 1; entry < end; ) {
+    const name = load<u32>(tape + <usize>entry * ENTRY, 8) >> NAME_SHIFT
+    const value = entry + 1
+    const place = <u32>load<u8>(row + load<u8>(columns + name))
+    const at = tape + <usize>value * ENTRY
+    if (place != IGNORED) out = outlineValue(input, tape, value, place, out)
+    entry = after(at, value)
+  }
+  return out
+}
+
+function outlineValue(input: usize, tape: usize, value: u32, place: u32, out: usize): usize {
+  const at = tape + <usize>value * ENTRY
+  const word = load<i32>(at, 8)
+  const kind = word & KIND_MASK
+  let text: u32 = 0
+  if (kind == STRING && place == TEXT) {
+    const start = load<u32>(at) + 1
+    text = sameAs(input + start, load<u32>(at, 4) - 1 - start, value)
+  }
+  out = outline(out, word, text)
+  if (kind > ARRAY) return out
+  if (kind == OBJECT) out = outlineMembers(input, tape, value, place, out)
+  else {
+    const end = load<u32>(at, 12)
+    for (let entry = value + 1; entry < end; entry = after(tape + <usize>entry * ENTRY, entry)) {
+      out = outlineValue(input, tape, entry, place, out)
+    }
+  }
+  return outline(out, 0, 0)
+}
+
+/** Adds to an outline, as long as there is room. */
+@inline
+function outline(out: usize, word: i32, text: u32): usize {
+  store<u64>(out, (<u64>(<u32>word)) | ((<u64>text) << 32))
+  return out < current + LONGEST_OUTLINE ? out + 8 : out
+}
+
+/** The object before that has the outline that ends at `end`, or the object itself. */
+function alike(end: usize, own: u32): u32 {
+  const length = end - current
+  if (length >= LONGEST_OUTLINE) return own
+  let hash: u64 = length
+  for (let at = current; at < end; at += 8) hash = (hash ^ load<u64>(at)) * 0xd6e8feb86659fd93
+  const slot = outlines + <usize>(hash >> 58) * OUTLINE_SLOT
+  const met = (<u64>length) | ((<u64>scans) << 32)
+  if (load<u64>(slot) == met && isSame(current, slot + 16, length)) return load<u32>(slot, 8)
+  store<u64>(slot, met)
+  store<u32>(slot, own, 8)
+  copy(slot + 16, current, length)
+  return own
 }
 
 /**

@@ -26,12 +26,37 @@ export type Notice = {
   readonly asked: Uint8Array
   /** ASCII. */
   readonly prefix: string
-  /** Bits of flagsOf(object): noted when it has one of the first and one of the second, or one of the third. */
+  /** Bits of membersOf(object): noted when it has one of the first and one of the second, or one of the third. */
   readonly members: readonly [first: number, second: number, third: number]
+  /** What is looked at when objects are compared: `compare` of a tape. */
+  readonly outline?: Outline
 }
 
 /** Nothing is asked: strings with escapes, beyond ASCII, or with a number in them are noted. */
 export const NOTHING: Notice = { asked: new Uint8Array(0), prefix: '', members: [0, 0, 0] }
+
+/**
+ * What a value is to the outline of an object. Of each value the kind counts; the elements of a list are
+ * what the list is, and what the members of an object are is said by its row: more of them have numbers.
+ */
+export const PLACE = {
+  /** Not even the kind counts, nor anything in it. */
+  ignored: 0,
+  /** The object itself. */
+  outlined: 1,
+  /** If it is a string, what it says counts as well. */
+  text: 2,
+} as const
+/** One for each name there can be in an outline, and one for all others. */
+export const COLUMNS = 64
+
+/** What is compared of objects. */
+export type Outline = {
+  /** By name plus one: its column. */
+  readonly columns: Uint8Array
+  /** Rows of COLUMNS: what a member is, by what the object is and the column of the name. */
+  readonly steps: Uint8Array
+}
 
 /** Whether there are as many digits in ASCII bytes at all. */
 export function hasDigits(bytes: Uint8Array, start: number, end: number): boolean {

@@ -65,6 +65,8 @@ export function createScan(names: Names, maximumDepth: number, notice = NOTHING)
       get noted() {
         return (noted ??= note(data, length, bytes, notice))
       },
+      // Nor are objects: each is like none before it.
+      compare: () => new Int32Array(0),
       splice: (edits, start, end) => splice(bytes, edits, start, end),
     }
   }
@@ -78,16 +80,17 @@ function note(data: Int32Array, length: number, bytes: Buffer, notice: Notice): 
   /** Objects that are not at their end yet, the innermost last. */
   const open: number[] = []
   for (let entry = 0, at = 0; entry <= length; entry++, at += WIDTH) {
-    while (open.length > 0 && (data[(open.at(-1) ?? 0) * WIDTH + 2] as number) <= entry) {
+    while (open.length > 0 && (data[(open.at(-1) ?? 0) * WIDTH + 3] as number) <= entry) {
       const object = open.pop() ?? 0
-      const had = data[object * WIDTH + 4] as number
-      const name = (data[object * WIDTH + 3] as number) >> NAME_SHIFT
+      const isEmpty = data[object * WIDTH + 3] === object + 1
+      const had = isEmpty ? 0 : (data[(object + 1) * WIDTH + 3] as number)
+      const name = (data[object * WIDTH + 2] as number) >> NAME_SHIFT
       const isNamed = ((notice.asked[name] ?? 0) & ASK.object) !== 0
       if (((had & first) !== 0 && (had & second) !== 0) || (had & third) !== 0 || isNamed)
         objects.push(object)
     }
     if (entry === length) break
-    const word = data[at + 3] as number
+    const word = data[at + 2] as number
     const kind = word & KIND_MASK
     if (kind === KIND.object) open.push(entry)
     if (kind !== KIND.string && kind !== KIND.key) continue
@@ -157,12 +160,12 @@ function scan(
       if (bytes[i] === QUOTE) {
         id = names.find(bytes, start + 1, i)
         i++
-        data[w + 3] = KIND.key | ((id + 1) << NAME_SHIFT)
+        data[w + 2] = KIND.key | ((id + 1) << NAME_SHIFT)
       } else {
         const { end, flags } = endOfString(bytes, i)
         i = end
         id = names.id(JSON.parse(bytes.toString('utf8', start, i)) as string)
-        data[w + 3] = KIND.key | ((id + 1) << NAME_SHIFT) | (flags << FLAG_SHIFT)
+        data[w + 2] = KIND.key | ((id + 1) << NAME_SHIFT) | (flags << FLAG_SHIFT)
       }
       if (id >= 0 && id < 128) {
         const slot = depth * 4 + (id >> 5)
@@ -173,6 +176,7 @@ function scan(
       }
       data[w] = start
       data[w + 1] = i
+      data[w + 3] = 0
       w += WIDTH
       name = id + 1
       c = bytes[i] as number
@@ -196,9 +200,8 @@ function scan(
       }
       data[w + 1] = i
       // Strings are not compared here: each is the first of its kind.
-      data[w + 2] = 0
-      data[w + 4] = w / WIDTH
-      data[w + 3] = KIND.string | (name << NAME_SHIFT) | (flags << FLAG_SHIFT)
+      data[w + 2] = KIND.string | (name << NAME_SHIFT) | (flags << FLAG_SHIFT)
+      data[w + 3] = w / WIDTH
       w += WIDTH
     } else if (c === 0x7b || c === 0x5b) {
       if (depth >= maximumDepth) throw new JsonError('too deep', i)
@@ -208,7 +211,7 @@ function scan(
       data[w] = i++
       const object = c === 0x7b ? 1 : 0
       isObject[depth] = object
-      data[w + 3] = (object === 1 ? KIND.object : KIND.array) | (name << NAME_SHIFT)
+      data[w + 2] = (object === 1 ? KIND.object : KIND.array) | (name << NAME_SHIFT)
       w += WIDTH
       if (object === 1) {
         const slot = depth * 4
@@ -226,7 +229,8 @@ function scan(
       const isNumber = c === 0x2d || (c >= 0x30 && c <= 0x39)
       i = isNumber ? endOfNumber(bytes, i) : endOfLiteral(bytes, i)
       data[w + 1] = i
-      data[w + 3] = (isNumber ? KIND.number : KIND.literal) | (name << NAME_SHIFT)
+      data[w + 2] = (isNumber ? KIND.number : KIND.literal) | (name << NAME_SHIFT)
+      data[w + 3] = 0
       w += WIDTH
     }
 
@@ -247,9 +251,10 @@ function scan(
       if (c !== (isObject[depth] === 1 ? 0x7d : 0x5d)) throw misplaced(i - 1)
       const at = open[depth] as number
       data[at + 1] = i
-      data[at + 2] = w / WIDTH
-      // Which of the first 32 names the object has.
-      if (isObject[depth] === 1) data[at + 4] = seen[depth * 4] as number
+      data[at + 3] = w / WIDTH
+      // Which of the first 32 names the object has: said by its first key.
+      const had = isObject[depth] === 1 ? (seen[depth * 4] as number) : 0
+      if (had !== 0) data[at + WIDTH + 3] = had
       depth--
     }
   }

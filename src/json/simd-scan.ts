@@ -17,8 +17,10 @@ import type { Memory } from './web-assembly.ts'
 type Exports = {
   readonly memory: Memory
   readonly beginNames: (at: number) => void
-  readonly addName: (text: number, length: number, id: number) => number
+  readonly addName: (text: number, length: number, id: number) => void
   readonly beginKept: (at: number) => void
+  readonly beginGuesses: (at: number) => void
+  readonly beginOutlines: (slots: number, columns: number, steps: number) => void
   readonly beginNotice: (at: number, prefix: number, a: number, b: number, c: number) => void
   readonly scan: (
     input: number,
@@ -32,6 +34,7 @@ type Exports = {
   readonly hasWide: () => number
   readonly countOfStrings: () => number
   readonly countOfObjects: () => number
+  readonly compare: (input: number, tape: number, list: number, pairs: number) => number
   readonly splice: (
     input: number,
     from: number,
@@ -59,8 +62,10 @@ const FAILURES: Readonly<Record<number, string>> = {
   [-12]: 'a malformed number',
   [-13]: 'a value is missing',
 }
-const SLOTS = 8192
-const KEPT = 1024 * 4
+const SLOTS = 8192 * 4
+const KEPT = 1024 * 16
+const GUESSES = 2048 * 4 + 48
+const OUTLINES = 64 * (16 + 64 * 8) + 64 * 8 + 16
 
 /** Where the names begin: the first page keeps what the compiler put there. */
 const BEGIN = PAGE
@@ -92,9 +97,14 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
     if (!isPlain || name.replaceAll(/\D/g, '').length >= LEAST_DIGITS)
       throw new RangeError(`not a name to look for: ${name}`)
   }
-  const lengthOfNames = names.list.reduce((sum, { length }) => sum + 16 + aligned(length), 0)
-  const kept = aligned(BEGIN + SLOTS * 4 + lengthOfNames)
-  const noticeAt = kept + KEPT * 4
+  const lengthOfNames = names.list.reduce((sum, { length }) => sum + 32 + aligned(length), 0)
+  const kept = aligned(BEGIN + SLOTS + lengthOfNames)
+  const guesses = kept + KEPT
+  const outlines = guesses + GUESSES
+  const { outline = { columns: new Uint8Array(0), steps: new Uint8Array(0) } } = notice
+  const columns = outlines + OUTLINES
+  const steps = columns + names.list.length + 1
+  const noticeAt = steps + aligned(outline.steps.length)
   const asked = noticeAt + notice.prefix.length + 16
   const stack = aligned(asked + names.list.length + 1)
   const input = aligned(stack + (maximumDepth + 2) * 32 + LONGEST_NAME + 32)
@@ -109,6 +119,8 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
     const bytes = new Uint8Array(memory.buffer)
     exports.beginNames(BEGIN)
     exports.beginKept(kept)
+    exports.beginGuesses(guesses)
+    exports.beginOutlines(outlines, columns, steps)
     exports.beginNotice(noticeAt, notice.prefix.length, ...notice.members)
     if (image === undefined) {
       // Each name is handed over at a place that no record reaches.
@@ -118,6 +130,8 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
         exports.addName(input, name.length, id)
       }
       bytes.fill(0, input, input + LONGEST_NAME + 16)
+      bytes.set(outline.columns.subarray(0, names.list.length + 1), columns)
+      bytes.set(outline.steps, steps)
       bytes.set(Buffer.from(notice.prefix), noticeAt)
       bytes.set(notice.asked.subarray(0, names.list.length + 1), asked)
       image = bytes.slice(BEGIN, stack)
@@ -146,7 +160,8 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
     for (let capacity = (length >> 3) + 16; ; capacity = Math.min(capacity * 4, length + 16)) {
       const strings = tape + capacity * WIDTH * 4
       const objects = strings + capacity * 4
-      const end = objects + capacity * 4
+      const pairs = objects + capacity * 4
+      const end = pairs + capacity * 8
       // And for the text once more, with edits in it.
       grow(end + Math.min(length * 4, LARGEST_SPLICE) + PAGE)
       machine.bytes.set(bytes, input)
@@ -168,6 +183,7 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
           objects: list(objects, exports.countOfObjects()),
           at: { string: 0, object: 0 },
         },
+        compare: (entry) => list(pairs, exports.compare(input, tape, entry, pairs) * 2),
         splice: (edits, from = 0, to = length) =>
           spliceWithin(bytes, edits, from, to, aligned(end)),
       }

@@ -5,11 +5,12 @@ import type { Names } from './names.ts'
 export const KIND = { object: 1, array: 2, string: 3, number: 4, literal: 5, key: 6 } as const
 
 /**
- * Integers per entry: start, end (bytes), next (containers: the entry after all that is in it; strings:
- * a note of whoever reads the tape), kind with flags and name, and at last for objects which of the first
- * 32 names they have, for strings an equal one that was met before.
+ * Integers per entry: start, end (bytes), kind with flags and name, and one that is, for containers, the
+ * entry after all that is in it; for the first key of an object, which of the first 32 names the object has;
+ * for strings, an equal one that was met before, itself when there is none, or what a reader has found out
+ * of it, all bits turned.
  */
-export const WIDTH = 5
+export const WIDTH = 4
 export const KIND_MASK = 7
 export const FLAG_SHIFT = 3
 export const FLAG_MASK = 7
@@ -28,6 +29,11 @@ export type Tape = {
   readonly noted: Noted
   /** What readers have made of strings, by {@link sameAs}; gone with the tape. */
   readonly read: Map<number, string>
+  /**
+   * Compares the objects of a list by the outline of the notice: two integers each, in order, for those
+   * that have the same values as one before them wherever it looks: the object, and that one.
+   */
+  readonly compare: (list: number) => Int32Array
   /** The bytes from `start` to `end` with edits: splice() of edit.ts, made where the bytes are. */
   readonly splice: (edits: readonly Edit[], start?: number, end?: number) => Buffer
 }
@@ -50,33 +56,42 @@ export type Scan = (bytes: Buffer) => Tape
 
 export const startOf = (tape: Tape, entry: number): number => tape.data[entry * WIDTH] as number
 export const endOf = (tape: Tape, entry: number): number => tape.data[entry * WIDTH + 1] as number
-const wordOf = (tape: Tape, entry: number): number => tape.data[entry * WIDTH + 3] as number
+const wordOf = (tape: Tape, entry: number): number => tape.data[entry * WIDTH + 2] as number
+const lastOf = (tape: Tape, entry: number): number => tape.data[entry * WIDTH + 3] as number
 export const kindOf = (tape: Tape, entry: number): number => wordOf(tape, entry) & KIND_MASK
 /** The number of the nearest member name around the value, or -1. */
 export const nameOf = (tape: Tape, entry: number): number => (wordOf(tape, entry) >> NAME_SHIFT) - 1
 
 /** The entry after this value and all that is in it. */
 export function after(tape: Tape, entry: number): number {
-  return isContainer(tape, entry) ? (tape.data[entry * WIDTH + 2] as number) : entry + 1
+  return isContainer(tape, entry) ? lastOf(tape, entry) : entry + 1
 }
 
 /** Of a string: an equal one before it on the tape when the scan was asked to compare, else itself. */
-export const sameAs = (tape: Tape, string: number): number =>
-  tape.data[string * WIDTH + 4] as number
+export function sameAs(tape: Tape, string: number): number {
+  const first = lastOf(tape, string)
+  return first < 0 ? string : first
+}
 
-/** Whatever a reader has found out of a string, so that it need not be found out again; 0 = nothing yet. */
-export const remarkOf = (tape: Tape, string: number): number =>
-  tape.data[string * WIDTH + 2] as number
+/**
+ * Whatever a reader has found out of a string that is the first of its kind, so that it need not be found
+ * out again: 0 = nothing yet, or more.
+ */
+export function remarkOf(tape: Tape, string: number): number {
+  const remarked = lastOf(tape, string)
+  return remarked < 0 ? ~remarked : 0
+}
 export function remark(tape: Tape, string: number, found: number): void {
-  tape.data[string * WIDTH + 2] = found
+  tape.data[string * WIDTH + 3] = ~found
 }
 
-/** Strings and keys: FLAG bits. Objects: bit n is set when the member of name n < 32 is there. */
-export function flagsOf(tape: Tape, entry: number): number {
-  const word = wordOf(tape, entry)
-  if ((word & KIND_MASK) === KIND.object) return tape.data[entry * WIDTH + 4] as number
-  return (word >> FLAG_SHIFT) & FLAG_MASK
-}
+/** Strings and keys: FLAG bits. */
+export const flagsOf = (tape: Tape, entry: number): number =>
+  (wordOf(tape, entry) >> FLAG_SHIFT) & FLAG_MASK
+
+/** Of an object: bit n is set when the member of name n < 32 is there. */
+export const membersOf = (tape: Tape, object: number): number =>
+  after(tape, object) === object + 1 ? 0 : lastOf(tape, object + 1)
 
 export const isContainer = (tape: Tape, entry: number): boolean => kindOf(tape, entry) <= KIND.array
 
@@ -84,9 +99,9 @@ export const isContainer = (tape: Tape, entry: number): boolean => kindOf(tape, 
 export function member(tape: Tape, object: number, name: number): number {
   if (object < 0 || kindOf(tape, object) !== KIND.object) return -1
   const { data } = tape
-  // Mostly the member is not there, and for the first names the object itself tells.
-  if (name < 32 && ((data[object * WIDTH + 4] as number) & (1 << name)) === 0) return -1
-  const end = data[object * WIDTH + 2] as number
+  const end = data[object * WIDTH + 3] as number
+  // Mostly the member is not there, and for the first names the first key tells.
+  if (end === object + 1 || (name < 32 && (lastOf(tape, object + 1) & (1 << name)) === 0)) return -1
   for (let key = object + 1; key < end; key = after(tape, key + 1)) {
     if (nameOf(tape, key) === name) return key + 1
   }

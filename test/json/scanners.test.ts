@@ -33,12 +33,9 @@ function outcome(scan: Scan, bytes: Buffer): number[] | 'refused' {
   }
   const said: number[] = []
   for (let entry = 0; entry < tape.length; entry++) {
-    const [start, end, next, word, members] = tape.data.subarray(entry * WIDTH, (entry + 1) * WIDTH)
-    const kind = word! & KIND_MASK
-    said.push(start!, end!, word!)
-    if (kind === KIND.object || kind === KIND.array) said.push(next!)
-    if (kind === KIND.object) said.push(members!)
-    if (kind === KIND.string) said.push(next!, isSame(tape, entry) ? 0 : 1)
+    const [start, end, word, last] = tape.data.subarray(entry * WIDTH, (entry + 1) * WIDTH)
+    const isString = (word! & KIND_MASK) === KIND.string
+    said.push(start!, end!, word!, isString ? (isSame(tape, entry) ? 0 : 1) : last!)
   }
   const { strings, objects } = tape.noted
   return [...said, -1, ...strings, -1, ...objects]

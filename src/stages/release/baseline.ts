@@ -9,6 +9,7 @@ import {
   flagsOf,
   kindOf,
   member,
+  membersOf,
   nameOf,
   readNotes,
   startOf,
@@ -130,7 +131,7 @@ class Plan implements Baseline {
   }
 
   object(entry: number): void {
-    const members = flagsOf(this.#tape, entry)
+    const members = membersOf(this.#tape, entry)
     const { at } = this.#words
     const coded = (1 << at.value) | (1 << at._value)
     const typed = (1 << at.system) | (1 << at.type)

@@ -1,30 +1,13 @@
 import type { Tally } from '../../exchange.ts'
 import { formatInteraction } from '../../fhir/interaction.ts'
-import { orderEdits, removeElements, removeMembers } from '../../json/edit.ts'
 import type { Edit } from '../../json/tape.ts'
 import { KIND } from '../../json/tape.ts'
 import type { Tape } from '../../json/tape.ts'
-import {
-  after,
-  elements,
-  endOf,
-  isContainer,
-  kindOf,
-  member,
-  nameOf,
-  startOf,
-  textOf,
-} from '../../json/tape.ts'
+import { elements, endOf, kindOf, member, startOf, textOf } from '../../json/tape.ts'
 import type { Permit } from '../../permit.ts'
-import { publicOf, releaseAddress, rewriteUrls } from './address.ts'
-import type { Hidden } from './compile-masking.ts'
 import type { Context } from './context.ts'
-import { formatMark, hiddenIn, hiddenOf } from './frame.ts'
-import { pseudonym } from './methods.ts'
-import { releaseResource, viewerOf } from './resource.ts'
-import type { Released } from './resource.ts'
-import { isIn } from './vocabulary.ts'
-import type { Beside, BundleWords, NameSet } from './vocabulary.ts'
+import { formatMark, hiddenOf } from './frame.ts'
+import { keepOnly, releaseEntries, without } from './entry.ts'
 import { Refusal } from '../../refusal.ts'
 
 /**
@@ -95,163 +78,6 @@ export const SUPPRESSED = JSON.stringify({
   },
   search: { mode: 'outcome' },
 })
-
-/**
- * Adds the edits of those entries of a list that leave, in order. Answers how many do, and the edits
- * that take out the others.
- */
-export function releaseEntries(
-  tape: Tape,
-  list: number,
-  permit: Permit,
-  context: Context,
-  tally: Tally,
-  edits: Edit[],
-): { readonly left: number; readonly withheld: readonly Edit[] } {
-  let left = 0
-  const withheld = removeElements(tape, list, (element) => {
-    const released = releaseEntry(tape, element, permit, context, tally)
-    if (released === undefined) return true
-    left += 1
-    for (const edit of released) edits.push(edit)
-    return false
-  })
-  return { left, withheld }
-}
-
-/** The edits of one entry, or undefined: the whole entry is withheld. */
-function releaseEntry(
-  tape: Tape,
-  element: number,
-  permit: Permit,
-  context: Context,
-  tally: Tally,
-): readonly Edit[] | undefined {
-  const { at } = context.words
-  const resource = member(tape, element, at.resource)
-  if (resource < 0) {
-    tally.inspected += 1
-    tally.withheld += 1
-    return undefined
-  }
-  const released = releaseResource(tape, resource, permit.terms, context, tally)
-  if (released === undefined) return undefined
-  const edits: Edit[] = []
-  const { besideOf } = context.bundleWords
-  const { maskings } = released.verdict
-  const view = maskings.length === 0 ? undefined : viewOf(released, permit, context)
-  const entry =
-    released.renamed === 'gone' ? context.bundleWords.nameless : context.bundleWords.entry
-  const end = after(tape, element)
-  let isPlain = true
-  for (let key = element + 1; key < end; key = after(tape, key + 1)) {
-    const name = nameOf(tape, key)
-    if (name === at.resource) {
-      for (const edit of orderEdits(released.edits)) edits.push(edit)
-      continue
-    }
-    const isSimple = !isContainer(tape, key + 1)
-    if (name === at.fullUrl && isSimple) {
-      if (view?.rename !== undefined) renameAddress(tape, key + 1, view, edits)
-      else releaseAddress(tape, key + 1, context, edits)
-      if (isIn(entry, name)) continue
-    }
-    // Beside the resource stands what upstream says of it, its outcome and criteria among it:
-    // nobody judges those, so only what is named stays.
-    const part = besideOf[name + 1]
-    if (part !== undefined && isIn(entry, name) && kindOf(tape, key + 1) === KIND.object) {
-      releaseBeside(tape, key + 1, part, context, edits, view)
-    } else if (part !== undefined || !isIn(entry, name) || !isSimple) isPlain = false
-  }
-  if (!isPlain) edits.push(...keepOnly(tape, element, entry, context.bundleWords))
-  return edits
-}
-
-/** `search`, `request` or `response` of an entry. */
-function releaseBeside(
-  tape: Tape,
-  value: number,
-  { kept, hasAddress }: Beside,
-  context: Context,
-  edits: Edit[],
-  view: View | undefined,
-): void {
-  const { at } = context.words
-  let shown = kept
-  if (view?.version === true && isIn(kept, at.etag)) shown = without(shown, at.etag)
-  if (view?.time === true && isIn(kept, at.lastModified)) shown = without(shown, at.lastModified)
-  for (const edit of keepOnly(tape, value, shown, context.bundleWords)) edits.push(edit)
-  if (!hasAddress) return
-  if (view?.rename === undefined) releaseAddresses(tape, value, context, edits)
-  else {
-    for (const name of [at.url, at.location])
-      renameAddress(tape, member(tape, value, name), view, edits)
-  }
-}
-
-/** What may be seen beside a resource of which something is masked. */
-type View = Hidden & {
-  /** The address under which the caller knows it; undefined = its own. */
-  readonly rename: ((address: string) => string) | undefined
-}
-
-function viewOf({ verdict, renamed }: Released, permit: Permit, context: Context): View {
-  const viewer = viewerOf(verdict, permit.terms, context)
-  const rename = (address: string): string => {
-    if (viewer === undefined) return ''
-    const { methods } = viewer
-    const query = address.indexOf('?')
-    const named = pseudonym(query < 0 ? address : address.slice(0, query), 'uri', methods)
-    return /^[A-Z]/.test(named) ? `${context.publicUrl}/${named}` : named
-  }
-  const hidden = hiddenIn(verdict)
-  // Also where the resource itself does not say its id.
-  return { ...hidden, rename: renamed === undefined && !hidden.id ? undefined : rename }
-}
-
-/** Puts the address that the caller knows in place of one of upstream's, if it names a resource. */
-function renameAddress(tape: Tape, value: number, view: View | undefined, edits: Edit[]): void {
-  const text = textOf(tape, value)
-  if (text === undefined || !/[/:]/.test(text)) return
-  const renamed = view?.rename?.(text) ?? ''
-  edits.push({
-    start: startOf(tape, value),
-    end: endOf(tape, value),
-    text: JSON.stringify(renamed),
-  })
-}
-
-/** The addresses of a request or response, without the criteria of a conditional write. */
-function releaseAddresses(tape: Tape, value: number, context: Context, edits: Edit[]): void {
-  const url = member(tape, value, context.words.at.url)
-  const text = textOf(tape, url)
-  if (text?.includes('?') !== true) {
-    rewriteUrls(tape, value, context, edits)
-    return
-  }
-  // Criteria may name what is masked elsewhere.
-  const bare = publicOf(text.slice(0, text.indexOf('?')), context)
-  edits.push({ start: startOf(tape, url), end: endOf(tape, url), text: JSON.stringify(bare) })
-}
-
-/** Takes out of an object every member that is not named, or holds more than a simple value. */
-function keepOnly(tape: Tape, object: number, kept: NameSet, words: BundleWords): readonly Edit[] {
-  return removeMembers(tape, object, (key) => goes(tape, key, kept, words))
-}
-
-function goes(tape: Tape, key: number, kept: NameSet, { nested, besideOf }: BundleWords): boolean {
-  const name = nameOf(tape, key)
-  if (!isIn(kept, name)) return true
-  const isBeside = besideOf[name + 1] !== undefined
-  if (!isContainer(tape, key + 1)) return isBeside
-  return isBeside ? kindOf(tape, key + 1) !== KIND.object : !isIn(nested, name)
-}
-
-function without(set: NameSet, name: number): NameSet {
-  const left = Uint8Array.from(set)
-  left[name + 1] = 0
-  return left
-}
 
 /** Links of a Bundle by which a client goes on; a search says `previous`, some servers `prev`. */
 const PAGES = new Set(['next', 'prev', 'previous', 'first', 'last'])

@@ -5,7 +5,7 @@ import type { Elements } from '../../fhir/elements.ts'
 import {
   after,
   elements as listOf,
-  flagsOf,
+  membersOf,
   kindOf,
   KIND,
   member,
@@ -174,7 +174,7 @@ export function compileMasking(
       return rules.find(({ codes, from }) => codes.has(code ?? '') || rank >= from)?.rule
     }
     return (tape, object) => {
-      const members = flagsOf(tape, object)
+      const members = membersOf(tape, object)
       if ((members & (1 << at.meta)) !== 0) {
         for (const coding of valuesAt(tape, object, security)) {
           const rule = ruleFor(textOf(tape, member(tape, coding, at.code)))

@@ -25,6 +25,8 @@ export type Verdict = Omit<Inspection, 'id' | 'versionId' | 'masked' | 'marked'>
   /** What each way by which it is reached masks; none = there is one that masks nothing. */
   readonly maskings: readonly Masking[]
   readonly recipient: string
+  /** Whether it holds for all resources that are like it (outline.ts): nothing else was asked. */
+  readonly isCommon: boolean
   /** Only where elements carry labels of their own (LABEL-2). */
   readonly maySeeElement?: (labels: Labels) => boolean
 }
@@ -57,6 +59,8 @@ export function judge(
     withheld: grant === undefined ? 'type' : undefined,
     maskings: NO_MASKINGS,
     recipient: grant?.recipient ?? '',
+    // A Patient is told by its own id, and a Provenance by what was released before it.
+    isCommon: type !== 'Patient' && type !== 'Provenance',
   }
   if (grant === undefined) return said
   const one: One = { tape, object, type, patients, labels, seen }
@@ -64,7 +68,7 @@ export function judge(
   if (!labels.isInline) {
     for (const way of grant.reach) if (isOpen(way, one, context)) return said
   }
-  return { ...said, ...judgeReach(grant.reach, one, context) }
+  return { ...said, isCommon: false, ...judgeReach(grant.reach, one, context) }
 }
 
 const NO_MASKINGS: readonly Masking[] = []

@@ -18,6 +18,8 @@ export type Released = {
   /** Nobody else's: whoever gets them may add to them. */
   readonly edits: Edit[]
   readonly renamed: Masked['renamed']
+  /** Whether all that are like it are released as well, and nothing in them is masked but by the baseline. */
+  readonly isCommon: boolean
 }
 
 /** Judges one resource and plans its edits; undefined = withheld. Counts either way. */
@@ -48,11 +50,14 @@ export function releaseResource(
     const { id } = identify(tape, object, words)
     if (id !== undefined) tally.seen.add(`${verdict.type}/${id}`)
   }
-  if (terms.trim === undefined) return { verdict, edits, renamed }
+  if (terms.trim === undefined) {
+    return { verdict, edits, renamed, isCommon: verdict.isCommon && tally.seen === undefined }
+  }
   const text = context.trim(bytesOf(tape, object, edits), terms.trim).toString('utf8')
   return {
     verdict,
     renamed,
+    isCommon: false,
     edits: [{ start: startOf(tape, object), end: endOf(tape, object), text }],
   }
 }

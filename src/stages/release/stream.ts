@@ -5,8 +5,9 @@ import type { Piece } from '../../json/entries.ts'
 import { after, endOf, isContainer, nameOf, startOf, textOf } from '../../json/tape.ts'
 import type { Edit, Tape } from '../../json/tape.ts'
 import type { Permit } from '../../permit.ts'
-import { formatLinks, readPages, releaseEntries, SUPPRESSED, unreadable } from './bundle.ts'
+import { formatLinks, readPages, SUPPRESSED, unreadable } from './bundle.ts'
 import type { Context } from './context.ts'
+import { releaseEntries } from './entry.ts'
 import { formatMark, hiddenOf } from './frame.ts'
 
 /** One resource in a large Bundle, or a large single resource, at most. */

@@ -4,6 +4,7 @@ import { ASK } from '../../json/notice.ts'
 import type { Notice } from '../../json/notice.ts'
 import type { Definitions } from '../../fhir/definitions.ts'
 import { loadElements } from '../../fhir/elements.ts'
+import { buildOutline } from './outline.ts'
 import type { Confidentiality } from '../../permit.ts'
 
 /** The member names that decide something; the first 32 show in an object's flags. */
@@ -159,12 +160,16 @@ export function buildVocabulary(
     (1 << at.system) | (1 << at.type),
     1 << at.data,
   ] as const
+  const outline = buildOutline(
+    names,
+    new Set([...paths.values()].flat().map(([head = '']) => head)),
+  )
   return {
     names,
     at,
     unscanned,
     notable,
-    noticeOf: (prefix) => ({ asked, prefix, members }),
+    noticeOf: (prefix) => ({ asked, prefix, members, outline }),
     types: compileNames([...definitions.types]),
     security: [at.meta, at.security],
     typeCoding: [at.type, at.coding],

@@ -1,0 +1,232 @@
+import type { Tally } from '../../exchange.ts'
+import { orderEdits, removeElements, removeMembers } from '../../json/edit.ts'
+import type { Edit } from '../../json/tape.ts'
+import { KIND } from '../../json/tape.ts'
+import type { Tape } from '../../json/tape.ts'
+import {
+  after,
+  endOf,
+  isContainer,
+  kindOf,
+  member,
+  nameOf,
+  startOf,
+  textOf,
+} from '../../json/tape.ts'
+import type { Permit } from '../../permit.ts'
+import { publicOf, releaseAddress, rewriteUrls } from './address.ts'
+import type { Hidden } from './compile-masking.ts'
+import type { Context } from './context.ts'
+import { hiddenIn } from './frame.ts'
+import { planMasking } from './mask.ts'
+import { addCounts, releaseResource, viewerOf } from './resource.ts'
+import { pseudonym } from './methods.ts'
+import type { Released } from './resource.ts'
+import { isIn } from './vocabulary.ts'
+import type { Beside, BundleWords, NameSet } from './vocabulary.ts'
+
+/**
+ * Adds the edits of those entries of a list that leave, in order. Answers how many do, and the edits
+ * that take out the others.
+ */
+export function releaseEntries(
+  tape: Tape,
+  list: number,
+  permit: Permit,
+  context: Context,
+  tally: Tally,
+  edits: Edit[],
+): { readonly left: number; readonly withheld: readonly Edit[] } {
+  let left = 0
+  const pairs = kindOf(tape, list) === KIND.array ? tape.compare(list) : NO_PAIRS
+  const known = new Map<number, Common>()
+  let pair = 0
+  const withheld = removeElements(tape, list, (element) => {
+    const isLike = pairs[pair] === element
+    const first = isLike ? (pairs[pair + 1] as number) : element
+    if (isLike) pair += 2
+    const common = isLike ? known.get(first) : undefined
+    const leaves =
+      (common && repeatEntry(tape, element, common, context, tally, edits)) ??
+      releaseEntry(tape, element, permit, context, tally, edits, (found) => known.set(first, found))
+    if (leaves) left += 1
+    return !leaves
+  })
+  return { left, withheld }
+}
+
+const NO_PAIRS = new Int32Array(0)
+
+/**
+ * What has been found of an entry and holds for all that are like it (outline.ts): it leaves, nothing in it is
+ * masked but by the baseline, and beside the resource nothing changes but its address. Where the two stand, in
+ * entries of the tape from the element on; 0 = there is no address.
+ */
+type Common = { readonly resource: number; readonly fullUrl: number }
+
+/** Releases an entry that is like one before it. undefined = it has to be judged itself after all. */
+function repeatEntry(
+  tape: Tape,
+  element: number,
+  { resource, fullUrl }: Common,
+  context: Context,
+  tally: Tally,
+  edits: Edit[],
+): true | undefined {
+  const masked = planMasking(tape, element + resource, undefined, context)
+  if (masked === undefined || masked.renamed !== undefined) return undefined
+  const isFirst = fullUrl < resource
+  if (fullUrl > 0 && isFirst) releaseAddress(tape, element + fullUrl, context, edits)
+  for (const edit of orderEdits(masked.edits)) edits.push(edit)
+  if (!isFirst) releaseAddress(tape, element + fullUrl, context, edits)
+  tally.inspected += 1
+  tally.released += 1
+  if (masked.counts !== undefined) addCounts(tally, masked.counts)
+  return true
+}
+
+/** Whether an entry leaves, with its edits; `say` hears what holds for those that are like it. */
+function releaseEntry(
+  tape: Tape,
+  element: number,
+  permit: Permit,
+  context: Context,
+  tally: Tally,
+  edits: Edit[],
+  say: (found: Common) => void,
+): boolean {
+  const { at } = context.words
+  const resource = member(tape, element, at.resource)
+  if (resource < 0) {
+    tally.inspected += 1
+    tally.withheld += 1
+    return false
+  }
+  const released = releaseResource(tape, resource, permit.terms, context, tally)
+  if (released === undefined) return false
+  const { besideOf } = context.bundleWords
+  const { maskings } = released.verdict
+  const view = maskings.length === 0 ? undefined : viewOf(released, permit, context)
+  const entry =
+    released.renamed === 'gone' ? context.bundleWords.nameless : context.bundleWords.entry
+  const end = after(tape, element)
+  let isPlain = true
+  let isCommon = released.isCommon
+  let fullUrl = element
+  for (let key = element + 1; key < end; key = after(tape, key + 1)) {
+    const name = nameOf(tape, key)
+    if (name === at.resource) {
+      for (const edit of orderEdits(released.edits)) edits.push(edit)
+      continue
+    }
+    const isSimple = !isContainer(tape, key + 1)
+    if (name === at.fullUrl && isSimple) {
+      fullUrl = key + 1
+      if (view?.rename !== undefined) renameAddress(tape, key + 1, view, edits)
+      else releaseAddress(tape, key + 1, context, edits)
+      if (isIn(entry, name)) continue
+    }
+    // Beside the resource stands what upstream says of it, its outcome and criteria among it:
+    // nobody judges those, so only what is named stays.
+    const part = besideOf[name + 1]
+    if (part !== undefined && isIn(entry, name) && kindOf(tape, key + 1) === KIND.object) {
+      const before = edits.length
+      releaseBeside(tape, key + 1, part, context, edits, view)
+      if (part.hasAddress || edits.length > before) isCommon = false
+    } else if (part !== undefined || !isIn(entry, name) || !isSimple) isPlain = false
+  }
+  if (!isPlain) edits.push(...keepOnly(tape, element, entry, context.bundleWords))
+  else if (isCommon) say({ resource: resource - element, fullUrl: fullUrl - element })
+  return true
+}
+
+/** `search`, `request` or `response` of an entry. */
+function releaseBeside(
+  tape: Tape,
+  value: number,
+  { kept, hasAddress }: Beside,
+  context: Context,
+  edits: Edit[],
+  view: View | undefined,
+): void {
+  const { at } = context.words
+  let shown = kept
+  if (view?.version === true && isIn(kept, at.etag)) shown = without(shown, at.etag)
+  if (view?.time === true && isIn(kept, at.lastModified)) shown = without(shown, at.lastModified)
+  for (const edit of keepOnly(tape, value, shown, context.bundleWords)) edits.push(edit)
+  if (!hasAddress) return
+  if (view?.rename === undefined) releaseAddresses(tape, value, context, edits)
+  else {
+    for (const name of [at.url, at.location])
+      renameAddress(tape, member(tape, value, name), view, edits)
+  }
+}
+
+/** What may be seen beside a resource of which something is masked. */
+type View = Hidden & {
+  /** The address under which the caller knows it; undefined = its own. */
+  readonly rename: ((address: string) => string) | undefined
+}
+
+function viewOf({ verdict, renamed }: Released, permit: Permit, context: Context): View {
+  const viewer = viewerOf(verdict, permit.terms, context)
+  const rename = (address: string): string => {
+    if (viewer === undefined) return ''
+    const { methods } = viewer
+    const query = address.indexOf('?')
+    const named = pseudonym(query < 0 ? address : address.slice(0, query), 'uri', methods)
+    return /^[A-Z]/.test(named) ? `${context.publicUrl}/${named}` : named
+  }
+  const hidden = hiddenIn(verdict)
+  // Also where the resource itself does not say its id.
+  return { ...hidden, rename: renamed === undefined && !hidden.id ? undefined : rename }
+}
+
+/** Puts the address that the caller knows in place of one of upstream's, if it names a resource. */
+function renameAddress(tape: Tape, value: number, view: View | undefined, edits: Edit[]): void {
+  const text = textOf(tape, value)
+  if (text === undefined || !/[/:]/.test(text)) return
+  const renamed = view?.rename?.(text) ?? ''
+  edits.push({
+    start: startOf(tape, value),
+    end: endOf(tape, value),
+    text: JSON.stringify(renamed),
+  })
+}
+
+/** The addresses of a request or response, without the criteria of a conditional write. */
+function releaseAddresses(tape: Tape, value: number, context: Context, edits: Edit[]): void {
+  const url = member(tape, value, context.words.at.url)
+  const text = textOf(tape, url)
+  if (text?.includes('?') !== true) {
+    rewriteUrls(tape, value, context, edits)
+    return
+  }
+  // Criteria may name what is masked elsewhere.
+  const bare = publicOf(text.slice(0, text.indexOf('?')), context)
+  edits.push({ start: startOf(tape, url), end: endOf(tape, url), text: JSON.stringify(bare) })
+}
+
+/** Takes out of an object every member that is not named, or holds more than a simple value. */
+export function keepOnly(
+  tape: Tape,
+  object: number,
+  kept: NameSet,
+  words: BundleWords,
+): readonly Edit[] {
+  return removeMembers(tape, object, (key) => goes(tape, key, kept, words))
+}
+
+function goes(tape: Tape, key: number, kept: NameSet, { nested, besideOf }: BundleWords): boolean {
+  const name = nameOf(tape, key)
+  if (!isIn(kept, name)) return true
+  const isBeside = besideOf[name + 1] !== undefined
+  if (!isContainer(tape, key + 1)) return isBeside
+  return isBeside ? kindOf(tape, key + 1) !== KIND.object : !isIn(nested, name)
+}
+
+export function without(set: NameSet, name: number): NameSet {
+  const left = Uint8Array.from(set)
+  left[name + 1] = 0
+  return left
+}
