@@ -66,8 +66,7 @@ export function errorOffset(): usize {
 const ALWAYS: u32 = 1
 const PREFIXED: u32 = 2
 const UNSEARCHED: u32 = 4
-const SAME: u32 = 8
-const NAMED: u32 = 16
+const NAMED: u32 = 8
 const LEAST_DIGITS = 9
 const WIDEST_GAP = 3
 let asked: usize = 0
@@ -108,7 +107,7 @@ export function countOfObjects(): usize {
 /** Which of 16 bytes are digits, and which interrupt a number: neither that nor a gap in it. */
 @inline
 function digitsOf(piece: v128): u32 {
-  return i8x16.bitmask(i8x16.lt_u(i8x16.sub(piece, i8x16.splat(0x30)), i8x16.splat(10)))
+  return i8x16.bitmask(i8x16.gt_s(i8x16.add(piece, i8x16.splat(0x46)), i8x16.splat(0x75)))
 }
 @inline
 function gapsOf(piece: v128): u32 {
@@ -219,9 +218,11 @@ export function beginKept(at: usize): void {
   kept = at
 }
 
-/** The entry of an equal string that was met before, or its own. */
-@inline
-function sameAs(from: usize, length: u32, own: u32): u32 {
+/** The entry of an equal string that was asked about before, or its own. */
+export function sameAs(input: usize, tape: usize, own: u32): u32 {
+  const at = tape + <usize>own * ENTRY
+  const from = input + load<u32>(at) + 1
+  const length = load<u32>(at, 4) - load<u32>(at) - 2
   if (length > 128) return own
   let hash: u64
   if (length >= 8) hash = load<u64>(from) ^ (load<u64>(from + length - 8) * 0x9e3779b97f4a7c15)
@@ -384,7 +385,7 @@ function endOfString(from: usize, end: usize, digits: i32): i64 {
       ),
     )
     const wide = i8x16.bitmask(piece)
-    const digit = i8x16.bitmask(i8x16.lt_u(i8x16.sub(piece, i8x16.splat(0x30)), i8x16.splat(10)))
+    const digit = digitsOf(piece)
     if (stops == 0) {
       digits += popcnt(digit)
       if (wide != 0) met |= WIDE
@@ -420,10 +421,7 @@ function quotesOf(piece: v128): u32 {
 @inline
 function oddOf(piece: v128): u32 {
   return i8x16.bitmask(
-    v128.or(
-      piece,
-      v128.or(i8x16.eq(piece, i8x16.splat(0x5c)), i8x16.lt_u(piece, i8x16.splat(0x20))),
-    ),
+    v128.or(i8x16.eq(piece, i8x16.splat(0x5c)), i8x16.lt_s(piece, i8x16.splat(0x20))),
   )
 }
 
@@ -659,9 +657,7 @@ export function scan(
         i = <usize>(string & 0xffffffff)
         flags = <i32>(string >> 32)
       }
-      const word = STRING | (name << NAME_SHIFT) | ((flags & WRITTEN) << FLAG_SHIFT)
-      const same = (ask & SAME) != 0 ? sameAs(from, <u32>(i - 1 - from), count) : count
-      write(w, from - 1 - input, i - input, word, same)
+      write(w, from - 1 - input, i - input, STRING | (name << NAME_SHIFT) | ((flags & WRITTEN) << FLAG_SHIFT), 0)
       if ((flags | ask) != 0 && isNotable(from, i - 1, flags, ask)) {
         store<u32>(nextString, count)
         nextString += 4
@@ -813,12 +809,7 @@ function outlineValue(input: usize, tape: usize, value: u32, place: u32, out: us
   const at = tape + <usize>value * ENTRY
   const word = load<i32>(at, 8)
   const kind = word & KIND_MASK
-  let text: u32 = 0
-  if (kind == STRING && place == TEXT) {
-    const start = load<u32>(at) + 1
-    text = sameAs(input + start, load<u32>(at, 4) - 1 - start, value)
-  }
-  out = outline(out, word, text)
+  out = outline(out, word, kind == STRING && place == TEXT ? sameAs(input, tape, value) : 0)
   if (kind > ARRAY) return out
   if (kind == OBJECT) out = outlineMembers(input, tape, value, place, out)
   else {

@@ -11,10 +11,8 @@ export const ASK = {
   prefixed: 2,
   /** Not noted for a number in it; with `prefixed`, unless the number may be in a query. */
   unsearched: 4,
-  /** Compared with the strings before it: {@link sameAs} in tape.ts. */
-  same: 8,
   /** An object by this name is noted whatever is in it. */
-  object: 16,
+  object: 8,
 } as const
 
 /** A number worth noting has so many digits, with so many signs between two of them at most. */

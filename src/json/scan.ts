@@ -65,7 +65,8 @@ export function createScan(names: Names, maximumDepth: number, notice = NOTHING)
       get noted() {
         return (noted ??= note(data, length, bytes, notice))
       },
-      // Nor are objects: each is like none before it.
+      // Nothing is compared here: each is the first of its kind.
+      sameAs: (string) => string,
       compare: () => new Int32Array(0),
       splice: (edits, start, end) => splice(bytes, edits, start, end),
     }
@@ -199,9 +200,8 @@ function scan(
         flags = rest.flags
       }
       data[w + 1] = i
-      // Strings are not compared here: each is the first of its kind.
       data[w + 2] = KIND.string | (name << NAME_SHIFT) | (flags << FLAG_SHIFT)
-      data[w + 3] = w / WIDTH
+      data[w + 3] = 0
       w += WIDTH
     } else if (c === 0x7b || c === 0x5b) {
       if (depth >= maximumDepth) throw new JsonError('too deep', i)

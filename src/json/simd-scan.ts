@@ -34,6 +34,7 @@ type Exports = {
   readonly hasWide: () => number
   readonly countOfStrings: () => number
   readonly countOfObjects: () => number
+  readonly sameAs: (input: number, tape: number, entry: number) => number
   readonly compare: (input: number, tape: number, list: number, pairs: number) => number
   readonly splice: (
     input: number,
@@ -183,6 +184,7 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
           objects: list(objects, exports.countOfObjects()),
           at: { string: 0, object: 0 },
         },
+        sameAs: (entry) => exports.sameAs(input, tape, entry),
         compare: (entry) => list(pairs, exports.compare(input, tape, entry, pairs) * 2),
         splice: (edits, from = 0, to = length) =>
           spliceWithin(bytes, edits, from, to, aligned(end)),

@@ -7,8 +7,8 @@ export const KIND = { object: 1, array: 2, string: 3, number: 4, literal: 5, key
 /**
  * Integers per entry: start, end (bytes), kind with flags and name, and one that is, for containers, the
  * entry after all that is in it; for the first key of an object, which of the first 32 names the object has;
- * for strings, an equal one that was met before, itself when there is none, or what a reader has found out
- * of it, all bits turned.
+ * for strings, 0, an equal one once it is known (see {@link sameAs}), or what a reader has found out, all bits
+ * turned.
  */
 export const WIDTH = 4
 export const KIND_MASK = 7
@@ -29,6 +29,8 @@ export type Tape = {
   readonly noted: Noted
   /** What readers have made of strings, by {@link sameAs}; gone with the tape. */
   readonly read: Map<number, string>
+  /** An equal string that was asked about before, or itself; perhaps itself, if it is long. */
+  readonly sameAs: (string: number) => number
   /**
    * Compares the objects of a list by the outline of the notice: two integers each, in order, for those
    * that have the same values as one before them wherever it looks: the object, and that one.
@@ -67,10 +69,13 @@ export function after(tape: Tape, entry: number): number {
   return isContainer(tape, entry) ? lastOf(tape, entry) : entry + 1
 }
 
-/** Of a string: an equal one before it on the tape when the scan was asked to compare, else itself. */
+/** Of a string: an equal one that was asked about before it; else itself, the first of its kind. */
 export function sameAs(tape: Tape, string: number): number {
-  const first = lastOf(tape, string)
-  return first < 0 ? string : first
+  const known = lastOf(tape, string)
+  if (known !== 0) return known < 0 ? string : known
+  const first = tape.sameAs(string)
+  tape.data[string * WIDTH + 3] = first
+  return first
 }
 
 /**

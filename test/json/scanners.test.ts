@@ -35,7 +35,7 @@ function outcome(scan: Scan, bytes: Buffer): number[] | 'refused' {
   for (let entry = 0; entry < tape.length; entry++) {
     const [start, end, word, last] = tape.data.subarray(entry * WIDTH, (entry + 1) * WIDTH)
     const isString = (word! & KIND_MASK) === KIND.string
-    said.push(start!, end!, word!, isString ? (isSame(tape, entry) ? 0 : 1) : last!)
+    said.push(start!, end!, word!, last!, !isString || isSame(tape, entry) ? 0 : 1)
   }
   const { strings, objects } = tape.noted
   return [...said, -1, ...strings, -1, ...objects]

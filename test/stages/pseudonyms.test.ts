@@ -3,7 +3,6 @@ import fc from 'fast-check'
 import t from 'tap'
 import { compileNames } from '../../src/json/names.ts'
 import { createSimdScan } from '../../src/json/simd-scan.ts'
-import { ASK } from '../../src/json/notice.ts'
 import { member } from '../../src/json/tape.ts'
 import { createKeyedHash } from '../../src/stages/release/keyed-hash.ts'
 import { createKnown, pseudonym, pseudonymAt } from '../../src/stages/release/methods.ts'
@@ -79,12 +78,7 @@ t.test(
   'equal strings of a tape have it at once; other types, tapes and recipients their own',
   async (t) => {
     const names = compileNames(['a', 'b', 'c'])
-    const notice = {
-      asked: Uint8Array.of(0, ASK.same, ASK.same, 0),
-      prefix: '',
-      members: [0, 0, 0],
-    }
-    const scan = createSimdScan(names, 8, notice as never)
+    const scan = createSimdScan(names, 8)
     const context = contextOf('one')
     const at = (tape: ReturnType<typeof scan>, name: string, type = 'string'): string =>
       pseudonymAt(tape, member(tape, 0, names.id(name)), type, context)

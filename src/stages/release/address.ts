@@ -16,10 +16,10 @@ export function rewriteUrl(
   flags: number,
   context: Context,
 ): Edit | undefined {
-  const { upstreamUrl, publicText } = context
+  const { upstreamBytes, publicText } = context
   const start = startOf(tape, entry)
   const end = endOf(tape, entry)
-  const { length } = upstreamUrl
+  const { length } = upstreamBytes
   if (end - start - 2 < length) return undefined
   if ((flags & FLAG.escaped) !== 0) {
     const text = textOf(tape, entry) ?? ''
@@ -30,7 +30,7 @@ export function rewriteUrl(
   const { bytes } = tape
   // The end first: most addresses begin alike.
   for (let n = length - 1; n >= 0; n--) {
-    if (bytes[start + 1 + n] !== upstreamUrl.charCodeAt(n)) return undefined
+    if (bytes[start + 1 + n] !== upstreamBytes[n]) return undefined
   }
   const next = bytes[start + 1 + length] as number
   const isWhole = next === QUOTE || next === SLASH || next === QUESTION || next === HASH

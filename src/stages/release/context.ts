@@ -11,6 +11,7 @@ export type Context = {
   readonly words: Vocabulary
   readonly bundleWords: BundleWords
   readonly upstreamUrl: string
+  readonly upstreamBytes: Uint8Array
   readonly publicUrl: string
   /** The public URL as it stands within a JSON string. */
   readonly publicText: string

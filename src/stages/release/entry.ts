@@ -38,14 +38,15 @@ export function releaseEntries(
   edits: Edit[],
 ): { readonly left: number; readonly withheld: readonly Edit[] } {
   let left = 0
-  const pairs = kindOf(tape, list) === KIND.array ? tape.compare(list) : NO_PAIRS
   const known = new Map<number, Common>()
+  /** Compared only when there is one that others could be like. */
+  let pairs: Int32Array | undefined
   let pair = 0
   const withheld = removeElements(tape, list, (element) => {
-    const isLike = pairs[pair] === element
-    const first = isLike ? (pairs[pair + 1] as number) : element
-    if (isLike) pair += 2
-    const common = isLike ? known.get(first) : undefined
+    if (known.size > 0) pairs ??= tape.compare(list)
+    while (pairs !== undefined && (pairs[pair] as number) < element) pair += 2
+    const first = pairs?.[pair] === element ? (pairs[pair + 1] as number) : element
+    const common = first === element ? undefined : known.get(first)
     const leaves =
       (common && repeatEntry(tape, element, common, context, tally, edits)) ??
       releaseEntry(tape, element, permit, context, tally, edits, (found) => known.set(first, found))
@@ -54,8 +55,6 @@ export function releaseEntries(
   })
   return { left, withheld }
 }
-
-const NO_PAIRS = new Int32Array(0)
 
 /**
  * What has been found of an entry and holds for all that are like it (outline.ts): it leaves, nothing in it is

@@ -76,6 +76,7 @@ export function createRelease(
     words,
     bundleWords: buildBundleWords(words),
     upstreamUrl,
+    upstreamBytes: Buffer.from(upstreamUrl),
     publicUrl,
     publicText: JSON.stringify(publicUrl).slice(1, -1),
     bases,
@@ -222,7 +223,11 @@ export function createRelease(
     publicUrl: upstreamUrl,
     publicText: JSON.stringify(upstreamUrl).slice(1, -1),
   }
-  const inwards: Context = { ...inside, upstreamUrl: publicUrl }
+  const inwards: Context = {
+    ...inside,
+    upstreamUrl: publicUrl,
+    upstreamBytes: Buffer.from(publicUrl),
+  }
 
   const view: View = (terms, resource) => {
     const tape = read(resource)

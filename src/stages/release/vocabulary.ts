@@ -147,12 +147,10 @@ export function buildVocabulary(
     ...OPAQUE.map((word) => [at[word], BASE64] as const),
   ])
   const unscanned = markNames(UNSCANNED.map((word) => [at[word], 1]))
-  const compared = markNames(COMPARED.map((word) => [at[word], 1]))
   const asked = notable.map(
     (mark, name) =>
       (mark === ADDRESS ? ASK.prefixed : mark === BASE64 ? ASK.always : 0) |
       (unscanned[name] === 0 ? 0 : ASK.unsearched) |
-      (compared[name] === 0 ? 0 : ASK.same) |
       (name === at.text + 1 ? ASK.object : 0),
   )
   const members = [
@@ -203,9 +201,6 @@ const ADDRESSES: readonly Word[] = [
   ...(['reference', 'url', 'fullUrl', 'location', 'uri', 'source', 'instantiatesUri'] as const),
   ...(['valueUri', 'valueUrl', 'valueCanonical'] as const),
 ]
-
-/** Few different ones in one answer: what was found out of one holds for the others. */
-const COMPARED: readonly Word[] = ['system', 'reference', 'display', 'unit']
 
 /** A set of names as a table: 1 by name plus one. */
 export type NameSet = Uint8Array
