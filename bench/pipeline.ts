@@ -1,10 +1,12 @@
 /**
  * The whole pipeline beside nginx as plain proxy, HAProxy verifying RS256 and ES256 (bodies not
  * looked at), and the naive Fastify stack of bench/naive.ts: one machine, one run, alternating
- * rounds, medians and ratios. The proxy under test runs on one core, load and upstream on another.
+ * rounds, medians and ratios. The proxy under test runs on one core, load and upstream on another. Before
+ * that each has `--warm` seconds of load of every size: on one core a compiler that works beside the
+ * program takes its time, and a gateway runs for weeks.
  *
  *   apt-get install nginx-light haproxy wrk
- *   npm run bench -- --seconds 3 --rounds 5
+ *   npm run bench -- --seconds 3 --rounds 5 --warm 15
  *
  * `--also DIR` measures the FHIRewall of another checkout in the same rounds, `--connections N` keeps
  * to that many, `--port N` moves the ports, `--profile DIR` writes CPU profiles (and costs time).
@@ -25,6 +27,7 @@ const { values } = parseArgs({
   options: {
     seconds: { type: 'string', default: '3' },
     rounds: { type: 'string', default: '5' },
+    warm: { type: 'string', default: '15' },
     size: { type: 'string', multiple: true },
     only: { type: 'string', multiple: true },
     also: { type: 'string', multiple: true, default: [] },
@@ -274,14 +277,19 @@ async function cpu(pid: number): Promise<number> {
   return ticks * 10
 }
 
-async function measure(subject: (typeof subjects)[number], path: string, connections: number) {
+async function measure(
+  subject: (typeof subjects)[number],
+  path: string,
+  connections: number,
+  seconds = values.seconds,
+) {
   const pid = pids.get(subject.name) ?? 0
   const before = await cpu(pid)
   const wrk = [
     'wrk',
     '-t1',
     `-c${connections}`,
-    `-d${values.seconds}s`,
+    `-d${seconds}s`,
     '--latency',
     '--timeout',
     '30s',
@@ -305,12 +313,14 @@ const rows: { size: string; connections: number; name: string; rate: number; cpu
 try {
   for (const { port, token, name } of subjects) await untilUp(port, token, name)
   for (const { name: size, path, connections } of SIZES) {
+    for (const subject of subjects) {
+      await measure(subject, path, connections[0] ?? 1, values.warm)
+    }
     for (const count of connections) {
       const results = subjects.map(() => ({ rates: [] as number[], cpus: [] as number[] }))
-      for (let round = -1; round < Number(values.rounds); round++) {
+      for (let round = 0; round < Number(values.rounds); round++) {
         for (const [i, subject] of subjects.entries()) {
           const { rate, cpu } = await measure(subject, path, count)
-          if (round < 0) continue
           results[i]!.rates.push(rate)
           results[i]!.cpus.push(cpu)
         }
