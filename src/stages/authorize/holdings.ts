@@ -33,7 +33,7 @@ const WRITTEN_BY_NAME_ONLY =
 export type About = {
   readonly id: string | undefined
   readonly method: Method
-  readonly operation?: string
+  readonly operation?: string | undefined
   /** Whether an emergency is declared: purpose BTG, a reason, and one patient (BTG-1, BTG-3). */
   readonly breakGlass?: boolean
 }
@@ -185,23 +185,22 @@ export class Holdings {
 
   #ask(
     type: string,
-    word: string,
+    interaction: string,
     level: SmartLevel,
     byName: boolean,
     breakGlass = this.#about.breakGlass === true,
   ): Decision {
     const { id, method, operation } = this.#about
-    const { policies, now } = this.#parts
-    const question = {
-      ...{ interaction: word, type, level, id, method, time: now, byName },
-      ...(operation === undefined ? {} : { operation }),
-    }
-    const decision = policies.evaluate(this.#principal, { ...question, breakGlass })
+    const { policies, now: time } = this.#parts
+    const question = { interaction, type, level, id, method, operation, time, byName, breakGlass }
+    const decision = policies.evaluate(this.#principal, question)
     if (decision.breakGlass === undefined) return decision
     // The box in time: a token issued for the emergency, and not long ago. Else all is as ever.
     const { issuedAt } = this.#principal
-    const isOver = issuedAt === 0 || now / 1000 > issuedAt + decision.breakGlass * 60
-    return isOver ? policies.evaluate(this.#principal, question) : decision
+    const isOver = issuedAt === 0 || time / 1000 > issuedAt + decision.breakGlass * 60
+    return isOver
+      ? policies.evaluate(this.#principal, { ...question, breakGlass: false })
+      : decision
   }
 
   /** Which resources the scopes of one level reach, once a policy has permitted it. */
