@@ -106,13 +106,14 @@ export async function createServerFor(
     request: FastifyRequest,
     reply: FastifyReply,
     upstream: Parameters<Gateway['answer']>[1],
-  ): Promise<FastifyReply> => {
+  ): Promise<void> => {
     if (isPreflight(request.method, request.headers)) {
       // No credentials and no data: nothing to decide, and nothing that an audit could tell.
       const target = (request.raw as Received)[TARGET] ?? ''
       const isPublic = exact.has(target) || target === `${basePath}/metadata`
       const headers = answerPreflight(request.headers, origins, isPublic)
-      return send(reply, { status: 204, headers, body: undefined })
+      send(reply, { status: 204, headers, body: undefined })
+      return
     }
     const way = readWay(request.raw.socket.remoteAddress, request.headers)
     const isEncrypted = parts.certificate !== undefined || terminatedBy !== undefined
@@ -120,10 +121,11 @@ export async function createServerFor(
     const arrival = arrivalOf(request.raw, reply.raw, basePath, way.address, isExposed)
     if (arrival === undefined) {
       const outside = { ...bareArrival(request.raw.socket), method: request.method }
-      return send(reply, await spine().refuse(outside, new Refusal('interaction-unknown')))
+      send(reply, await spine().refuse(outside, new Refusal('interaction-unknown')))
+      return
     }
     const clientCertificate = readCertificate(request.raw, way.isTrusted)
-    return send(reply, await spine().answer({ ...arrival, clientCertificate }, upstream))
+    send(reply, await spine().answer({ ...arrival, clientCertificate }, upstream))
   }
   await registerTransport(fastify, config, parts.pool, answer)
 
@@ -134,7 +136,7 @@ export async function createServerFor(
   // What the spine does not catch is a fault of the rim: the text of the error stays here.
   fastify.setErrorHandler(async (error, request, reply) => {
     const refusal = new Refusal('internal', { cause: error })
-    return send(reply, await spine().refuse(bareArrival(request.raw.socket), refusal))
+    send(reply, await spine().refuse(bareArrival(request.raw.socket), refusal))
   })
   return { fastify, gateway: spine() }
 }
@@ -171,7 +173,7 @@ const ONE_WRITE = 8192
  * Writes an answer as it stands. Past Fastify's own way out: hooks, serializers and headers that its
  * plugins have set have no say in what leaves, and it is faster.
  */
-function send(reply: FastifyReply, answer: Answer): FastifyReply {
+function send(reply: FastifyReply, answer: Answer): void {
   reply.hijack()
   const { raw } = reply
   const { status, headers, body } = answer
@@ -191,7 +193,6 @@ function send(reply: FastifyReply, answer: Answer): FastifyReply {
     // A stream that fails ends the connection: half an answer must not look like a whole one.
     pipeline(Readable.from(body), raw).catch(() => raw.destroy())
   }
-  return reply
 }
 
 /** The request as it came in; undefined when its path is outside the public base. */

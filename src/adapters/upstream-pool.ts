@@ -68,7 +68,7 @@ export function createUpstreamPool(config: Config, ports: PoolPorts): UpstreamPo
       const shown = credentials.authorization()
       const authorization = shown instanceof Promise ? await shown : shown
       if (request.signal.aborted) throw new Error('the client has gone')
-      return new Promise((resolve, reject) => {
+      return await new Promise((resolve, reject) => {
         const path = basePath + request.path + (request.query === '' ? '' : `?${request.query}`)
         const resolved = (answer: UpstreamAnswer): void => {
           if (answer.status === 401) credentials.rejected()
