@@ -7,6 +7,7 @@ import { pipeline } from 'node:stream/promises'
 import Fastify from 'fastify'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { createCertificateReader } from './adapters/client-certificate.ts'
+import { ClientDeparture } from './adapters/departure.ts'
 import type { ListenerCertificate } from './adapters/listener-certificate.ts'
 import { FHIR_ROUTE, registerTransport } from './adapters/transport.ts'
 import type { UpstreamPool } from './adapters/upstream-pool.ts'
@@ -207,9 +208,9 @@ function arrivalOf(
   if (!url.startsWith(basePath)) return undefined
   const target = url.slice(basePath.length)
   if (target !== '' && target[0] !== '/' && target[0] !== '?') return undefined
-  const gone = new AbortController()
+  const signal = new ClientDeparture()
   response.once('close', () => {
-    if (!response.writableFinished) gone.abort()
+    if (!response.writableFinished) signal.abort()
   })
   const hasBody =
     raw.headers['transfer-encoding'] !== undefined ||
@@ -222,7 +223,7 @@ function arrivalOf(
     address,
     ...(isExposed ? { isExposed } : {}),
     body: hasBody ? (raw as AsyncIterable<Buffer>) : undefined,
-    signal: gone.signal,
+    signal,
   }
 }
 
@@ -234,7 +235,7 @@ function bareArrival(socket: Socket): Arrival {
     rawHeaders: [],
     address: socket.remoteAddress ?? '',
     body: undefined,
-    signal: new AbortController().signal,
+    signal: new ClientDeparture(),
   }
 }
 
