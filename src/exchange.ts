@@ -2,7 +2,7 @@ import type { Interaction } from './fhir/interaction.ts'
 import type { Identity } from './oauth/extensions.ts'
 import type { SmartScope } from './oauth/smart-scope.ts'
 import type { Confidentiality, Permit } from './permit.ts'
-import type { Clock } from './ports.ts'
+import type { Clock, Departure } from './ports.ts'
 import type { Reason } from './refusal.ts'
 
 /** One HTTP request as it came in, nothing interpreted. */
@@ -23,7 +23,7 @@ export type Arrival = {
   /** The unread body; `undefined` when the request has none. */
   readonly body: AsyncIterable<Buffer> | undefined
   /** Aborted when the client goes away before its answer is complete. */
-  readonly signal: AbortSignal
+  readonly signal: Departure
 }
 
 /** The local identity of a FHIR resource. */

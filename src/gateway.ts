@@ -214,12 +214,13 @@ export function createGateway(parts: GatewayParts): Gateway {
   }
 
   function headersOf(exchange: Exchange, { headers }: Answer): Record<string, string> {
-    return {
+    const all: Record<string, string> = {
       ...safe,
       ...corsHeaders(exchange.arrival.headers, origins),
       ...headers,
-      'x-request-id': exchange.id,
     }
+    all['x-request-id'] = exchange.id
+    return all
   }
 
   /**

@@ -8,6 +8,14 @@ export type Clock = {
   readonly monotonic: () => number
 }
 
+/** Tells when a client goes away before its answer is complete: of an AbortSignal what is asked of it. */
+export type Departure = {
+  readonly aborted: boolean
+  /** `listener` is called once at most, and not when it has happened already. */
+  readonly addEventListener: (type: 'abort', listener: () => void) => void
+  readonly removeEventListener: (type: 'abort', listener: () => void) => void
+}
+
 /** What upstream is sent: one canonical request, built from the permit alone. */
 export type UpstreamRequest = {
   readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
@@ -20,7 +28,7 @@ export type UpstreamRequest = {
   /** The answer may be of any size: it is released line by line and never held as a whole. */
   readonly isBulk?: true
   /** Aborted when the client goes away: the upstream request is cancelled with it. */
-  readonly signal: AbortSignal
+  readonly signal: Departure
 }
 
 /** What upstream said, unjudged. Small bodies come as one Buffer, larger ones as a stream. */

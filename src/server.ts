@@ -7,6 +7,7 @@ import { pipeline } from 'node:stream/promises'
 import Fastify from 'fastify'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { createCertificateReader } from './adapters/client-certificate.ts'
+import { ClientDeparture } from './adapters/departure.ts'
 import type { ListenerCertificate } from './adapters/listener-certificate.ts'
 import { FHIR_ROUTE, registerTransport } from './adapters/transport.ts'
 import type { UpstreamPool } from './adapters/upstream-pool.ts'
@@ -106,13 +107,14 @@ export async function createServerFor(
     request: FastifyRequest,
     reply: FastifyReply,
     upstream: Parameters<Gateway['answer']>[1],
-  ): Promise<FastifyReply> => {
+  ): Promise<void> => {
     if (isPreflight(request.method, request.headers)) {
       // No credentials and no data: nothing to decide, and nothing that an audit could tell.
       const target = (request.raw as Received)[TARGET] ?? ''
       const isPublic = exact.has(target) || target === `${basePath}/metadata`
       const headers = answerPreflight(request.headers, origins, isPublic)
-      return send(reply, { status: 204, headers, body: undefined })
+      send(reply, { status: 204, headers, body: undefined })
+      return
     }
     const way = readWay(request.raw.socket.remoteAddress, request.headers)
     const isEncrypted = parts.certificate !== undefined || terminatedBy !== undefined
@@ -120,10 +122,11 @@ export async function createServerFor(
     const arrival = arrivalOf(request.raw, reply.raw, basePath, way.address, isExposed)
     if (arrival === undefined) {
       const outside = { ...bareArrival(request.raw.socket), method: request.method }
-      return send(reply, await spine().refuse(outside, new Refusal('interaction-unknown')))
+      send(reply, await spine().refuse(outside, new Refusal('interaction-unknown')))
+      return
     }
     const clientCertificate = readCertificate(request.raw, way.isTrusted)
-    return send(reply, await spine().answer({ ...arrival, clientCertificate }, upstream))
+    send(reply, await spine().answer({ ...arrival, clientCertificate }, upstream))
   }
   await registerTransport(fastify, config, parts.pool, answer)
 
@@ -134,7 +137,7 @@ export async function createServerFor(
   // What the spine does not catch is a fault of the rim: the text of the error stays here.
   fastify.setErrorHandler(async (error, request, reply) => {
     const refusal = new Refusal('internal', { cause: error })
-    return send(reply, await spine().refuse(bareArrival(request.raw.socket), refusal))
+    send(reply, await spine().refuse(bareArrival(request.raw.socket), refusal))
   })
   return { fastify, gateway: spine() }
 }
@@ -171,7 +174,7 @@ const ONE_WRITE = 8192
  * Writes an answer as it stands. Past Fastify's own way out: hooks, serializers and headers that its
  * plugins have set have no say in what leaves, and it is faster.
  */
-function send(reply: FastifyReply, answer: Answer): FastifyReply {
+function send(reply: FastifyReply, answer: Answer): void {
   reply.hijack()
   const { raw } = reply
   const { status, headers, body } = answer
@@ -191,7 +194,6 @@ function send(reply: FastifyReply, answer: Answer): FastifyReply {
     // A stream that fails ends the connection: half an answer must not look like a whole one.
     pipeline(Readable.from(body), raw).catch(() => raw.destroy())
   }
-  return reply
 }
 
 /** The request as it came in; undefined when its path is outside the public base. */
@@ -206,9 +208,9 @@ function arrivalOf(
   if (!url.startsWith(basePath)) return undefined
   const target = url.slice(basePath.length)
   if (target !== '' && target[0] !== '/' && target[0] !== '?') return undefined
-  const gone = new AbortController()
+  const signal = new ClientDeparture()
   response.once('close', () => {
-    if (!response.writableFinished) gone.abort()
+    if (!response.writableFinished) signal.abort()
   })
   const hasBody =
     raw.headers['transfer-encoding'] !== undefined ||
@@ -221,7 +223,7 @@ function arrivalOf(
     address,
     ...(isExposed ? { isExposed } : {}),
     body: hasBody ? (raw as AsyncIterable<Buffer>) : undefined,
-    signal: gone.signal,
+    signal,
   }
 }
 
@@ -233,7 +235,7 @@ function bareArrival(socket: Socket): Arrival {
     rawHeaders: [],
     address: socket.remoteAddress ?? '',
     body: undefined,
-    signal: new AbortController().signal,
+    signal: new ClientDeparture(),
   }
 }
 

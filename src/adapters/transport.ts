@@ -31,7 +31,7 @@ export type FhirHandler = (
   request: FastifyRequest,
   reply: FastifyReply,
   upstream: Upstream,
-) => Promise<FastifyReply>
+) => Promise<void>
 
 /** Registers the FHIR route at `/`: the server rewrites every FHIR target to it, unread. */
 export async function registerTransport(
@@ -89,7 +89,7 @@ function carry(answer: UpstreamAnswer): Carried {
 
 function upstreamOf(reply: FastifyReply): Upstream {
   return async (request) =>
-    new Promise((resolve, reject) => {
+    await new Promise((resolve, reject) => {
       const order: Order = { request, reject }
       const options = {
         // A body of the client's is never read here; the order has the one that was judged.

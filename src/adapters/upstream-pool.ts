@@ -2,7 +2,7 @@ import { Readable } from 'node:stream'
 import { Pool } from 'undici'
 import type { Dispatcher } from 'undici'
 import type { Config } from '../config/schema.ts'
-import type { UpstreamAnswer, UpstreamRequest } from '../ports.ts'
+import type { Departure, UpstreamAnswer, UpstreamRequest } from '../ports.ts'
 import { Refusal } from '../refusal.ts'
 import type { UpstreamCredentials } from './client-credentials.ts'
 import { watchUpstreamTls } from './upstream-tls.ts'
@@ -68,7 +68,7 @@ export function createUpstreamPool(config: Config, ports: PoolPorts): UpstreamPo
       const shown = credentials.authorization()
       const authorization = shown instanceof Promise ? await shown : shown
       if (request.signal.aborted) throw new Error('the client has gone')
-      return new Promise((resolve, reject) => {
+      return await new Promise((resolve, reject) => {
         const path = basePath + request.path + (request.query === '' ? '' : `?${request.query}`)
         const resolved = (answer: UpstreamAnswer): void => {
           if (answer.status === 401) credentials.rejected()
@@ -108,7 +108,7 @@ type Bounds = { readonly bufferBytes: number; readonly maximumAnswerBytes: numbe
 /** Collects a small body into one Buffer; hands a larger one over as a stream with back-pressure. */
 class Collector implements Dispatcher.DispatchHandler {
   readonly #bounds: Bounds
-  readonly #signal: AbortSignal
+  readonly #signal: Departure
   readonly #resolve: (answer: UpstreamAnswer) => void
   readonly #reject: (error: unknown) => void
   #status = 0
@@ -120,7 +120,7 @@ class Collector implements Dispatcher.DispatchHandler {
 
   constructor(
     bounds: Bounds,
-    signal: AbortSignal,
+    signal: Departure,
     resolve: (answer: UpstreamAnswer) => void,
     reject: (error: unknown) => void,
   ) {
@@ -139,7 +139,7 @@ class Collector implements Dispatcher.DispatchHandler {
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller
     if (this.#signal.aborted) this.#onAbort()
-    else this.#signal.addEventListener('abort', this.#onAbort, { once: true })
+    else this.#signal.addEventListener('abort', this.#onAbort)
   }
 
   onResponseStart(

@@ -121,6 +121,12 @@ const PATIENT_ROLE = coding(OBJECT_ROLE, '1', 'Patient')
 const DOMAIN_ROLE = coding(OBJECT_ROLE, '4', 'Domain Resource')
 const QUERY_ROLE = coding(OBJECT_ROLE, '24', 'Query')
 
+// What stands between the values of a record, each in one piece.
+const DOMAIN_RESOURCE = flat(`{"type":${SYSTEM_OBJECT},"role":${DOMAIN_ROLE},"what":{"reference":`)
+const QUERY_TEXT = flat(`{"type":${SYSTEM_OBJECT},"role":${QUERY_ROLE},"query":"`)
+const IS_PATIENT = flat(`},"type":${PERSON},"role":${PATIENT_ROLE}}`)
+const IS_REQUEST_ID = flat(`}},"type":${REQUEST_ID}`)
+
 // BALP volume 3, 5.7.3: the roles follow the flow of the data, so a read has them the other way
 // round than a query, and a delete has roles of its own.
 const CREATE: Shape = { profile: 'Create', action: 'C', client: SOURCE, server: DESTINATION }
@@ -175,6 +181,7 @@ export function createAuditEventFormat(source: AuditSource): FormatAuditEvents {
     `"type":[${coding('http://terminology.hl7.org/CodeSystem/security-source-type', '4', 'Application Server')}]}`
   const headOf = createRecall((code: InteractionCode | undefined) => formatHead(code))
   const formatDetail = createDetailFormat()
+  const formatTime = createTimeFormat()
 
   function formatWho({ principal, address }: Who, shape: Shape): string {
     const agents = agentsOf({ principal, address }, shape)
@@ -202,9 +209,8 @@ export function createAuditEventFormat(source: AuditSource): FormatAuditEvents {
     const head = headOf(interaction?.code)
     const who = whoOf(access, shape)
     const data = dataEntity(access, shape, base)
-    const recorded = new Date(access.recorded).toISOString()
     const outcome =
-      `${recorded}","outcome":"${access.outcome}",` +
+      `${formatTime(access.recorded)}","outcome":"${access.outcome}",` +
       (access.reason === undefined ? '' : `"outcomeDesc":${text(access.reason)},`)
     const isSuccess = access.outcome === '0'
 
@@ -245,6 +251,20 @@ function formatHead(code: InteractionCode | undefined): { plain: string; alert: 
   }
 }
 
+/** An instant: those of one second differ in their milliseconds alone. */
+function createTimeFormat(): (milliseconds: number) => string {
+  let second = NaN
+  let start = ''
+  return (milliseconds) => {
+    const now = Math.floor(milliseconds / 1000)
+    if (now !== second) {
+      second = now
+      start = new Date(now * 1000).toISOString().slice(0, -4)
+    }
+    return `${start}${String(1000 + Math.floor(milliseconds - now * 1000)).slice(1)}Z`
+  }
+}
+
 /** Remembers every answer: for questions of a closed set. */
 function createRecall<Question, Answer>(
   find: (question: Question) => Answer,
@@ -262,10 +282,10 @@ function createRecall<Question, Answer>(
 
 /**
  * The same text in one piece. The engine keeps a concatenation as the tree of its parts, and walks
- * all of it whenever the text is written as part of a record.
+ * all of it whenever the text is written as part of a record; by way of bytes that tree is lost.
  */
 function flat(parts: string): string {
-  return [parts, ''].join('')
+  return Buffer.from(parts).toString()
 }
 
 /** `meta`: the profiles that the event really meets. */
@@ -359,22 +379,15 @@ function dataEntity(
   shape: Shape,
   base: string,
 ): { json: string; complete: boolean } {
-  const object = `{"type":${SYSTEM_OBJECT},"role":`
-  if (shape.action === 'E') {
-    const query = Buffer.from(rawRequest(access, base)).toString('base64')
-    // Profile Query: no `what`, no `lifecycle`, no `detail`.
-    const json = `${object}${QUERY_ROLE},"query":"${query}"}`
-    return { json, complete: true }
+  const isQuery = shape.action === 'E'
+  const reference = isQuery ? undefined : (access.resource ?? referenceOf(access.interaction))
+  if (reference !== undefined) {
+    return { json: `${DOMAIN_RESOURCE}${text(reference)}}}`, complete: true }
   }
-  const reference = access.resource ?? referenceOf(access.interaction)
-  if (reference === undefined) {
-    // A create that failed, a conditional write that met nothing: the request is what is known.
-    const query = Buffer.from(rawRequest(access, base)).toString('base64')
-    const json = `${object}${QUERY_ROLE},"query":"${query}"}`
-    return { json, complete: false }
-  }
-  const json = `${object}${DOMAIN_ROLE},"what":{"reference":${text(reference)}}}`
-  return { json, complete: true }
+  // Profile Query: no `what`, no `lifecycle`, no `detail`. Of a create that failed, or a conditional
+  // write that met nothing, the request is what is known.
+  const query = Buffer.from(rawRequest(access, base)).toString('base64')
+  return { json: `${QUERY_TEXT}${query}"}`, complete: isQuery }
 }
 
 function referenceOf(interaction: Interaction | undefined): string | undefined {
@@ -384,9 +397,7 @@ function referenceOf(interaction: Interaction | undefined): string | undefined {
 }
 
 function patientEntity(id: string): string {
-  return (
-    `{"what":{"reference":${text(`Patient/${id}`)}},"type":${PERSON},` + `"role":${PATIENT_ROLE}}`
-  )
+  return `{"what":{"reference":${text(`Patient/${id}`)}${IS_PATIENT}`
 }
 
 /** The request id (AUD-7), and with it what was counted and decided. */
@@ -396,22 +407,16 @@ function transactionEntity(
   formatDetail: (detail: AuditDetail) => string,
 ): string {
   let written = ''
-  for (const detail of details) {
-    written += written === '' ? formatDetail(detail) : `,${formatDetail(detail)}`
-  }
-  if (omitted > 0) {
-    written += `${written === '' ? '' : ','}${formatDetail(['patients-not-recorded', omitted])}`
-  }
-  return (
-    `{"what":{"identifier":{"value":${text(requestId)}}},"type":${REQUEST_ID}` +
-    `${written === '' ? '' : `,"detail":[${written}]`}}`
-  )
+  for (const detail of details) written += formatDetail(detail)
+  if (omitted > 0) written += formatDetail(['patients-not-recorded', omitted])
+  const detail = written === '' ? '' : `,"detail":[${written.slice(1)}]`
+  return `{"what":{"identifier":{"value":${text(requestId)}${IS_REQUEST_ID}${detail}}`
 }
 
+/** Each detail after a comma. */
 function createDetailFormat(): (detail: AuditDetail) => string {
-  const nameOf = createRecall((name: string) => flat(`{"type":${text(name)},"valueString":`))
-  return ([name, value]) =>
-    typeof value === 'number' ? `${nameOf(name)}"${value}"}` : `${nameOf(name)}${text(value)}}`
+  const nameOf = createRecall((name: string) => flat(`,{"type":${text(name)},"valueString":"`))
+  return ([name, value]) => `${nameOf(name)}${typeof value === 'number' ? value : escaped(value)}"}`
 }
 
 /** BALP volume 1, 52.4.1.4: method, URL, the headers that matter, and the body of a POST. */
@@ -468,7 +473,7 @@ function decoded(name: string): string {
  */
 export function formatForm(parameters: readonly Parameter[]): string {
   return parameters
-    .map((parameter) => `${nameOf(parameter)}=${lastOf(parameter).values.map(escaped).join(',')}`)
+    .map((parameter) => `${nameOf(parameter)}=${lastOf(parameter).values.map(encoded).join(',')}`)
     .join('&')
 }
 
@@ -483,14 +488,18 @@ function lastOf(parameter: Parameter): Parameter {
   return chain === undefined || parameter.values.length > 0 ? parameter : lastOf(chain)
 }
 
-function escaped(value: string): string {
+function encoded(value: string): string {
   return encodeURIComponent(value.toWellFormed())
 }
 
 /** What RFC 8259 §7 wants escaped, and surrogates, which may be lone. */
 const UNPLAIN = /["\\\u0000-\u001f\ud800-\udfff]/
 
-/** A JSON string, escaped; lone surrogates become U+FFFD, so that its bytes are its text. */
+/** A JSON string; lone surrogates become U+FFFD, so that its bytes are its text. */
 function text(value: string): string {
-  return UNPLAIN.test(value) ? JSON.stringify(value.toWellFormed()) : `"${value}"`
+  return `"${escaped(value)}"`
+}
+
+function escaped(value: string): string {
+  return UNPLAIN.test(value) ? JSON.stringify(value.toWellFormed()).slice(1, -1) : value
 }

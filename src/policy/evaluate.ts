@@ -25,7 +25,7 @@ export type PolicyRequest = {
   readonly id: string | undefined
   readonly method: string
   /** Name of the operation without '$', when the interaction is one. */
-  readonly operation?: string
+  readonly operation?: string | undefined
   /** Milliseconds since the epoch. */
   readonly time: number
   /** Whether the type is one that "*" does not mean: a rule that permits must name it. */

@@ -367,6 +367,30 @@ t.test('every refusal is recorded, unprofiled, with its reason (AUD-1, C4)', asy
   )
 })
 
+t.test('the instant of a record is its own, to the millisecond (AUD-1)', async (t) => {
+  const lines: string[] = []
+  const audit = createAudit(config, {
+    sink: {
+      isReady: () => true,
+      append: async (records) => void lines.push(...records),
+      close: async () => undefined,
+    },
+  })
+  // Across seconds and years, twice in one second, and with a clock that is set back.
+  const times = [1_700_000_000_000, 1_700_000_000_007, 1_700_000_000_999, 1_700_000_001_000].concat(
+    [1_699_999_999_090, 1_767_225_599_999, 1_767_225_600_000, 0, -1],
+  )
+  for (const now of times) {
+    await audit.record(
+      new Exchange('request-1', arrivalOf(), { now: () => now, monotonic: () => 0 }),
+    )
+  }
+  t.strictSame(
+    lines.map((line) => (JSON.parse(line) as AuditEvent).recorded),
+    times.map((now) => new Date(now).toISOString()),
+  )
+})
+
 t.test('aborted, and ended for no known reason, are no success (AUD-1, AUD-6)', async (t) => {
   const facts = { principal, tally: tallyOf(['p1']), status: 200 }
   const [aborted] = await recorded({ ...facts, outcome: 'aborted' })

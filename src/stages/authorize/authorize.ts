@@ -65,8 +65,9 @@ const DECIDE: Readonly<Partial<Record<InteractionCode, Decide>>> = {
 /** Builds the stage that decides whether a principal may, and on what terms. Throws Refusal. */
 export function createAuthorize(
   config: Config,
-  { policies, definitions, clock, seal, ...lent }: AuthorizeParts,
+  parts: AuthorizeParts,
 ): (principal: Principal, inquiry: Inquiry, upstream: Upstream) => Permit | Promise<Permit> {
+  const { policies, definitions, inspect, view, inward, touches = () => true, clock, seal } = parts
   const bases = [config.upstream.url, config.public.url].map((url) => url.replace(/\/$/, ''))
 
   const readTree = createTreeReader(config.limits.jsonDepth)
@@ -98,10 +99,7 @@ export function createAuthorize(
     }
     const inForce = policies()
     const reason = readEmergency(principal, inquiry, definitions)
-    const about = {
-      ...{ id, method, breakGlass: reason !== undefined },
-      ...(operation === undefined ? {} : { operation }),
-    }
+    const about = { id, method, operation, breakGlass: reason !== undefined }
     const holdings = new Holdings(principal, about, {
       policies: inForce,
       definitions,
@@ -111,21 +109,21 @@ export function createAuthorize(
     })
     const cursors = createCursors(seal, principal, inForce.hash, clock.now(), config)
     return decide({
-      ...{
-        principal,
-        inquiry,
-        holdings,
-        upstream,
-        config,
-        definitions,
-        ...lent,
-        touches: lent.touches ?? (() => true),
-        readTree,
-        bases,
-        cursors,
-        budget,
-        reason,
-      },
+      principal,
+      inquiry,
+      holdings,
+      upstream,
+      config,
+      definitions,
+      inspect,
+      view,
+      inward,
+      touches,
+      readTree,
+      bases,
+      cursors,
+      budget,
+      reason,
       // The requested interaction stays the one that was asked: what it became is the gateway's doing.
       again: async (next, body) =>
         authorize(principal, { ...inquiry, interaction: next, body }, upstream, budget),

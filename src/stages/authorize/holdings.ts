@@ -33,7 +33,7 @@ const WRITTEN_BY_NAME_ONLY =
 export type About = {
   readonly id: string | undefined
   readonly method: Method
-  readonly operation?: string
+  readonly operation?: string | undefined
   /** Whether an emergency is declared: purpose BTG, a reason, and one patient (BTG-1, BTG-3). */
   readonly breakGlass?: boolean
 }
@@ -50,7 +50,7 @@ export type HoldingsParts = {
 }
 
 /** A scope that holds; with the criteria of a granular one. */
-type Held = { readonly level: SmartLevel; readonly criteria?: Criteria }
+type Held = { readonly level: SmartLevel; readonly criteria: Criteria | undefined }
 
 /**
  * What one principal holds, asked for one request: scopes and policies are looked at for each type
@@ -125,13 +125,14 @@ export class Holdings {
     const byName =
       NAMED_ONLY.has(type) || ('cud'.includes(letter) && WRITTEN_BY_NAME_ONLY.test(type))
     const held = heldScopes(this.#principal, type, letter)
-    const scopes = held.flatMap((scope): Held[] => {
-      if (byName && scope.target === '*') return []
-      if (scope.filters.length === 0) return [{ level: scope.level }]
+    const scopes: Held[] = []
+    for (const scope of held) {
+      if (byName && scope.target === '*') continue
+      const isWhole = scope.filters.length === 0
+      const criteria = isWhole ? undefined : this.#parts.compile(scope, type)
       // SCOPE-8: a filter that cannot be evaluated exactly grants nothing.
-      const criteria = this.#parts.compile(scope, type)
-      return criteria === undefined ? [] : [{ level: scope.level, criteria }]
-    })
+      if (isWhole || criteria !== undefined) scopes.push({ level: scope.level, criteria })
+    }
     if (held.length > 0 && (NEVER.has(type) || (byName && scopes.length === 0))) {
       return new Refusal('policy-denied', { detail: 'a type that no scope is enough for' })
     }
@@ -172,7 +173,10 @@ export class Holdings {
       (one, at) => !reach.some((other, n) => n !== at && covers(other, one, n < at)),
     )
     return {
-      ...{ letters: new Set([letter]), reach: distinct, rules: [...rules], isEmergency },
+      letters: new Set([letter]),
+      reach: distinct,
+      rules: [...rules],
+      isEmergency,
       recipient: `${this.#principal.issuer} ${this.#principal.clientId}`,
       results: largest(pages),
       forbids:
@@ -185,23 +189,22 @@ export class Holdings {
 
   #ask(
     type: string,
-    word: string,
+    interaction: string,
     level: SmartLevel,
     byName: boolean,
     breakGlass = this.#about.breakGlass === true,
   ): Decision {
     const { id, method, operation } = this.#about
-    const { policies, now } = this.#parts
-    const question = {
-      ...{ interaction: word, type, level, id, method, time: now, byName },
-      ...(operation === undefined ? {} : { operation }),
-    }
-    const decision = policies.evaluate(this.#principal, { ...question, breakGlass })
+    const { policies, now: time } = this.#parts
+    const question = { interaction, type, level, id, method, operation, time, byName, breakGlass }
+    const decision = policies.evaluate(this.#principal, question)
     if (decision.breakGlass === undefined) return decision
     // The box in time: a token issued for the emergency, and not long ago. Else all is as ever.
     const { issuedAt } = this.#principal
-    const isOver = issuedAt === 0 || now / 1000 > issuedAt + decision.breakGlass * 60
-    return isOver ? policies.evaluate(this.#principal, question) : decision
+    const isOver = issuedAt === 0 || time / 1000 > issuedAt + decision.breakGlass * 60
+    return isOver
+      ? policies.evaluate(this.#principal, { ...question, breakGlass: false })
+      : decision
   }
 
   /** Which resources the scopes of one level reach, once a policy has permitted it. */
@@ -226,10 +229,8 @@ export class Holdings {
       if (criteria === undefined) return []
       within.push(criteria)
     }
-    const limit: Reach = {
-      ...(isLimited && patient !== undefined ? { patient } : {}),
-      ...{ clearance, masking },
-    }
+    const limit: Reach =
+      isLimited && patient !== undefined ? { patient, clearance, masking } : { clearance, masking }
     const reach = (criteria: readonly Criteria[]): Reach =>
       criteria.length === 0 ? limit : { ...limit, criteria: both(criteria) }
     // SCOPE-6: a constrained scope beside an unconstrained one has no effect.

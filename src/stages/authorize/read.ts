@@ -22,13 +22,13 @@ export function decideInstance({
   const { parameters, trim } = takeShape(interaction.parameters)
   checkParameters(type, parameters, grant, { definitions, touches })
   return Permit.issue({
-    ...{ interaction: { ...interaction, parameters }, requested: interaction, body: undefined },
-    ...{
-      terms: { ...only(type, grant), trim },
-      rules: grant.rules,
-      patients: patientsOf(grant),
-      breakGlass: brokenBy(grant, reason),
-    },
+    interaction: { ...interaction, parameters },
+    requested: interaction,
+    body: undefined,
+    terms: { ...only(type, grant), trim },
+    rules: grant.rules,
+    patients: patientsOf(grant),
+    breakGlass: brokenBy(grant, reason),
     pageLink: (target) => cursors.close(target, interaction),
   })
 }

@@ -53,7 +53,7 @@ export async function forward(
     ...(body === undefined ? {} : { body }),
     ...(isBulk ? { isBulk } : {}),
   }
-  return upstream(request)
+  return await upstream(request)
 }
 
 function withoutOurs(interaction: Interaction): Interaction {
