@@ -18,12 +18,13 @@ import {
 } from './check-digits.ts'
 import type { Check } from './check-digits.ts'
 
+export type PatternName = Exclude<DetectorName, 'us-ssn' | 'payment-card'>
+
 /**
  * Detectors besides SSNs and payment cards (requirements §9.2): a pattern of bounded length each, and
  * where there is one the check digits, so that of the many numbers of FHIR few are taken. Bare digits
  * count with a word for them before, since one number in ten has a good check digit by chance.
  */
-export type PatternName = Exclude<DetectorName, 'us-ssn' | 'payment-card'>
 export type Pattern = {
   /** Of what bounded-pattern.ts can read, so that all are found in one pass. */
   readonly pattern: RegExp
