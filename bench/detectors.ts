@@ -62,6 +62,8 @@ const TEXTS: Readonly<Record<string, string>> = {
   'spaces of all kinds': filled('\u00a0\u2003 '),
   tags: filled('<b>1</b>'),
   'tags without end': filled('<'),
+  'tags of long names without end': filled(`<${'a'.repeat(41)}${'x'.repeat(4900)}`),
+  'tags of short names without end': filled(`<${'a'.repeat(41)}`),
   'tags of attributes': filled(`<a b="`),
   'comments without end': filled('<!--'),
   references: filled('&#49;'),

@@ -73,9 +73,9 @@ const SEEN = new CodePoints((code) => {
 
 const MARKUP = /[<&]/
 const UNUSUAL = /[^\t\n\r -~]/
-/** None goes beyond the next `<`, so that it is linear in the text's length. */
+/** None goes beyond the next `<`, and a name is tried in its whole length only: linear in the text's. */
 const TAG =
-  /<!\[CDATA\[|\]\]>|<\/?[A-Za-z][\w:.-]{0,40}(?:[^<>"']|"[^"<]{0,5000}"|'[^'<]{0,5000}'){0,5000}>/y
+  /<!\[CDATA\[|\]\]>|<\/?[A-Za-z](?=([\w:.-]{0,40}))\1(?:[^<>"']|"[^"<]{0,5000}"|'[^'<]{0,5000}'){0,5000}>/y
 
 function withoutComments(text: string): string {
   let out = ''
@@ -113,7 +113,7 @@ function withoutTags(text: string): string {
   let isSame = true
   for (let at = 0; at < text.length; at++) {
     const unit = text.charCodeAt(at)
-    const end = mayBeTag(unit, text.charCodeAt(at + 1)) ? endOfTag(text, at) : 0
+    const end = unit === LESS || unit === BRACKET ? endOfTag(text, at) : 0
     if (end === 0) units[length++] = unit
     else {
       if (isBlock(text, at + 1)) for (const one of APART) units[length++] = one
@@ -124,13 +124,10 @@ function withoutTags(text: string): string {
   return isSame ? text : textOfUnits(units, length)
 }
 
-/** By its first two signs. */
-const mayBeTag = (first: number, second: number): boolean =>
-  first === LESS
-    ? second === SLASH || second === MARK || OF_NAME[second] === 1
-    : first === BRACKET && second === BRACKET
-
+/** Where what begins here ends; 0 = it is no tag, as its second sign tells of most. */
 function endOfTag(text: string, at: number): number {
+  const second = text.charCodeAt(at + 1)
+  if (OF_NAME[second] !== 1 && second !== SLASH && second !== MARK && second !== BRACKET) return 0
   TAG.lastIndex = at
   return TAG.test(text) ? TAG.lastIndex : 0
 }
