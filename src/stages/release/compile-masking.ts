@@ -24,7 +24,7 @@ import type { Place, Selection, Test } from './automaton.ts'
 import { createLabelling } from './labelling.ts'
 import { IDENTIFIER_TYPE_SYSTEMS, matchIdentifiers } from './identifiers.ts'
 import type { MethodContext } from './methods.ts'
-import { findAll } from './patterns.ts'
+import { createFinder } from './find-all.ts'
 import { planPaths } from './path-walk.ts'
 import type { PathRules } from './path-walk.ts'
 import { shownOf } from './shown.ts'
@@ -276,9 +276,9 @@ export function compileMasking(
       ...ALWAYS.map((one) => [one.detector, one] as const),
       ...found.map((one) => [one.detector, one] as const),
     ])
-    const wanted = new Set(methods.keys())
+    const find = createFinder(new Set(methods.keys()))
     const detect = (text: string): { readonly text: string; readonly rule: string } | undefined => {
-      const findings = findAll(text, wanted)
+      const findings = find(text)
       const [first] = findings
       if (first === undefined) return undefined
       let [out, at] = ['', 0]

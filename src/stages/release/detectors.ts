@@ -14,7 +14,9 @@ const SPACE = 10
 const DASH = 11
 /** Cannot be seen, so it separates nothing: soft hyphen, zero-width signs, word joiner. */
 const UNSEEN = 12
-const OTHER = 13
+/** The first half of a mathematical digit, and of other signs. */
+const HALF = 13
+const OTHER = 14
 const MEANING = buildMeaning()
 
 function buildMeaning(): Uint8Array {
@@ -30,12 +32,19 @@ function buildMeaning(): Uint8Array {
       code += 9
     }
   }
+  meaning[0xd835] = HALF
   return meaning
+}
+
+/** Mathematical digits: five blocks of ten without a gap, two units each. */
+function halfMeaning(text: string, at: number): number {
+  const low = text.charCodeAt(at + 1) - 0xdfce
+  return low >= 0 && low < 50 ? low % 10 : OTHER
 }
 
 const KEYWORD = /(?:ssn|social\s{1,3}security|soc\.? ?sec)[^\d]{0,20}$/i
 
-/** Digits with few separators between them; the three lists go together, up to `length`. */
+/** Digits with few separators between them; the lists go together, up to `length`. */
 class Run {
   length = 0
   // Up to 64 bytes V8 keeps within the object.
@@ -43,6 +52,7 @@ class Run {
   value = new Uint8Array(16)
   /** Separators before the digit; how many there are beyond WIDEST_GAP is all the same. */
   gap = new Uint8Array(16)
+  #sums: Sums | undefined
 
   add(at: number, value: number, gap: number): void {
     const n = this.length++
@@ -50,6 +60,16 @@ class Run {
     this.at[n] = at
     this.value[n] = value
     this.gap[n] = gap
+  }
+
+  /** Made for the first of many digits that may be cards. */
+  get sums(): Sums {
+    return (this.#sums ??= sumsOf(this.value, this.length))
+  }
+
+  clear(): void {
+    this.length = 0
+    this.#sums = undefined
   }
 
   #grow(): void {
@@ -64,24 +84,31 @@ class Run {
   }
 }
 
+/** The sums of Luhn before each digit, modulo 10: with the digits of odd places doubled, or of even ones. */
+type Sums = { readonly odd: Uint8Array; readonly even: Uint8Array }
+
+function sumsOf(value: Uint8Array, length: number): Sums {
+  const odd = new Uint8Array(length + 1)
+  const even = new Uint8Array(length + 1)
+  for (let n = 0; n < length; n++) {
+    const once = value[n] as number
+    const twice = once > 4 ? once * 2 - 9 : once * 2
+    odd[n + 1] = ((odd[n] as number) + (n % 2 === 0 ? once : twice)) % 10
+    even[n + 1] = ((even[n] as number) + (n % 2 === 0 ? twice : once)) % 10
+  }
+  return { odd, even }
+}
+
 /** All findings, in order and apart; separators and keyword context as §9.2 asks for. */
 export function findSecrets(text: string): Finding[] {
   const findings: Finding[] = []
   let run: Run | undefined
   let gap = 0
   for (let i = 0; i < text.length; i++) {
-    const code = text.charCodeAt(i)
-    let meaning = MEANING[code] as number
+    let meaning = MEANING[text.charCodeAt(i)] as number
     const at = i
-    if (meaning === OTHER && code === 0xd835) {
-      // Mathematical digits: five blocks of ten without a gap, two units each.
-      const low = text.charCodeAt(i + 1) - 0xdfce
-      if (low >= 0 && low < 50) {
-        meaning = low % 10
-        i++
-      }
-    }
-    if (meaning < 10) {
+    if (meaning === HALF && (meaning = halfMeaning(text, i)) < SPACE) i++
+    if (meaning < SPACE) {
       run ??= new Run()
       if (gap > WIDEST_GAP && run.length > 0) endRun(text, run, findings)
       run.add(at, meaning, run.length === 0 ? 0 : gap)
@@ -115,7 +142,7 @@ function endRun(text: string, run: Run, findings: Finding[]): void {
     })
     n += count - 1
   }
-  run.length = 0
+  run.clear()
 }
 
 function isSsnAt(text: string, { at, value, gap, length }: Run, n: number): boolean {
@@ -166,21 +193,16 @@ function cardLength(run: Run, n: number): number {
   for (let i = n; i < n + 4; i++) prefix = prefix * 10 + (value[i] as number)
   const lengths = LENGTHS[prefix]
   if (lengths === undefined) return 0
-  for (const length of lengths) if (isCard(run, n, length)) return length
+  for (const length of lengths) if (isCard(run, n, n + length)) return length
   return 0
 }
 
 /** Issuer range, length and check digit (Luhn) together: Luhn alone passes one number in ten. */
-function isCard({ value, gap, length: all }: Run, n: number, length: number): boolean {
-  const end = n + length
-  if (end > all || (end < all && gap[end] === 0)) return false
-  let sum = 0
-  for (let i = 0; i < length; i++) {
-    let digit = value[end - 1 - i] ?? 0
-    if (i % 2 === 1) digit = digit > 4 ? digit * 2 - 9 : digit * 2
-    sum += digit
-  }
-  return sum % 10 === 0
+function isCard(run: Run, begin: number, end: number): boolean {
+  if (end > run.length || (end < run.length && run.gap[end] === 0)) return false
+  // Of two digits the first one is doubled, counted from the end.
+  const { odd, even } = run.sums
+  return end % 2 === 0 ? even[begin] === even[end] : odd[begin] === odd[end]
 }
 
 /** The text with each finding's digits starred but for the last four. */

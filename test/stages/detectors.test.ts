@@ -1,0 +1,142 @@
+import fc from 'fast-check'
+import t from 'tap'
+import { DETECTORS } from '../../src/policy/masking-schema.ts'
+import { waysOf } from '../../src/stages/release/bounded-pattern.ts'
+import { findSecrets } from '../../src/stages/release/detectors.ts'
+import { createFinder } from '../../src/stages/release/find-all.ts'
+import { PATTERNS } from '../../src/stages/release/patterns.ts'
+import { Recognizer } from '../../src/stages/release/recognizer.ts'
+import { shownOf } from '../../src/stages/release/shown.ts'
+import { PARTS, plainFindAll, plainShown } from '../support/plain-detectors.ts'
+
+const texts = fc
+  .array(fc.constantFrom(...PARTS), { minLength: 1, maxLength: 16 })
+  .map((parts) => parts.join(''))
+const spaced = fc
+  .array(fc.constantFrom(...PARTS), { minLength: 1, maxLength: 16 })
+  .map((parts) => parts.join(' '))
+const always = { seed: 1, numRuns: 4000 }
+
+t.test('one pass finds what each pattern finds by itself (MASK-7)', async (t) => {
+  const patterns = Object.values(PATTERNS).map(({ pattern }) => pattern)
+  const recognizer = new Recognizer(patterns)
+  const met = new Set<number>()
+  fc.assert(
+    fc.property(fc.oneof(texts, spaced), (text) => {
+      const found = patterns.map((): [number, string][] => [])
+      recognizer.find(text, -1, (n, start, end) => found[n]?.push([start, text.slice(start, end)]))
+      for (const [n, pattern] of patterns.entries()) {
+        const expected = [...text.matchAll(pattern)].map(({ 0: match, index }) => [index, match])
+        if (expected.length > 0) met.add(n)
+        if (JSON.stringify(found[n]) !== JSON.stringify(expected)) return false
+      }
+      return true
+    }),
+    always,
+  )
+  t.equal(met.size, patterns.length, 'every pattern matched something')
+})
+
+t.test('detectors, alone and together, find what simple ones do (MASK-7)', async (t) => {
+  const alone = DETECTORS.map((name) => new Set([name]))
+  const sets = [...alone, new Set(DETECTORS), new Set(DETECTORS.toReversed())]
+  const finders = sets.map((names) => [names, createFinder(names)] as const)
+  let found = 0
+  fc.assert(
+    fc.property(fc.oneof(texts, spaced), (made) => {
+      // Where there is no digit, mail or address at all nothing else is looked for.
+      const text = `${made} 0`
+      return finders.every(([names, find]) => {
+        const all = find(text)
+        found += all.length
+        return JSON.stringify(all) === JSON.stringify(plainFindAll(text, names))
+      })
+    }),
+    { ...always, numRuns: 1500 },
+  )
+  t.ok(found > 1000, `${found} findings`)
+})
+
+t.test(
+  'a word counts as far as 40 signs before a number, also what is left of a longer one',
+  async (t) => {
+    const names = new Set(['ca-sin', 'us-itin'] as const)
+    const find = createFinder(names)
+    for (const word of ['sin', 'cosin', 'sinus', 'itin', 'insurance', 'tin and tin'])
+      for (let far = 0; far < 50; far++) {
+        const text = `${word} ${'-'.repeat(far)} 046454286 ${word}${' '.repeat(far)} 912781234`
+        t.same(find(text), plainFindAll(text, names), text)
+      }
+  },
+)
+
+t.test('cards are found among digits without end (MASK-7)', async (t) => {
+  let cards = 0
+  fc.assert(
+    fc.property(
+      fc.array(fc.constantFrom('4', '1', '0', '5'), { minLength: 30, maxLength: 60, size: 'max' }),
+      (digits) => {
+        const found = findSecrets(digits.join(' ')).map(({ start, end }) => [
+          start / 2,
+          (end + 1) / 2,
+        ])
+        const expected: number[][] = []
+        for (let n = 0; n < digits.length; n++) {
+          const length = [19, 16, 13].find(
+            (one) =>
+              n + one <= digits.length && findSecrets(digits.slice(n, n + one).join('')).length > 0,
+          )
+          if (length === undefined) continue
+          expected.push([n, n + length])
+          cards += 1
+          n += length - 1
+        }
+        return JSON.stringify(found) === JSON.stringify(expected)
+      },
+    ),
+    always,
+  )
+  t.ok(cards > 1000, `${cards} cards`)
+})
+
+t.test('what a reader sees is what is left step by step (MASK-7, row 22)', async () => {
+  fc.assert(
+    fc.property(texts, (text) => (shownOf(text) ?? text) === plainShown(text)),
+    { ...always, numRuns: 20_000 },
+  )
+})
+
+t.test(
+  'no digit is one with its neighbours, and no sign stands for digits of a script',
+  async (t) => {
+    const wrong: string[] = []
+    for (let code = 0; code <= 0x10ffff; code++) {
+      const sign = String.fromCodePoint(code)
+      const shown = sign.normalize('NFKC')
+      if (/[\p{DI}\p{Cf}\p{M}\p{Cs}]/u.test(sign)) continue
+      const isAlone = `1${sign}1`.normalize('NFKC') === `1${shown}1`
+      if (!isAlone || (shown !== sign && /(?!\d)\p{Nd}/u.test(shown))) wrong.push(code.toString(16))
+    }
+    t.same(wrong, [])
+  },
+)
+
+t.test('patterns without an end are not understood, nor what one pass cannot find', async (t) => {
+  const all = [
+    /a*/,
+    /a+/,
+    /a{2,}/,
+    /a??/,
+    /(a)/,
+    /(?=a)b/,
+    /\bx/,
+    /a(?!b)c/,
+    /a.c/,
+    /^a/,
+    /a$/,
+    /a/u,
+  ]
+  for (const pattern of all) t.throws(() => waysOf(pattern), /not understood/, String(pattern))
+  t.throws(() => new Recognizer([/a{1,200}b/]), /only last/)
+  t.throws(() => new Recognizer([/a{1,200}(?!\w)/]), /only last/)
+})
