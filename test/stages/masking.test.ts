@@ -609,6 +609,7 @@ const samples: [text: string, found: string][] = [
   ['a.b@example.org', 'email'],
   ['see http://x.org/y?z', 'url'],
   ['from 10.0.0.1', 'ip'],
+  ['from abcd:abcd:abcd:abcd:abcd:abcd:abcd:abcd', 'ip'],
   ['123-45-6789', 'us-ssn'],
   ['4111 1111 1111 1111', 'payment-card'],
   ['1.2.840.113619.2.176.3596.3364818.7271.1259708501.876', ''],

@@ -15,7 +15,7 @@ const ROWS = Object.entries(PATTERNS).map(([name, row]: [string, Pattern]) => ({
 const RECOGNIZER = new Recognizer(ROWS.map(({ pattern }) => pattern))
 
 /** Whatever is looked for has a digit or one of these signs in it. */
-const MAY_HOLD = /[\d@]|www\.|:\/\/|[^\0-\x7f]/i
+const MAY_HOLD = /[\d@:]|www\.|[^\0-\x7f]/i
 const NOTHING: readonly Found[] = []
 
 /** Finds what the detectors do in a text, in order and apart; where two overlap the first one's whole. */
