@@ -47,12 +47,15 @@ const KEYWORD = /(?:ssn|social\s{1,3}security|soc\.? ?sec)[^\d]{0,20}$/i
 /** Digits with few separators between them; the lists go together, up to `length`. */
 class Run {
   length = 0
-  // Up to 64 bytes V8 keeps within the object.
-  at = new Int32Array(16)
-  value = new Uint8Array(16)
+  at: Int32Array
+  value: Uint8Array
   /** Separators before the digit; how many there are beyond WIDEST_GAP is all the same. */
-  gap = new Uint8Array(16)
+  gap: Uint8Array
   #sums: Sums | undefined
+
+  constructor() {
+    ;[this.at, this.value, this.gap] = listsOf(16)
+  }
 
   add(at: number, value: number, gap: number): void {
     const n = this.length++
@@ -70,19 +73,26 @@ class Run {
   clear(): void {
     this.length = 0
     this.#sums = undefined
+    if (this.at.length > LARGEST_KEPT) [this.at, this.value, this.gap] = listsOf(16)
   }
 
   #grow(): void {
     const [at, value, gap] = [this.at, this.value, this.gap]
-    const room = at.length * 4
-    this.at = new Int32Array(room)
+    ;[this.at, this.value, this.gap] = listsOf(at.length * 4)
     this.at.set(at)
-    this.value = new Uint8Array(room)
     this.value.set(value)
-    this.gap = new Uint8Array(room)
     this.gap.set(gap)
   }
 }
+
+const listsOf = (room: number): [at: Int32Array, value: Uint8Array, gap: Uint8Array] => [
+  new Int32Array(room),
+  new Uint8Array(room),
+  new Uint8Array(room),
+]
+const LARGEST_KEPT = 4096
+/** One for all texts, which are looked at one after the other: its lists cost more than a short text. */
+const RUN = new Run()
 
 /** The sums of Luhn before each digit, modulo 10: with the digits of odd places doubled, or of even ones. */
 type Sums = { readonly odd: Uint8Array; readonly even: Uint8Array }
@@ -102,23 +112,22 @@ function sumsOf(value: Uint8Array, length: number): Sums {
 /** All findings, in order and apart; separators and keyword context as §9.2 asks for. */
 export function findSecrets(text: string): Finding[] {
   const findings: Finding[] = []
-  let run: Run | undefined
+  const run = RUN
   let gap = 0
   for (let i = 0; i < text.length; i++) {
     let meaning = MEANING[text.charCodeAt(i)] as number
     const at = i
     if (meaning === HALF && (meaning = halfMeaning(text, i)) < SPACE) i++
     if (meaning < SPACE) {
-      run ??= new Run()
       if (gap > WIDEST_GAP && run.length > 0) endRun(text, run, findings)
       run.add(at, meaning, run.length === 0 ? 0 : gap)
       gap = 0
     } else if (meaning === OTHER) {
-      if (run !== undefined && run.length > 0) endRun(text, run, findings)
+      if (run.length > 0) endRun(text, run, findings)
       gap = 0
     } else if (meaning !== UNSEEN && gap <= WIDEST_GAP) gap++
   }
-  if (run !== undefined) endRun(text, run, findings)
+  endRun(text, run, findings)
   return findings
 }
 
