@@ -10,6 +10,7 @@ import { randomBytes } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { tuneEngine } from '../src/cli/engine.ts'
 import { shippedPolicies } from '../src/config/shipped.ts'
 import { configSchema } from '../src/config/schema.ts'
 import { generatePopulation } from '../src/demo/population.ts'
@@ -22,6 +23,8 @@ import type { Grant, Terms } from '../src/permit.ts'
 import { createRelease } from '../src/stages/release/release.ts'
 import { buildVocabulary } from '../src/stages/release/vocabulary.ts'
 
+// As the gateway starts.
+tuneEngine()
 const definitions = loadDefinitions('R4')
 const { names, noticeOf } = buildVocabulary(definitions)
 const notice = noticeOf('http://127.0.0.1:9/base')

@@ -319,8 +319,10 @@ try {
     for (const count of connections) {
       const results = subjects.map(() => ({ rates: [] as number[], cpus: [] as number[] }))
       for (let round = 0; round < Number(values.rounds); round++) {
-        for (const [i, subject] of subjects.entries()) {
-          const { rate, cpu } = await measure(subject, path, count)
+        // Each comes behind every other in turn: one that ends leaves its mark on the next.
+        for (const n of subjects.keys()) {
+          const i = (round + n) % subjects.length
+          const { rate, cpu } = await measure(subjects[i]!, path, count)
           results[i]!.rates.push(rate)
           results[i]!.cpus.push(cpu)
         }

@@ -1,6 +1,7 @@
 import { formatProblem } from '../config/load.ts'
 import { shippedPolicies } from '../config/shipped.ts'
 import { PolicyError } from '../policy/load.ts'
+import { tuneEngine } from './engine.ts'
 import { EXIT, HELP, loadOrExplain, parseOptions, say, warn } from './command.ts'
 
 const HELP_TEXT = `fhirewall start: start the gateway
@@ -47,6 +48,7 @@ export async function start(args: string[]): Promise<number> {
   if (loaded === undefined) return EXIT.failed
   for (const warning of loaded.warnings) warn(`warning: ${warning}`)
 
+  tuneEngine()
   const { start: startGateway } = await import('../main.ts')
   // Listening before the first await, so that a signal during the start is not lost.
   const stopped = untilStopped()
