@@ -161,10 +161,9 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
     for (let capacity = (length >> 3) + 16; ; capacity = Math.min(capacity * 4, length + 16)) {
       const strings = tape + capacity * WIDTH * 4
       const objects = strings + capacity * 4
-      const pairs = objects + capacity * 4
-      const end = pairs + capacity * 8
-      // And for the text once more, with edits in it.
-      grow(end + Math.min(length * 4, LARGEST_SPLICE) + PAGE)
+      const end = aligned(objects + capacity * 4)
+      // And for the text once more, with edits in it; before that, for what is alike.
+      grow(end + Math.max(capacity * 8, Math.min(length * 4, LARGEST_SPLICE)) + PAGE)
       machine.bytes.set(bytes, input)
       machine.bytes.fill(0, input + length, tape)
       const count = exports.scan(input, length, tape, capacity, stack, maximumDepth)
@@ -185,9 +184,8 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
           at: { string: 0, object: 0 },
         },
         sameAs: (entry) => exports.sameAs(input, tape, entry),
-        compare: (entry) => list(pairs, exports.compare(input, tape, entry, pairs) * 2),
-        splice: (edits, from = 0, to = length) =>
-          spliceWithin(bytes, edits, from, to, aligned(end)),
+        compare: (entry) => list(end, exports.compare(input, tape, entry, end) * 2).slice(),
+        splice: (edits, from = 0, to = length) => spliceWithin(bytes, edits, from, to, end),
       }
     }
   }
