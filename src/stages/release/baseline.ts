@@ -20,7 +20,7 @@ import { CODE } from './alteration.ts'
 import type { Alteration } from './alteration.ts'
 import { FLAG } from '../../json/token.ts'
 import { rankOf } from './automaton.ts'
-import { findSecrets, starSecrets } from './detectors.ts'
+import { findSecrets, starSecrets } from './detect/secrets.ts'
 import { isNarrative } from './marks.ts'
 import { SYSTEM, systemAt } from './systems.ts'
 import {
@@ -34,7 +34,7 @@ import {
 import type { Vocabulary } from './vocabulary.ts'
 import { publicOf, rewriteUrl } from './address.ts'
 import { isNamed } from './members.ts'
-import { decodeReferences, mayShowDigits, shownOf } from './shown.ts'
+import { decodeReferences, mayShowDigits, shownOf } from './detect/shown.ts'
 import type { Context } from './context.ts'
 
 /** Universally unique: digits in it mean nothing. */

@@ -1,4 +1,4 @@
-import { WIDEST_GAP } from '../../json/notice.ts'
+import { WIDEST_GAP } from '../../../json/notice.ts'
 
 /** Finds SSNs and payment cards in decoded text (requirements §9.2). Linear in the text's length. */
 

@@ -1,5 +1,5 @@
-import type { DetectorName } from '../../policy/masking-schema.ts'
-import { findSecrets } from './detectors.ts'
+import type { DetectorName } from '../../../policy/masking-schema.ts'
+import { findSecrets } from './secrets.ts'
 import { PATTERNS } from './patterns.ts'
 import type { Pattern, PatternName } from './patterns.ts'
 import { flatten } from './plain-text.ts'
