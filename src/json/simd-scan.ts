@@ -91,10 +91,10 @@ type Machine = {
 
 const instantiate = loadModule('scan')
 
-/** Builds a scanner whose tapes are good until its next scan. Names: ASCII, 120 bytes at most. */
+/** Builds a scanner whose tapes are good until its next scan. Names: ASCII, 1 to 120 bytes. */
 export function createSimdScan(names: Names, maximumDepth: number, notice = NOTHING): Scan {
   for (const name of names.list) {
-    const isPlain = name.length <= LONGEST_NAME && /^[\0-\x7f]*$/.test(name)
+    const isPlain = name.length <= LONGEST_NAME && /^[\0-\x7f]+$/.test(name)
     if (!isPlain || name.replaceAll(/\D/g, '').length >= LEAST_DIGITS)
       throw new RangeError(`not a name to look for: ${name}`)
   }

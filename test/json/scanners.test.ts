@@ -7,6 +7,7 @@ import { generatePopulation } from '../../src/demo/population.ts'
 import { orderEdits, splice } from '../../src/json/edit.ts'
 import type { Edit } from '../../src/json/tape.ts'
 import { loadDefinitions } from '../../src/fhir/definitions.ts'
+import { compileNames } from '../../src/json/names.ts'
 import { createScan } from '../../src/json/scan.ts'
 import { createSimdScan } from '../../src/json/simd-scan.ts'
 import { endOf, KIND, KIND_MASK, kindOf, sameAs, startOf, WIDTH } from '../../src/json/tape.ts'
@@ -209,6 +210,28 @@ t.test('equal strings are found, near and far', async (t) => {
   t.strictSame(new Set(same), new Set([3]))
   const next = simd(Buffer.from(`[1,2,{${code},"value":"http://loinc.org"}]`))
   t.equal(sameAs(next, 5), 5, 'of the text before nothing is left')
+})
+
+t.test('names are what they are, whatever came behind the one before the last time', async (t) => {
+  const pick = seeded(50)
+  const known = names.list.filter(({ length }) => length <= 17)
+  const near = (name: string): string[] => [name, name.slice(1), name.slice(0, -1), `${name}x`, '']
+  const keys = Array.from({ length: 60 }, () => near(known[pick(known.length)]!)).flat()
+  for (const length of [14, 15, 16, 17]) {
+    keys.push(...known.filter((name) => name.length === length).slice(0, 10), 'x'.repeat(length))
+  }
+  for (let n = 0; n < 400; n++) {
+    const members = (): string =>
+      Array.from({ length: pick(5) }, () => {
+        const key = keys[pick(keys.length)]!
+        const space = SPACES[pick(7)]!
+        return `"${key}"${space}:${space}${pick(3) === 0 ? '{"code":{"text":1}}' : '"v"'}`
+      }).join(',')
+    const text = `[${Array.from({ length: 30 }, () => `{${members()}}`).join()}]`
+    if (!agree(Buffer.from(text))) t.fail(text)
+  }
+  for (const name of ['', 'é', 'x'.repeat(121), '123456789'])
+    t.throws(() => createSimdScan(compileNames([name]), 8), RangeError)
 })
 
 t.test('a text of many megabytes is taken, and a small one after it', async (t) => {
