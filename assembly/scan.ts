@@ -7,7 +7,7 @@
  * writes nothing but its own memory; the host lays that out:
  *
  *   names    slots, then a record for each name         written once by addName
- *   kept     strings that were met                      cleared once by the host
+ *   kept     strings that were met                      cleared when scans have no number left
  *   guesses  which name came next
  *   outlines what is compared of objects, and what was met
  *   notice   what is worth a look, as Notice says       written once by the host
@@ -102,7 +102,6 @@ export function countOfStrings(): usize {
 export function countOfObjects(): usize {
   return notedObjects
 }
-
 
 /** Which of 16 bytes are digits, and which interrupt a number: neither that nor a gap in it. */
 @inline

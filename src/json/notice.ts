@@ -27,11 +27,16 @@ export type Notice = {
   /** Bits of membersOf(object): noted when it has one of the first and one of the second, or one of the third. */
   readonly members: readonly [first: number, second: number, third: number]
   /** What is looked at when objects are compared: `compare` of a tape. */
-  readonly outline?: Outline
+  readonly outline: Outline
 }
 
 /** Nothing is asked: strings with escapes, beyond ASCII, or with a number in them are noted. */
-export const NOTHING: Notice = { asked: new Uint8Array(0), prefix: '', members: [0, 0, 0] }
+export const NOTHING: Notice = {
+  asked: new Uint8Array(0),
+  prefix: '',
+  members: [0, 0, 0],
+  outline: { columns: new Uint8Array(0), steps: new Uint8Array(0) },
+}
 
 /**
  * What a value is to the outline of an object. Of each value the kind counts; the elements of a list are

@@ -102,7 +102,7 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
   const kept = aligned(BEGIN + SLOTS + lengthOfNames)
   const guesses = kept + KEPT
   const outlines = guesses + GUESSES
-  const { outline = { columns: new Uint8Array(0), steps: new Uint8Array(0) } } = notice
+  const { outline } = notice
   const columns = outlines + OUTLINES
   const steps = columns + names.list.length + 1
   const noticeAt = steps + aligned(outline.steps.length)

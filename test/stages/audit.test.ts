@@ -239,15 +239,19 @@ const config = configSchema.parse({
   audit: { patientsPerSearch: 5 },
 })
 
-async function recorded(facts: Partial<Facts>, arrival = arrivalOf()): Promise<AuditEvent[]> {
+/** The stage, and the lines that it appends. */
+function listening() {
   const lines: string[] = []
-  const audit = createAudit(config, {
-    sink: {
-      isReady: () => true,
-      append: async (records) => void lines.push(...records),
-      close: async () => undefined,
-    },
-  })
+  const sink = {
+    isReady: () => true,
+    append: async (records: readonly string[]) => void lines.push(...records),
+    close: async () => undefined,
+  }
+  return { audit: createAudit(config, { sink }), lines }
+}
+
+async function recorded(facts: Partial<Facts>, arrival = arrivalOf()): Promise<AuditEvent[]> {
+  const { audit, lines } = listening()
   const clock = { now: () => 1_700_000_000_000, monotonic: () => 0 }
   const exchange = new Exchange('request-1', arrival, clock)
   for (const [name, value] of Object.entries(facts)) {
@@ -368,14 +372,7 @@ t.test('every refusal is recorded, unprofiled, with its reason (AUD-1, C4)', asy
 })
 
 t.test('the instant of a record is its own, to the millisecond (AUD-1)', async (t) => {
-  const lines: string[] = []
-  const audit = createAudit(config, {
-    sink: {
-      isReady: () => true,
-      append: async (records) => void lines.push(...records),
-      close: async () => undefined,
-    },
-  })
+  const { audit, lines } = listening()
   // Across seconds and years, twice in one second, and with a clock that is set back.
   const times = [1_700_000_000_000, 1_700_000_000_007, 1_700_000_000_999, 1_700_000_001_000].concat(
     [1_699_999_999_090, 1_767_225_599_999, 1_767_225_600_000, 0, -1],

@@ -5,7 +5,7 @@ import t from 'tap'
 import { DETECTORS } from '../../src/policy/masking-schema.ts'
 import { loadPolicies, PolicyError } from '../../src/policy/load.ts'
 import { createFinder } from '../../src/stages/release/detect/finder.ts'
-import { patternSources } from '../../src/stages/release/detect/patterns.ts'
+import { PATTERNS } from '../../src/stages/release/detect/patterns.ts'
 import { maskWith } from '../support/mask.ts'
 
 const DAR =
@@ -631,7 +631,8 @@ t.test('detectors: samples with good and bad check digits (MASK-4, MASK-7, §9.2
 t.test(
   'detectors: every pattern is bounded, so that the cost is that of the length (MASK-7)',
   async (t) => {
-    for (const [name, source] of patternSources()) {
+    for (const [name, { pattern }] of Object.entries(PATTERNS)) {
+      const { source } = pattern
       const plain = source.replace(/\\./g, 'x').replace(/\[[^\]]*\]/g, 'c')
       t.notMatch(plain, /[*+]|\{\d+,\}/, name)
     }

@@ -6,6 +6,16 @@ import { FLAG } from '../../json/token.ts'
 import type { Context } from './context.ts'
 import { ADDRESS } from './vocabulary.ts'
 
+type Addresses = Pick<Context, 'upstreamUrl' | 'upstreamBytes' | 'publicUrl' | 'publicText'>
+
+/** Of a context: upstream's base, and ours in place of it. */
+export const addressesOf = (upstreamUrl: string, publicUrl: string): Addresses => ({
+  upstreamUrl,
+  upstreamBytes: Buffer.from(upstreamUrl),
+  publicUrl,
+  publicText: JSON.stringify(publicUrl).slice(1, -1),
+})
+
 /**
  * Our address in place of upstream's (REST-10), structurally: only where a URL can stand, and only
  * when the whole base is there, so that `http://up/base-two` is not taken for `http://up/base`.

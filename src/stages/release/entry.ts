@@ -80,7 +80,7 @@ function repeatEntry(
   if (!isFirst) releaseAddress(tape, element + fullUrl, context, edits)
   tally.inspected += 1
   tally.released += 1
-  if (masked.counts !== undefined) addCounts(tally, masked.counts)
+  addCounts(tally, masked.counts)
   return true
 }
 
@@ -110,7 +110,9 @@ function releaseEntry(
     released.renamed === 'gone' ? context.bundleWords.nameless : context.bundleWords.entry
   const end = after(tape, element)
   let isPlain = true
-  let isCommon = released.isCommon
+  // What was cut down, or is remembered by its id, is so for itself.
+  let isCommon =
+    released.verdict.isCommon && tally.seen === undefined && permit.terms.trim === undefined
   let fullUrl = element
   for (let key = element + 1; key < end; key = after(tape, key + 1)) {
     const name = nameOf(tape, key)

@@ -1,4 +1,4 @@
-import { rewriteUrls } from './address.ts'
+import { addressesOf, rewriteUrls } from './address.ts'
 import type { Edit } from '../../json/tape.ts'
 import { createSecretKey, randomBytes } from 'node:crypto'
 import { splitTransaction } from './transaction.ts'
@@ -75,10 +75,7 @@ export function createRelease(
   const context: Context = {
     words,
     bundleWords: buildBundleWords(words),
-    upstreamUrl,
-    upstreamBytes: Buffer.from(upstreamUrl),
-    publicUrl,
-    publicText: JSON.stringify(publicUrl).slice(1, -1),
+    ...addressesOf(upstreamUrl, publicUrl),
     bases,
     maskingFor,
     keyedHash: createKeyedHash(createSecretKey(masking.key)),
@@ -218,16 +215,8 @@ export function createRelease(
   }
 
   // The same eyes, looking from the other side: addresses are upstream's own, or become so.
-  const inside: Context = {
-    ...context,
-    publicUrl: upstreamUrl,
-    publicText: JSON.stringify(upstreamUrl).slice(1, -1),
-  }
-  const inwards: Context = {
-    ...inside,
-    upstreamUrl: publicUrl,
-    upstreamBytes: Buffer.from(publicUrl),
-  }
+  const inside: Context = { ...context, ...addressesOf(upstreamUrl, upstreamUrl) }
+  const inwards: Context = { ...context, ...addressesOf(publicUrl, upstreamUrl) }
 
   const view: View = (terms, resource) => {
     const tape = read(resource)

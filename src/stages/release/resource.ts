@@ -18,8 +18,6 @@ export type Released = {
   /** Nobody else's: whoever gets them may add to them. */
   readonly edits: Edit[]
   readonly renamed: Masked['renamed']
-  /** Whether all that are like it are released as well, and nothing in them is masked but by the baseline. */
-  readonly isCommon: boolean
 }
 
 /** Judges one resource and plans its edits; undefined = withheld. Counts either way. */
@@ -44,26 +42,24 @@ export function releaseResource(
   const { edits, counts, renamed } = masked
   raiseMark(tally, verdict.confidentiality)
   tally.released += 1
-  if (counts !== undefined) addCounts(tally, counts)
+  addCounts(tally, counts)
   for (const patient of verdict.patients) tally.patients.add(patient)
   if (tally.seen !== undefined) {
     const { id } = identify(tape, object, words)
     if (id !== undefined) tally.seen.add(`${verdict.type}/${id}`)
   }
-  if (terms.trim === undefined) {
-    return { verdict, edits, renamed, isCommon: verdict.isCommon && tally.seen === undefined }
-  }
+  if (terms.trim === undefined) return { verdict, edits, renamed }
   const text = context.trim(bytesOf(tape, object, edits), terms.trim).toString('utf8')
   return {
     verdict,
     renamed,
-    isCommon: false,
     edits: [{ start: startOf(tape, object), end: endOf(tape, object), text }],
   }
 }
 
 /** Counts what was altered, by rule. */
-export function addCounts(tally: Tally, counts: ReadonlyMap<string, number>): void {
+export function addCounts(tally: Tally, counts: Masked['counts']): void {
+  if (counts === undefined) return
   for (const [rule, count] of counts) tally.masked.set(rule, (tally.masked.get(rule) ?? 0) + count)
 }
 

@@ -24,7 +24,7 @@ export function releaseParameters(tape: Tape, context: Context, tally: Tally): B
   const masked = planMasking(tape, 0, undefined, context)
   if (masked === undefined) throw unreadable('Parameters that may not be seen')
   const { edits, counts } = masked
-  if (counts !== undefined) addCounts(tally, counts)
+  addCounts(tally, counts)
   return tape.splice(edits)
 }
 

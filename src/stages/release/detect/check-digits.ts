@@ -17,13 +17,14 @@ export function weighted(digits: Uint8Array, weights: readonly number[]): number
   return sum
 }
 
-const across = (digit: number): number => (digit > 4 ? digit * 2 - 9 : digit * 2)
+/** A digit twice, the digits of that added up. */
+export const doubled = (digit: number): number => (digit > 4 ? digit * 2 - 9 : digit * 2)
 
 /** ISO/IEC 7812-1. */
 export function isLuhn(digits: Uint8Array, count: number, start = 0): boolean {
   let sum = 0
   for (let n = count - 1, place = 0; n >= start; n--, place++)
-    sum += place % 2 === 0 ? at(digits, n) : across(at(digits, n))
+    sum += place % 2 === 0 ? at(digits, n) : doubled(at(digits, n))
   return sum % 10 === 0
 }
 
@@ -59,8 +60,8 @@ export function isNhs(digits: Uint8Array): boolean {
 /** The letter counts as two digits, its place in the alphabet. */
 export function isKvnr(digits: Uint8Array): boolean {
   const letter = at(digits, 0) - A + 1
-  let sum = Math.floor(letter / 10) + across(letter % 10)
-  for (let n = 1; n < 9; n++) sum += n % 2 === 1 ? at(digits, n) : across(at(digits, n))
+  let sum = Math.floor(letter / 10) + doubled(letter % 10)
+  for (let n = 1; n < 9; n++) sum += n % 2 === 1 ? at(digits, n) : doubled(at(digits, n))
   return sum % 10 === digits[9]
 }
 

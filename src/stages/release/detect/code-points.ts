@@ -22,6 +22,10 @@ export class CodePoints {
 }
 const UNKNOWN = 0xffff
 
+/** Soft hyphen, zero-width signs, word joiner. */
+export const UNSEEN_SIGN = /[\u00ad\u200b-\u200f\u2060\ufeff]/
+export const DASH_SIGN = /[\p{Pd}\u2212]/u
+
 /** A decimal digit of any script as that of ASCII; undefined = it is none. */
 export function asciiDigit(code: number): number | undefined {
   if (!isDigit(code)) return undefined

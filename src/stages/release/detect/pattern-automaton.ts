@@ -41,8 +41,9 @@ export class PatternAutomaton {
   readonly #positions: (readonly Position[])[] = []
   readonly #numbers = new Map<Position, number>()
 
-  /** At most 31 patterns. */
+  /** Throws on more than 31 patterns: each is a bit. */
   constructor(patterns: readonly RegExp[]) {
+    if (patterns.length > 31) throw new RangeError('more than 31 patterns')
     for (const [pattern, form] of patterns.entries()) {
       for (const { behind, parts, ahead } of waysOf(form)) {
         const end = { pattern, ahead: this.#setNumber(ahead) }

@@ -132,7 +132,3 @@ export const PATTERNS: Readonly<Record<PatternName, Pattern>> = {
       /(?<![\w.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w.])|(?<![\w:])(?:[\da-f]{1,4}:){3,7}(?::[\da-f]{1,4}|[\da-f]{1,4}|:)(?![\w:])/gi,
   },
 }
-
-/** All patterns, for whoever proves that they are bounded. */
-export const patternSources = (): readonly [name: string, source: string][] =>
-  Object.entries(PATTERNS).map(([name, { pattern }]) => [name, pattern.source])

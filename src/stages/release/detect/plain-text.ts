@@ -1,4 +1,4 @@
-import { asciiDigit, CodePoints, textOfUnits } from './code-points.ts'
+import { asciiDigit, CodePoints, DASH_SIGN, textOfUnits, UNSEEN_SIGN } from './code-points.ts'
 
 export type PlainText = {
   readonly text: string
@@ -30,13 +30,9 @@ export function flatten(text: string): PlainText {
 const UNSEEN = 0xfffe
 const PLAIN = new CodePoints((code) => {
   const sign = String.fromCodePoint(code)
-  if (/[\u00ad\u200b-\u200f\u2060\ufeff]/.test(sign)) return UNSEEN
+  if (UNSEEN_SIGN.test(sign)) return UNSEEN
   const digit = asciiDigit(code)
   if (digit !== undefined) return digit
-  const plain = /\p{Zs}/u.test(sign)
-    ? ' '
-    : /[\p{Pd}\u2212]/u.test(sign)
-      ? '-'
-      : sign.normalize('NFKC')
+  const plain = /\p{Zs}/u.test(sign) ? ' ' : DASH_SIGN.test(sign) ? '-' : sign.normalize('NFKC')
   return plain.length === 1 ? plain.charCodeAt(0) : 0xfffd
 })

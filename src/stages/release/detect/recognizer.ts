@@ -21,9 +21,7 @@ export class Recognizer {
   /** By pattern: where the match ends that was met last. */
   readonly #ends = new Int32Array(32)
 
-  /** Throws on more than 31 patterns: each is a bit. */
   constructor(patterns: readonly RegExp[]) {
-    if (patterns.length > 31) throw new RangeError('more than 31 patterns')
     this.#automaton = new PatternAutomaton(patterns)
     this.#whole = patterns.map(({ source, flags }) => new RegExp(source, flags.replace('g', 'y')))
   }

@@ -1,4 +1,6 @@
 import { WIDEST_GAP } from '../../../json/notice.ts'
+import { doubled } from './check-digits.ts'
+import { asciiDigit, DASH_SIGN, UNSEEN_SIGN } from './code-points.ts'
 
 /** Finds SSNs and payment cards in decoded text (requirements §9.2). Linear in the text's length. */
 
@@ -12,28 +14,21 @@ export type Finding = {
 /** What a UTF-16 unit means to a number: 0 to 9 a digit of any script, or one of these. */
 const SPACE = 10
 const DASH = 11
-/** Cannot be seen, so it separates nothing: soft hyphen, zero-width signs, word joiner. */
+/** Cannot be seen, so it separates nothing. */
 const UNSEEN = 12
 /** The first half of a mathematical digit, and of other signs. */
 const HALF = 13
 const OTHER = 14
-const MEANING = buildMeaning()
+const MEANING = Uint8Array.from({ length: 0x10000 }, (_, unit) => meaningOf(unit))
 
-function buildMeaning(): Uint8Array {
-  const meaning = new Uint8Array(65_536).fill(OTHER)
-  for (let code = 0; code < meaning.length; code++) {
-    const c = String.fromCharCode(code)
-    if (/[\u00ad\u200b-\u200f\u2060\ufeff]/.test(c)) meaning[code] = UNSEEN
-    else if (/[\p{Zs}\t\n\r]/u.test(c)) meaning[code] = SPACE
-    else if (/[\p{Pd}\u2212]/u.test(c)) meaning[code] = DASH
-    else if (/\p{Nd}/u.test(c)) {
-      // The decimal digits of a script are ten in a row (Unicode §4.6).
-      for (let digit = 0; digit < 10; digit++) meaning[code + digit] = digit
-      code += 9
-    }
-  }
-  meaning[0xd835] = HALF
-  return meaning
+function meaningOf(unit: number): number {
+  if (unit === 0xd835) return HALF
+  const sign = String.fromCharCode(unit)
+  if (UNSEEN_SIGN.test(sign)) return UNSEEN
+  if (/[\p{Zs}\t\n\r]/u.test(sign)) return SPACE
+  if (DASH_SIGN.test(sign)) return DASH
+  const digit = asciiDigit(unit)
+  return digit === undefined ? OTHER : digit - 0x30
 }
 
 /** Mathematical digits: five blocks of ten without a gap, two units each. */
@@ -102,7 +97,7 @@ function sumsOf(value: Uint8Array, length: number): Sums {
   const even = new Uint8Array(length + 1)
   for (let n = 0; n < length; n++) {
     const once = value[n] as number
-    const twice = once > 4 ? once * 2 - 9 : once * 2
+    const twice = doubled(once)
     odd[n + 1] = ((odd[n] as number) + (n % 2 === 0 ? once : twice)) % 10
     even[n + 1] = ((even[n] as number) + (n % 2 === 0 ? twice : once)) % 10
   }
@@ -236,5 +231,5 @@ function starred(text: string): string {
 
 /** A decimal digit of any script; beyond 16 bits there are more scripts than the mathematical signs. */
 function isDigit(unit: string): boolean {
-  return unit.length === 1 ? (MEANING[unit.charCodeAt(0)] as number) < 10 : /\p{Nd}/u.test(unit)
+  return unit.length === 1 ? (MEANING[unit.charCodeAt(0)] as number) < SPACE : /\p{Nd}/u.test(unit)
 }
