@@ -17,6 +17,16 @@ const forbidden = [
     to: { path: '^src/stages/', pathNot: '^src/stages/$1/' },
   },
   {
+    name: 'masking-knows-no-answer',
+    comment: 'what is altered in a resource does not hang on the answer that it comes in',
+    severity: 'error',
+    from: { path: '^src/stages/release/mask/' },
+    to: {
+      path: '^src/stages/release/[^/]+\\.ts$',
+      pathNot: '/(address|context|identifiers|labels|systems|vocabulary)\\.ts$',
+    },
+  },
+  {
     name: 'core-knows-no-adapter',
     severity: 'error',
     from: { path: '^src/(stages/|gateway\\.ts|entries\\.ts)' },

@@ -4,9 +4,9 @@
  */
 import { DETECTORS } from '../src/policy/masking-schema.ts'
 import type { DetectorName } from '../src/policy/masking-schema.ts'
-import { findSecrets } from '../src/stages/release/detect/secrets.ts'
-import { createFinder } from '../src/stages/release/detect/finder.ts'
-import { shownOf } from '../src/stages/release/detect/shown.ts'
+import { findSecrets } from '../src/stages/release/mask/detect/secrets.ts'
+import { createFinder } from '../src/stages/release/mask/detect/finder.ts'
+import { shownOf } from '../src/stages/release/mask/detect/shown.ts'
 
 const SIZE = 1_000_000
 const TARGET = 50

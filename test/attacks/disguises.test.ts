@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import t from 'tap'
-import { findSecrets } from '../../src/stages/release/detect/secrets.ts'
-import { PATTERNS } from '../../src/stages/release/detect/patterns.ts'
-import { mayShowDigits, shownOf } from '../../src/stages/release/detect/shown.ts'
+import { findSecrets } from '../../src/stages/release/mask/detect/secrets.ts'
+import { PATTERNS } from '../../src/stages/release/mask/detect/patterns.ts'
+import { mayShowDigits, shownOf } from '../../src/stages/release/mask/detect/shown.ts'
 import { maskWith } from '../support/mask.ts'
 
 /** Numbers and contents written so that a reader sees them and a search for them does not. */

@@ -1,12 +1,12 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { DETECTORS } from '../../src/policy/masking-schema.ts'
-import { waysOf } from '../../src/stages/release/detect/bounded-pattern.ts'
-import { findSecrets } from '../../src/stages/release/detect/secrets.ts'
-import { createFinder } from '../../src/stages/release/detect/finder.ts'
-import { PATTERNS } from '../../src/stages/release/detect/patterns.ts'
-import { Recognizer } from '../../src/stages/release/detect/recognizer.ts'
-import { shownOf } from '../../src/stages/release/detect/shown.ts'
+import { waysOf } from '../../src/stages/release/mask/detect/bounded-pattern.ts'
+import { findSecrets } from '../../src/stages/release/mask/detect/secrets.ts'
+import { createFinder } from '../../src/stages/release/mask/detect/finder.ts'
+import { PATTERNS } from '../../src/stages/release/mask/detect/patterns.ts'
+import { Recognizer } from '../../src/stages/release/mask/detect/recognizer.ts'
+import { shownOf } from '../../src/stages/release/mask/detect/shown.ts'
 import { PARTS, plainFindAll, plainShown } from '../support/plain-detectors.ts'
 
 const texts = fc

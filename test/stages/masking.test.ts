@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import t from 'tap'
 import { DETECTORS } from '../../src/policy/masking-schema.ts'
 import { loadPolicies, PolicyError } from '../../src/policy/load.ts'
-import { createFinder } from '../../src/stages/release/detect/finder.ts'
-import { PATTERNS } from '../../src/stages/release/detect/patterns.ts'
+import { createFinder } from '../../src/stages/release/mask/detect/finder.ts'
+import { PATTERNS } from '../../src/stages/release/mask/detect/patterns.ts'
 import { maskWith } from '../support/mask.ts'
 
 const DAR =

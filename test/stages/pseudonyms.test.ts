@@ -4,8 +4,8 @@ import t from 'tap'
 import { compileNames } from '../../src/json/names.ts'
 import { createSimdScan } from '../../src/json/simd-scan.ts'
 import { member } from '../../src/json/tape.ts'
-import { createKeyedHash } from '../../src/stages/release/keyed-hash.ts'
-import { createKnown, pseudonym, pseudonymAt } from '../../src/stages/release/methods.ts'
+import { createKeyedHash } from '../../src/stages/release/mask/keyed-hash.ts'
+import { createKnown, pseudonym, pseudonymAt } from '../../src/stages/release/mask/methods.ts'
 
 /** What pseudonyms are made of: HMAC-SHA256, and that equal texts have equal ones wherever they stand. */
 

@@ -1,8 +1,8 @@
 import type { DetectorName } from '../../src/policy/masking-schema.ts'
-import { findSecrets } from '../../src/stages/release/detect/secrets.ts'
-import type { Found } from '../../src/stages/release/detect/finder.ts'
-import { PATTERNS } from '../../src/stages/release/detect/patterns.ts'
-import { flatten } from '../../src/stages/release/detect/plain-text.ts'
+import { findSecrets } from '../../src/stages/release/mask/detect/secrets.ts'
+import type { Found } from '../../src/stages/release/mask/detect/finder.ts'
+import { PATTERNS } from '../../src/stages/release/mask/detect/patterns.ts'
+import { flatten } from '../../src/stages/release/mask/detect/plain-text.ts'
 
 /** The detectors as simply as can be: every pattern by itself through the whole text, everything sorted. */
 export function plainFindAll(text: string, names: ReadonlySet<DetectorName>): Found[] {

@@ -1,9 +1,9 @@
 import type { MaskingNames, Terms, Trim } from '../../permit.ts'
 import type { Cuts } from '../../json/cuts.ts'
 import type { Scan } from '../../json/tape.ts'
-import type { KeyedHash } from './keyed-hash.ts'
-import type { Known } from './methods.ts'
-import type { Masking } from './compile-masking.ts'
+import type { KeyedHash } from './mask/keyed-hash.ts'
+import type { Known } from './mask/methods.ts'
+import type { Masking } from './mask/compile-masking.ts'
 import type { BundleWords, Vocabulary } from './vocabulary.ts'
 
 /** What every part of release needs to know; made once. */

@@ -13,7 +13,7 @@ import {
   valuesAt,
 } from '../../json/tape.ts'
 import type { Inspection, Reach, Terms } from '../../permit.ts'
-import type { Masking } from './compile-masking.ts'
+import type { Masking } from './mask/compile-masking.ts'
 import type { Context } from './context.ts'
 import { CONFIDENTIALITIES } from './vocabulary.ts'
 import { confidentialityOf, rankOf, readLabels } from './labels.ts'

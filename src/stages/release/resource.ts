@@ -7,10 +7,10 @@ import type { Context } from './context.ts'
 import { raiseMark } from './frame.ts'
 import { identify, judge } from './judge.ts'
 import type { Verdict } from './judge.ts'
-import { planMasking } from './mask.ts'
-import type { Masked, Viewer } from './mask.ts'
-import { createKnown } from './methods.ts'
-import type { Known } from './methods.ts'
+import { planMasking } from './mask/plan-masking.ts'
+import type { Masked, Viewer } from './mask/plan-masking.ts'
+import { createKnown } from './mask/methods.ts'
+import type { Known } from './mask/methods.ts'
 
 /** A resource that may be released, and how. */
 export type Released = {

@@ -3,7 +3,7 @@ import type { Tape } from '../../json/tape.ts'
 import type { Tally } from '../../exchange.ts'
 import { unreadable } from './bundle.ts'
 import type { Context } from './context.ts'
-import { planMasking } from './mask.ts'
+import { planMasking } from './mask/plan-masking.ts'
 import { addCounts } from './resource.ts'
 
 /** Parameters that name no resource: terminology. Whatever else comes is not what was permitted. */

@@ -1,4 +1,4 @@
-import type { DetectorName } from '../../../policy/masking-schema.ts'
+import type { DetectorName } from '../../../../policy/masking-schema.ts'
 import { findSecrets } from './secrets.ts'
 import { PATTERNS } from './patterns.ts'
 import type { Pattern, PatternName } from './patterns.ts'

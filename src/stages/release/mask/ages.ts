@@ -1,6 +1,6 @@
-import { endOf, member, startOf, textOf } from '../../json/tape.ts'
-import type { Tape } from '../../json/tape.ts'
-import type { Vocabulary } from './vocabulary.ts'
+import { endOf, member, startOf, textOf } from '../../../json/tape.ts'
+import type { Tape } from '../../../json/tape.ts'
+import type { Vocabulary } from '../vocabulary.ts'
 
 /** Stands for every age above 89 (45 CFR 164.514(b)(2)(i)(C)). */
 export const OLD =

@@ -1,4 +1,4 @@
-import type { DetectorName } from '../../../policy/masking-schema.ts'
+import type { DetectorName } from '../../../../policy/masking-schema.ts'
 import {
   isCpf,
   isDea,

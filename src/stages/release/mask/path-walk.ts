@@ -1,4 +1,4 @@
-import type { ElementDefinition } from '../../fhir/elements.ts'
+import type { ElementDefinition } from '../../../fhir/elements.ts'
 import {
   after,
   kindOf,
@@ -10,10 +10,10 @@ import {
   sameAs,
   startOf,
   textOf,
-} from '../../json/tape.ts'
-import type { Tape } from '../../json/tape.ts'
+} from '../../../json/tape.ts'
+import type { Tape } from '../../../json/tape.ts'
 import { rankOf } from './automaton.ts'
-import type { Method } from '../../policy/masking-schema.ts'
+import type { Method } from '../../../policy/masking-schema.ts'
 import type { Action, Automaton, Member, Place, State } from './automaton.ts'
 import { CODE } from './alteration.ts'
 import type { Alteration } from './alteration.ts'
@@ -21,9 +21,9 @@ import { alter, lastOf, pseudonymAt } from './methods.ts'
 import type { MethodContext } from './methods.ts'
 import { OLD, readAge } from './ages.ts'
 import { buildStub, DIV, STUB } from './stub.ts'
-import { CLEAN, CLEAN_SHIFT } from './systems.ts'
-import { DATA_ABSENT_EXTENSION } from './vocabulary.ts'
-import type { Vocabulary } from './vocabulary.ts'
+import { CLEAN, CLEAN_SHIFT } from '../systems.ts'
+import { DATA_ABSENT_EXTENSION } from '../vocabulary.ts'
+import type { Vocabulary } from '../vocabulary.ts'
 
 /** What the walk needs to know of the profiles besides the automaton. */
 export type PathRules = {

@@ -1,7 +1,7 @@
-import { sameAs, textOf } from '../../json/tape.ts'
-import type { Tape } from '../../json/tape.ts'
+import { sameAs, textOf } from '../../../json/tape.ts'
+import type { Tape } from '../../../json/tape.ts'
 import type { KeyedHash } from './keyed-hash.ts'
-import type { Method } from '../../policy/masking-schema.ts'
+import type { Method } from '../../../policy/masking-schema.ts'
 import { CODE } from './alteration.ts'
 
 /** Who is shown what, as far as methods depend on it. */

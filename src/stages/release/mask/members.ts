@@ -1,6 +1,6 @@
-import { after, elements, flagsOf, kindOf, KIND, startOf, textOf } from '../../json/tape.ts'
-import type { Tape } from '../../json/tape.ts'
-import { FLAG } from '../../json/token.ts'
+import { after, elements, flagsOf, kindOf, KIND, startOf, textOf } from '../../../json/tape.ts'
+import type { Tape } from '../../../json/tape.ts'
+import { FLAG } from '../../../json/token.ts'
 
 /** Every value of the members of an object that have the name, lists passed through, duplicates too. */
 export function* membersNamed(tape: Tape, object: number, name: string): Generator<number> {

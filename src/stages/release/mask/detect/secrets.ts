@@ -1,4 +1,4 @@
-import { WIDEST_GAP } from '../../../json/notice.ts'
+import { WIDEST_GAP } from '../../../../json/notice.ts'
 import { doubled } from './check-digits.ts'
 import { asciiDigit, DASH_SIGN, UNSEEN_SIGN } from './code-points.ts'
 

@@ -1,4 +1,4 @@
-import type { Edit } from '../../json/tape.ts'
+import type { Edit } from '../../../json/tape.ts'
 import {
   after,
   elements,
@@ -9,14 +9,14 @@ import {
   nameOf,
   startOf,
   textOf,
-} from '../../json/tape.ts'
-import type { Tape } from '../../json/tape.ts'
+} from '../../../json/tape.ts'
+import type { Tape } from '../../../json/tape.ts'
 import { CODE } from './alteration.ts'
 import type { Alteration } from './alteration.ts'
 import { MASKED_TEXT } from './compile-masking.ts'
 import { DIV } from './stub.ts'
-import { EMPTY_CONTENT, WITHHELD } from './vocabulary.ts'
-import type { Vocabulary } from './vocabulary.ts'
+import { EMPTY_CONTENT, WITHHELD } from '../vocabulary.ts'
+import type { Vocabulary } from '../vocabulary.ts'
 
 const NARRATIVE = `{"status":"empty","div":${JSON.stringify(DIV)}}`
 const SYSTEM = 'http://terminology.hl7.org/CodeSystem/v3-ObservationValue'

@@ -1,10 +1,10 @@
-import type { Elements } from '../../fhir/elements.ts'
-import type { MaskingNames } from '../../permit.ts'
-import { BASELINE } from '../../policy/load-masking.ts'
-import type { MaskingProfiles } from '../../policy/load-masking.ts'
+import type { Elements } from '../../../fhir/elements.ts'
+import type { MaskingNames } from '../../../permit.ts'
+import { BASELINE } from '../../../policy/load-masking.ts'
+import type { MaskingProfiles } from '../../../policy/load-masking.ts'
 import { compileMasking } from './compile-masking.ts'
 import type { Masking } from './compile-masking.ts'
-import type { Vocabulary } from './vocabulary.ts'
+import type { Vocabulary } from '../vocabulary.ts'
 
 /**
  * The profiles in force by their names, each set of them compiled when first asked for. A set that

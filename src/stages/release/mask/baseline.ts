@@ -1,7 +1,7 @@
-import type { Edit } from '../../json/tape.ts'
-import { LEAST_DIGITS } from '../../json/notice.ts'
-import { KIND } from '../../json/tape.ts'
-import type { Tape } from '../../json/tape.ts'
+import type { Edit } from '../../../json/tape.ts'
+import { LEAST_DIGITS } from '../../../json/notice.ts'
+import { KIND } from '../../../json/tape.ts'
+import type { Tape } from '../../../json/tape.ts'
 import {
   after,
   elements,
@@ -15,14 +15,14 @@ import {
   startOf,
   textOf,
   valuesAt,
-} from '../../json/tape.ts'
+} from '../../../json/tape.ts'
 import { CODE } from './alteration.ts'
 import type { Alteration } from './alteration.ts'
-import { FLAG } from '../../json/token.ts'
+import { FLAG } from '../../../json/token.ts'
 import { rankOf } from './automaton.ts'
 import { findSecrets, starSecrets } from './detect/secrets.ts'
 import { isNarrative } from './marks.ts'
-import { SYSTEM, systemAt } from './systems.ts'
+import { SYSTEM, systemAt } from '../systems.ts'
 import {
   ADDRESS,
   BASE64,
@@ -30,12 +30,12 @@ import {
   EMPTY_CONTENT,
   SECRET_TYPES,
   WITHHELD,
-} from './vocabulary.ts'
-import type { Vocabulary } from './vocabulary.ts'
-import { publicOf, rewriteUrl } from './address.ts'
+} from '../vocabulary.ts'
+import type { Vocabulary } from '../vocabulary.ts'
+import { publicOf, rewriteUrl } from '../address.ts'
 import { isNamed } from './members.ts'
 import { decodeReferences, mayShowDigits, shownOf } from './detect/shown.ts'
-import type { Context } from './context.ts'
+import type { Context } from '../context.ts'
 
 /** Universally unique: digits in it mean nothing. */
 const UNIQUE = /^urn:(?:oid:[\d.]+|uuid:[\da-f-]{36})$/i

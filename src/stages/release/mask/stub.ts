@@ -1,5 +1,5 @@
-import type { Elements } from '../../fhir/elements.ts'
-import { DATA_ABSENT_EXTENSION, WITHHELD } from './vocabulary.ts'
+import type { Elements } from '../../../fhir/elements.ts'
+import { DATA_ABSENT_EXTENSION, WITHHELD } from '../vocabulary.ts'
 
 /** What stands where a value of some type must stand and none may be shown. */
 

@@ -1,8 +1,8 @@
-import { cut } from '../../json/edit.ts'
-import type { Edit } from '../../json/tape.ts'
-import { KIND } from '../../json/tape.ts'
-import type { Tape } from '../../json/tape.ts'
-import { after, endOf, kindOf, startOf } from '../../json/tape.ts'
+import { cut } from '../../../json/edit.ts'
+import type { Edit } from '../../../json/tape.ts'
+import { KIND } from '../../../json/tape.ts'
+import type { Tape } from '../../../json/tape.ts'
+import { after, endOf, kindOf, startOf } from '../../../json/tape.ts'
 import { STUB } from './stub.ts'
 
 /** HL7 v3-ObservationValue codes that say what was done (LABEL-6): bits. */

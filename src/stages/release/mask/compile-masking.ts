@@ -1,7 +1,7 @@
-import { checkSelector } from '../../fhir/element-path.ts'
-import type { ElementSelector, Filter } from '../../fhir/element-path.ts'
-import type { ElementPath } from '../../fhir/definitions.ts'
-import type { Elements } from '../../fhir/elements.ts'
+import { checkSelector } from '../../../fhir/element-path.ts'
+import type { ElementSelector, Filter } from '../../../fhir/element-path.ts'
+import type { ElementPath } from '../../../fhir/definitions.ts'
+import type { Elements } from '../../../fhir/elements.ts'
 import {
   after,
   elements as listOf,
@@ -12,24 +12,24 @@ import {
   nameOf,
   textOf,
   valuesAt,
-} from '../../json/tape.ts'
-import type { Names } from '../../json/names.ts'
-import type { Tape } from '../../json/tape.ts'
-import type { DetectorName, Method } from '../../policy/masking-schema.ts'
-import { BASELINE } from '../../policy/load-masking.ts'
-import type { MaskingProfile, MaskingRule } from '../../policy/load-masking.ts'
+} from '../../../json/tape.ts'
+import type { Names } from '../../../json/names.ts'
+import type { Tape } from '../../../json/tape.ts'
+import type { DetectorName, Method } from '../../../policy/masking-schema.ts'
+import { BASELINE } from '../../../policy/load-masking.ts'
+import type { MaskingProfile, MaskingRule } from '../../../policy/load-masking.ts'
 import type { Alteration } from './alteration.ts'
 import { buildAutomaton } from './automaton.ts'
 import type { Place, Selection, Test } from './automaton.ts'
 import { createLabelling } from './labelling.ts'
-import { IDENTIFIER_TYPE_SYSTEMS, matchIdentifiers } from './identifiers.ts'
+import { IDENTIFIER_TYPE_SYSTEMS, matchIdentifiers } from '../identifiers.ts'
 import type { MethodContext } from './methods.ts'
 import { createFinder } from './detect/finder.ts'
 import { planPaths } from './path-walk.ts'
 import type { PathRules } from './path-walk.ts'
 import { shownOf } from './detect/shown.ts'
-import { CONFIDENTIALITIES, systemOf } from './vocabulary.ts'
-import type { Vocabulary } from './vocabulary.ts'
+import { CONFIDENTIALITIES, systemOf } from '../vocabulary.ts'
+import type { Vocabulary } from '../vocabulary.ts'
 import { membersNamed } from './members.ts'
 
 /** Profiles made ready: what they do to a resource, and which elements they touch. */

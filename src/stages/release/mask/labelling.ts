@@ -1,8 +1,8 @@
-import { after, kindOf, KIND, member, textOf } from '../../json/tape.ts'
-import type { Tape } from '../../json/tape.ts'
-import type { Category } from '../../policy/masking-schema.ts'
-import { systemOf } from './vocabulary.ts'
-import type { Vocabulary } from './vocabulary.ts'
+import { after, kindOf, KIND, member, textOf } from '../../../json/tape.ts'
+import type { Tape } from '../../../json/tape.ts'
+import type { Category } from '../../../policy/masking-schema.ts'
+import { systemOf } from '../vocabulary.ts'
+import type { Vocabulary } from '../vocabulary.ts'
 
 /** Code systems as `systemOf` spells them, and which list of a category they are looked up in. */
 const SYSTEMS: ReadonlyMap<string, keyof Category['codes']> = new Map([

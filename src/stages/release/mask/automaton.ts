@@ -1,9 +1,9 @@
-import type { ElementSelector, Step } from '../../fhir/element-path.ts'
-import type { ElementDefinition, Elements } from '../../fhir/elements.ts'
-import type { Names } from '../../json/names.ts'
-import { KIND } from '../../json/tape.ts'
-import type { Tape } from '../../json/tape.ts'
-import type { Method } from '../../policy/masking-schema.ts'
+import type { ElementSelector, Step } from '../../../fhir/element-path.ts'
+import type { ElementDefinition, Elements } from '../../../fhir/elements.ts'
+import type { Names } from '../../../json/names.ts'
+import { KIND } from '../../../json/tape.ts'
+import type { Tape } from '../../../json/tape.ts'
+import type { Method } from '../../../policy/masking-schema.ts'
 
 /**
  * What becomes of the values of a resource, as states over (type, member name): which rules have been
