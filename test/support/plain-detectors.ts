@@ -20,8 +20,7 @@ export function plainFindAll(text: string, names: ReadonlySet<DetectorName>): Fo
     for (const { 0: raw, index } of plain.text.matchAll(pattern)) {
       const digits = Array.from(raw.replaceAll(/[^\da-z]/gi, ''), (sign) => parseInt(sign, 36))
       if (check?.(Uint8Array.from(digits), digits.length) === false) continue
-      const near = plain.text.slice(Math.max(0, index - 40), index)
-      if (/^\d+$/.test(raw) && words?.test(near) === false) continue
+      if (/^\d+$/.test(raw) && words !== undefined && !isNear(words, plain.text, index)) continue
       found.push({ start: plain.at(index), end: plain.at(index + raw.length - 1) + 1, name })
     }
   }
@@ -34,6 +33,13 @@ export function plainFindAll(text: string, names: ReadonlySet<DetectorName>): Fo
     else if (one.end > last.end) apart[apart.length - 1] = { ...last, end: one.end }
   }
   return apart
+}
+
+/** Whether one of the words begins within 40 signs before a place. */
+function isNear(words: RegExp, text: string, place: number): boolean {
+  const search = new RegExp(words, 'gi')
+  search.lastIndex = Math.max(0, place - 40)
+  return (search.exec(text)?.index ?? Infinity) < place
 }
 
 /** A text as its reader sees it, one step after the other; of markup what {@link PARTS} have. */

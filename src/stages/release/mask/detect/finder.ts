@@ -123,14 +123,12 @@ const NEAR = 40
 class WordsBefore {
   readonly #text: string
   readonly #words: RegExp
-  readonly #isWhole: boolean
   /** The first of them where it was looked for last. */
   #at = -1
 
   constructor(text: string, words: RegExp) {
     this.#text = text
     this.#words = new RegExp(words, 'gi')
-    this.#isWhole = words.source.includes('\\b')
   }
 
   has(index: number): boolean {
@@ -139,13 +137,6 @@ class WordsBefore {
       this.#words.lastIndex = from
       this.#at = this.#words.exec(this.#text)?.index ?? Infinity
     }
-    return this.#at < index || this.#hasCut(from, index)
-  }
-
-  /** What is left of a word that is cut off here counts as one by itself. */
-  #hasCut(from: number, index: number): boolean {
-    if (!this.#isWhole || !/^\w{2}/.test(this.#text.slice(from - 1, from + 1))) return false
-    this.#words.lastIndex = 0
-    return this.#words.test(this.#text.slice(from, index))
+    return this.#at < index
   }
 }
