@@ -311,24 +311,45 @@ t.test('a client that has enough cancels upstream', async (t) => {
   t.match(await audit(), 'AuditEvent', 'and is recorded')
 })
 
+/** Sends until nobody takes any more; answers how many megabytes that were, `most` at most. */
+async function sendUntilStalled(
+  upstream: ServerResponse,
+  source: ReturnType<typeof entries>,
+  most: number,
+): Promise<number> {
+  const piece = `,${batch(source, 1_000_000)}`
+  const stalled = Symbol('stalled')
+  for (let sent = 1; sent <= most; sent++) {
+    if (upstream.write(piece)) continue
+    if ((await Promise.race([once(upstream, 'drain'), setTimeout(500, stalled)])) === stalled)
+      return sent
+  }
+  return most
+}
+
 t.test('a client that does not read keeps upstream from sending', async (t) => {
   const { gateway, begin, source } = await setUp()
   t.teardown(() => gateway.close())
   const [answer, upstream] = await begin('/Observation')
   answer.pause()
-  const piece = `,${batch(source, 1_000_000)}`
-  let sent = 0
-  const stalled = Symbol('stalled')
-  const limit = 100
-  while (sent < limit) {
-    sent++
-    if (upstream.write(piece)) continue
-    if ((await Promise.race([once(upstream, 'drain'), setTimeout(500, stalled)])) === stalled) break
-  }
-  t.ok(sent < limit, `${sent} MB in all buffers between upstream and client`)
+  const sent = await sendUntilStalled(upstream, source, 100)
+  t.ok(sent < 100, `${sent} MB in all buffers between upstream and client`)
   upstream.end(']}')
   const { text, isWhole } = await read(answer).all
   t.ok(isWhole && idsOf(text).length > 1_000, 'and all of it arrives once it is read')
+})
+
+t.test('a client that does not read and then goes away leaves nothing behind', async (t) => {
+  const { gateway, begin, audit, source } = await setUp()
+  t.teardown(() => gateway.close())
+  const [answer, upstream] = await begin('/Observation')
+  answer.pause()
+  t.ok((await sendUntilStalled(upstream, source, 100)) < 100)
+  const closed = once(upstream, 'close')
+  answer.destroy()
+  await closed
+  t.match(await audit(), '"aborted"', 'it is recorded as what it was')
+  t.match(await gateway.metrics(), /^fhirewall_exchanges_under_way(?:\{.*\})? 0$/m)
 })
 
 t.test('HEAD judges to the end, and shows nothing', async (t) => {
