@@ -105,6 +105,9 @@ export function createUpstreamPool(config: Config, ports: PoolPorts): UpstreamPo
 
 type Bounds = { readonly bufferBytes: number; readonly maximumAnswerBytes: number }
 
+/** How far upstream is read ahead of what is judged. */
+const AHEAD_BYTES = 262_144
+
 /** Collects a small body into one Buffer; hands a larger one over as a stream with back-pressure. */
 class Collector implements Dispatcher.DispatchHandler {
   readonly #bounds: Bounds
@@ -190,6 +193,8 @@ class Collector implements Dispatcher.DispatchHandler {
 
   #openStream(controller: Dispatcher.DispatchController): void {
     const stream = new Readable({
+      // To stop and go on at every read of the socket would cost more than to hold a few of them.
+      highWaterMark: AHEAD_BYTES,
       read: () => {
         controller.resume()
       },

@@ -12,8 +12,12 @@ import { formatMark, hiddenOf } from './frame.ts'
 
 /** One resource in a large Bundle, or a large single resource, at most. */
 export const LARGEST_RESOURCE = 33_554_432
-/** Output is gathered to about this size: a chunk per resource would cost more than judging it. */
-export const CHUNK = 65_536
+/** No more than this is taken in at once. */
+const SLICE = 65_536
+/** Bytes to gather before entries are judged: of those that are alike one is judged by itself in each piece. */
+const PIECE = 131_072
+/** What leaves is gathered to about this size: a write for each piece costs more than judging it. */
+export const CHUNK = 196_608
 
 /** Milliseconds at a stretch, after which others have their turn. */
 export const STRETCH = 2
@@ -46,17 +50,17 @@ export async function* releaseStream(
   tally: Tally,
   whole: (bytes: Buffer) => Buffer | undefined,
 ): AsyncGenerator<Buffer> {
-  const options = { name: 'entry', largest: LARGEST_RESOURCE, least: CHUNK / 2 }
+  const options = { name: 'entry', largest: LARGEST_RESOURCE, least: PIECE }
   const splitter = createSplitter(context.cuts, options)
   const writer = createWriter(permit, context, tally)
   let since = performance.now()
   for await (const chunk of body) {
     // A chunk may hold many entries: no more than a slice of it is taken at once.
-    for (let at = 0; at < chunk.length; at += CHUNK) {
+    for (let at = 0; at < chunk.length; at += SLICE) {
       judged(() => {
-        splitter.push(chunk.subarray(at, at + CHUNK), writer.take)
+        splitter.push(chunk.subarray(at, at + SLICE), writer.take)
       })
-      const ready = writer.ready(CHUNK / 2)
+      const ready = writer.ready(CHUNK)
       if (ready !== undefined) yield ready
       if (performance.now() - since > STRETCH) {
         await setImmediate()
