@@ -117,14 +117,18 @@ export async function createServerFor(
     const way = readWay(request.raw.socket.remoteAddress, request.headers)
     const isEncrypted = parts.certificate !== undefined || terminatedBy !== undefined
     const isExposed = way.cameInPlain || !(isEncrypted || way.isTrusted || way.isLocal)
-    const arrival = arrivalOf(request.raw, reply.raw, basePath, way.address, isExposed)
+    const client: Client = {
+      address: way.address,
+      clientCertificate: readCertificate(request.raw, way.isTrusted),
+      ...(isExposed ? { isExposed } : {}),
+    }
+    const arrival = arrivalOf(request.raw, reply.raw, basePath, client)
     if (arrival === undefined) {
       const outside = { ...bareArrival(request.raw.socket), method: request.method }
       send(reply, await spine().refuse(outside, new Refusal('interaction-unknown')))
       return
     }
-    const clientCertificate = readCertificate(request.raw, way.isTrusted)
-    send(reply, await spine().answer({ ...arrival, clientCertificate }, upstream))
+    send(reply, await spine().answer(arrival, upstream))
   }
   await registerTransport(fastify, config, parts.pool, answer)
 
@@ -218,13 +222,15 @@ async function roomIn(raw: FastifyReply['raw']): Promise<void> {
   })
 }
 
+/** Who is at the other end, and by which way it came. */
+type Client = Pick<Arrival, 'address' | 'clientCertificate' | 'isExposed'>
+
 /** The request as it came in; undefined when its path is outside the public base. */
 function arrivalOf(
   raw: Received,
   response: FastifyReply['raw'],
   basePath: string,
-  address: string,
-  isExposed: boolean,
+  client: Client,
 ): Arrival | undefined {
   const url = raw[TARGET] ?? ''
   if (!url.startsWith(basePath)) return undefined
@@ -242,10 +248,9 @@ function arrivalOf(
     target,
     headers: raw.headers,
     rawHeaders: raw.rawHeaders,
-    address,
-    ...(isExposed ? { isExposed } : {}),
     body: hasBody ? (raw as AsyncIterable<Buffer>) : undefined,
     signal,
+    ...client,
   }
 }
 
