@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Tally } from '../../exchange.ts'
+import { LARGEST_SLICE } from '../../json/cuts.ts'
 import { createSplitter } from '../../json/entries.ts'
 import type { Piece } from '../../json/entries.ts'
 import { after, endOf, isContainer, nameOf, startOf, textOf } from '../../json/tape.ts'
@@ -12,8 +13,6 @@ import { formatMark, hiddenOf } from './frame.ts'
 
 /** One resource in a large Bundle, or a large single resource, at most. */
 export const LARGEST_RESOURCE = 33_554_432
-/** No more than this is taken in at once. */
-const SLICE = 65_536
 /** Bytes to gather before entries are judged: of those that are alike one is judged by itself in each piece. */
 const PIECE = 131_072
 /** What leaves is gathered to about this size: a write for each piece costs more than judging it. */
@@ -56,9 +55,9 @@ export async function* releaseStream(
   let since = performance.now()
   for await (const chunk of body) {
     // A chunk may hold many entries: no more than a slice of it is taken at once.
-    for (let at = 0; at < chunk.length; at += SLICE) {
+    for (let at = 0; at < chunk.length; at += LARGEST_SLICE) {
       judged(() => {
-        splitter.push(chunk.subarray(at, at + SLICE), writer.take)
+        splitter.push(chunk.subarray(at, at + LARGEST_SLICE), writer.take)
       })
       const ready = writer.ready(CHUNK)
       if (ready !== undefined) yield ready
