@@ -8,6 +8,7 @@ import { createCertificateReader } from './adapters/client-certificate.ts'
 import { ClientDeparture } from './adapters/departure.ts'
 import type { ListenerCertificate } from './adapters/listener-certificate.ts'
 import { FHIR_ROUTE, registerTransport } from './adapters/transport.ts'
+import { createTurnEnd } from './adapters/turn.ts'
 import type { UpstreamPool } from './adapters/upstream-pool.ts'
 import type { Config } from './config/schema.ts'
 import type { Answer, Arrival } from './exchange.ts'
@@ -101,6 +102,7 @@ export async function createServerFor(
   const readWay = createWayReader(config.trustedProxies)
   const { terminatedBy } = config.tls
   const origins = new Set(config.cors.origins)
+  const turnEnd = createTurnEnd()
   const answer = async (
     request: FastifyRequest,
     reply: FastifyReply,
@@ -128,6 +130,7 @@ export async function createServerFor(
       send(reply, await spine().refuse(outside, new Refusal('interaction-unknown')))
       return
     }
+    await turnEnd()
     send(reply, await spine().answer(arrival, upstream))
   }
   await registerTransport(fastify, config, parts.pool, answer)

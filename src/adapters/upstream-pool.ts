@@ -5,6 +5,7 @@ import type { Config } from '../config/schema.ts'
 import type { Departure, UpstreamAnswer, UpstreamRequest } from '../ports.ts'
 import { Refusal } from '../refusal.ts'
 import type { UpstreamCredentials } from './client-credentials.ts'
+import { createTurnEnd } from './turn.ts'
 import { watchUpstreamTls } from './upstream-tls.ts'
 import type { WatchOptions } from './watched-files.ts'
 
@@ -31,6 +32,7 @@ export function createUpstreamPool(config: Config, ports: PoolPorts): UpstreamPo
     ...{ log, ...(reloaded === undefined ? {} : { reloaded }) },
     changed: renew,
   })
+  const turnEnd = createTurnEnd()
   const old = new Set<Pool>()
   let pool = open()
 
@@ -68,12 +70,8 @@ export function createUpstreamPool(config: Config, ports: PoolPorts): UpstreamPo
       const shown = credentials.authorization()
       const authorization = shown instanceof Promise ? await shown : shown
       if (request.signal.aborted) throw new Error('the client has gone')
-      return await new Promise((resolve, reject) => {
+      const answer = await new Promise<UpstreamAnswer>((resolve, reject) => {
         const path = basePath + request.path + (request.query === '' ? '' : `?${request.query}`)
-        const resolved = (answer: UpstreamAnswer): void => {
-          if (answer.status === 401) credentials.rejected()
-          resolve(answer)
-        }
         pool.dispatch(
           {
             path: path === '' ? '/' : path,
@@ -89,11 +87,14 @@ export function createUpstreamPool(config: Config, ports: PoolPorts): UpstreamPo
           new Collector(
             request.isBulk === true ? { ...upstream, maximumAnswerBytes: Infinity } : upstream,
             request.signal,
-            resolved,
+            resolve,
             reject,
           ),
         )
       })
+      if (answer.status === 401) credentials.rejected()
+      await turnEnd()
+      return answer
     },
     expiresAt: trust.expiresAt,
     async close() {
@@ -204,6 +205,8 @@ class Collector implements Dispatcher.DispatchHandler {
         done(error)
       },
     })
+    // It may break before anybody reads it: whoever does is told then.
+    stream.on('error', () => undefined)
     for (const chunk of this.#chunks) stream.push(chunk)
     this.#chunks = []
     this.#stream = stream

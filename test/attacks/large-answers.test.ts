@@ -3,6 +3,7 @@ import { get } from 'node:http'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { setImmediate, setTimeout } from 'node:timers/promises'
 import t from 'tap'
+import { createUpstreamPool } from '../../src/adapters/upstream-pool.ts'
 import { configSchema } from '../../src/config/schema.ts'
 import { loadDefinitions } from '../../src/fhir/definitions.ts'
 import type { Interaction } from '../../src/fhir/interaction.ts'
@@ -297,6 +298,53 @@ t.test('what cannot be read cuts the connection, and no more leaves', async (t) 
   t.notMatch(text, CANARY)
   t.notMatch(text, 'later')
   t.match(await audit(), 'upstream-unreadable')
+})
+
+t.test('what breaks before anybody reads it is refused, and the process stays', async (t) => {
+  const gateway = await startGateway({
+    config: { upstream: { bufferBytes: 1_000 } },
+    handler: (_request, _response, { socket }) => {
+      // In one piece: past what is held as a whole, and a length that is none right behind it.
+      const piece = `{${HEAD},"entry":[${own(CANARY, `,"note":"${'x'.repeat(2_000)}"`)},`
+      socket.end(
+        'HTTP/1.1 200 OK\r\ncontent-type: application/fhir+json\r\ntransfer-encoding: chunked\r\n\r\n' +
+          `${piece.length.toString(16)}\r\n${piece}\r\nno length\r\n`,
+      )
+    },
+  })
+  t.teardown(() => gateway.close())
+  const token = await gateway.token({ scope: 'patient/*.rs', patient: 'p1' })
+  const headers = { authorization: `Bearer ${token}` }
+  for (const path of ['/Observation', '/Observation/o1']) {
+    const answer = await fetch(`${gateway.url}${path}`, { headers })
+    t.equal(answer.status, 502)
+    const text = await answer.text()
+    t.match(text, '"code":"upstream-unreadable"')
+    t.notMatch(text, CANARY)
+  }
+
+  const pool = createUpstreamPool(
+    configSchema.parse({
+      ...config,
+      upstream: { url: `http://${gateway.upstream.host}/base`, bufferBytes: 1_000 },
+    }),
+    {
+      credentials: { authorization: () => undefined, rejected: () => undefined },
+      log: {
+        debug: () => undefined,
+        info: () => undefined,
+        warn: () => undefined,
+        error: () => undefined,
+      },
+    },
+  )
+  t.teardown(() => pool.close())
+  const signal = new AbortController().signal
+  const asked = { method: 'GET', path: '/Observation', query: '', headers: {}, signal } as const
+  const { body } = await pool.request(asked)
+  if (Buffer.isBuffer(body)) throw new Error('held as a whole')
+  await setTimeout(100)
+  await t.rejects(body[Symbol.asyncIterator]().next(), { message: 'upstream-unreadable' })
 })
 
 t.test('a client that has enough cancels upstream', async (t) => {
