@@ -80,16 +80,18 @@ export function connectRedis(config: Config['redis'], ports: RedisPorts): RedisC
     isUp = true
     log.info({ setting: 'redis' }, 'Redis is connected')
   })
-  const lose = (): void => {
+  const lose = (problem: string): void => {
     if (!isUp) return
     isUp = false
-    log.error({ setting: 'redis' }, 'Redis is gone; limits are kept by each gateway alone')
+    log.error({ setting: 'redis', problem }, 'Redis is gone; limits are kept by each gateway alone')
   }
-  redis.on('close', lose)
+  redis.on('close', () => {
+    lose('closed')
+  })
   // Until a frozen server closes, ioredis would go on calling the connection ready.
-  const giveUp = (): void => {
+  const giveUp = (problem: string): void => {
     if (isUp) redis.disconnect(true)
-    lose()
+    lose(problem)
   }
   let told = ''
   // Without a listener ioredis prints the error; its fields hold the command, with the password.
@@ -116,8 +118,9 @@ export function connectRedis(config: Config['redis'], ports: RedisPorts): RedisC
       } catch (error) {
         asked?.('failed')
         late += 1
-        if (late >= GIVE_UP_AFTER) giveUp()
-        throw new Error(`Redis failed: ${describe(error)}`)
+        const problem = describe(error)
+        if (late >= GIVE_UP_AFTER) giveUp(problem)
+        throw new Error(`Redis failed: ${problem}`)
       }
     },
     keyOf: (kind, text) => `${config.keyPrefix}${kind}:${hash('sha256', text, 'base64url')}`,

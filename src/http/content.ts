@@ -18,6 +18,9 @@ const JSON_TYPES = new Set([
   'text/json',
 ])
 
+/** Ranges of Accept that take it (RFC 9110 §12.5.1). */
+const TAKES_JSON = new Set([...JSON_TYPES, 'application/*', '*/*'])
+
 /** Whether a media type is FHIR JSON under one of its names, DSTU2 to R5. */
 export function isFhirJson(value: string | string[] | undefined): boolean {
   const type = parseMediaType(value)
@@ -54,9 +57,9 @@ export function checkAcceptable(
   const text = typeof accept === 'string' ? accept : accept.join(',')
   if (text.trim() === '') return
   for (const range of text.split(',')) {
-    const type = parseMediaType(range)
-    if (type === undefined || /;\s*q=0(\.0*)?\s*$/i.test(range)) continue
-    if (JSON_TYPES.has(type) || type === '*/*' || type === 'application/*') return
+    if (/;\s*q=0(\.0*)?\s*$/i.test(range)) continue
+    const [type = ''] = range.split(';')
+    if (TAKES_JSON.has(type.trim().toLowerCase())) return
   }
   throw new HeaderError('not-acceptable', 'Accept takes no JSON', 'Accept')
 }

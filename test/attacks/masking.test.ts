@@ -195,6 +195,236 @@ t.test(
   },
 )
 
+const BASE64 = Buffer.from('SSN 123-45-6789').toString('base64')
+const UP = 'http://127.0.0.1:9/base'
+const INLINE_R =
+  '{"url":"http://hl7.org/fhir/uv/security-label-ds4p/StructureDefinition/extension-inline-sec-label","valueCoding":{"system":"http://terminology.hl7.org/CodeSystem/v3-Confidentiality","code":"R"}}'
+const ACT_CODE = 'http://terminology.hl7.org/CodeSystem/v3-ActCode'
+const inline = (members: string): string =>
+  `{"resourceType":"Patient","id":"a","meta":{"security":[{"system":"${ACT_CODE}","code":"PROCESSINLINELABEL"}]}${members}}`
+const observation = (members: string): string =>
+  `{"resourceType":"Observation","id":"a","status":"final",${members}}`
+const aged = (code: string): string =>
+  observation(
+    `"code":{"coding":[{"system":"http://loinc.org","code":"${code}"}]},"valueQuantity":{"value":97,"unit":"a","code":"a"}`,
+  )
+const ssn = (members: string): string =>
+  `{"resourceType":"Patient","id":"a","identifier":[{${members}}]}`
+
+const looked: [what: string, text: string, profile: string, gone: RegExp, there?: RegExp][] = [
+  // MASK-12: what stands before an id is a type, or somebody's name.
+  [
+    'a name in an address',
+    observation('"subject":{"reference":"https://portal.example/patients/JaneDoe/1"}'),
+    'safe-harbor',
+    /JaneDoe/,
+  ],
+  [
+    'a name in a source',
+    '{"resourceType":"Observation","id":"a","meta":{"source":"https://portal.example/users/JaneDoe/42"}}',
+    'limited-data-set',
+    /JaneDoe/,
+  ],
+  // MASK-8: what nobody can look into goes, whatever a detector finds in it as well.
+  [
+    'base64 with a number in its address',
+    observation(`"valueString":"data:text/plain;name=123-45-6789;base64,${BASE64}"`),
+    'payment-card',
+    new RegExp(BASE64),
+  ],
+  [
+    'the same',
+    observation(`"valueString":"data:text/plain;name=123-45-6789;base64,${BASE64}"`),
+    'minimum-necessary',
+    new RegExp(BASE64),
+  ],
+  // MASK-2, MASK-4: beside an identifier that has no value, and in lists where none belongs.
+  [
+    'an SSN rendered beside no value',
+    ssn(
+      '"system":"urn:oid:2.16.840.1.113883.4.1","extension":[{"url":"http://hl7.org/fhir/StructureDefinition/rendered-value","valueString":"123456789"}]',
+    ),
+    'baseline',
+    /123456789/,
+  ],
+  ['a type in a list', ssn('"type":[{"text":"SSN"}],"value":"123456789"'), 'baseline', /123456789/],
+  ['a text in a list', ssn('"type":{"text":["SSN"]},"value":"123456789"'), 'baseline', /123456789/],
+  [
+    'a code in a list',
+    ssn('"type":{"coding":[{"code":["SS"]}]},"value":"123456789"'),
+    'baseline',
+    /123456789/,
+  ],
+  [
+    'a system in a list',
+    ssn('"system":["http://hl7.org/fhir/sid/us-mbi"],"value":"1EG4TE5MK73"'),
+    'minimum-necessary',
+    /1EG4TE5MK73/,
+  ],
+  [
+    'a type code in lower case',
+    ssn(
+      '"type":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v2-0203","code":"ppn"}]},"value":"X1234567"',
+    ),
+    'minimum-necessary',
+    /X1234567/,
+  ],
+  // MASK-7: whatever separates as a space does.
+  [
+    'line separators',
+    observation('"note":[{"text":"123\u202845\u20286789"}]'),
+    'baseline',
+    /123/,
+    /6789/,
+  ],
+  [
+    'tabs of another kind',
+    observation('"note":[{"text":"123\\u000b45\\u00856789"}]'),
+    'baseline',
+    /123/,
+    /6789/,
+  ],
+  // MASK-12 C: ages over 89.
+  [
+    'an age that was calculated',
+    aged('29553-5'),
+    'safe-harbor',
+    /"value":97/,
+    /"value":90,"comparator":">="/,
+  ],
+  ['an age at death', aged('39016-1'), 'safe-harbor', /"value":97/],
+  [
+    'an age in a unit that nobody knows',
+    aged('30525-0').replaceAll('"a"}', '"decades"}').replace('97', '9.7'),
+    'safe-harbor',
+    /9\.7/,
+  ],
+  [
+    'ages of a risk',
+    '{"resourceType":"RiskAssessment","id":"a","prediction":[{"whenRange":{"low":{"value":93,"unit":"years"},"high":{"value":99,"unit":"years"}}}]}',
+    'safe-harbor',
+    /93|99/,
+  ],
+  // 45 CFR 164.514(e): texts that anyone may have written.
+  [
+    'a conclusion',
+    '{"resourceType":"DiagnosticReport","id":"a","conclusion":"Mrs Canary, tel 617-555-1234"}',
+    'limited-data-set',
+    /Canary/,
+  ],
+  [
+    'who did it',
+    '{"resourceType":"AuditEvent","id":"a","agent":[{"name":"Dr Canary","altId":"canary1","requestor":true}]}',
+    'limited-data-set',
+    /canary/i,
+  ],
+  // MASK-12 R: one id, one pseudonym.
+  [
+    'the id of what is contained, in a canonical',
+    '{"resourceType":"QuestionnaireResponse","id":"a","questionnaire":"#mrn-4711","contained":[{"resourceType":"Questionnaire","id":"mrn-4711","status":"active"}],"status":"completed"}',
+    'safe-harbor',
+    /mrn-4711/,
+    /"questionnaire":"#([0-9a-f]{32})".*"id":"\1"/,
+  ],
+  // MASK-3: no member twice.
+  [
+    'beside a value of the wrong kind',
+    '{"resourceType":"Observation","id":"a","status":5,"_status":{"id":"x"}}',
+    'minimum-necessary',
+    /"_status".*"_status"/,
+    /"_status"/,
+  ],
+  // LABEL-1, LABEL-2, LABEL-6, LABEL-9.
+  [
+    'a label in a list of lists',
+    '{"resourceType":"Observation","id":"a","meta":{"security":[[{"system":"http://terminology.hl7.org/CodeSystem/v3-Confidentiality","code":"V"}]]}}',
+    'baseline',
+    /Observation/,
+    /<not-found>/,
+  ],
+  [
+    'a code system by its bare OID',
+    '{"resourceType":"Condition","id":"a","code":{"coding":[{"system":"2.16.840.1.113883.6.90","code":"F11.20"}]}}',
+    'sensitive-categories',
+    /F11/,
+    /<not-found>/,
+  ],
+  [
+    'a label beside one of a list',
+    inline(`,"name":[{"given":["A","B"],"_given":[{"extension":[${INLINE_R}]},null]}]`),
+    'baseline',
+    /"A"/,
+    /"_given":\[\{/,
+  ],
+  [
+    'a label on an extension',
+    inline(`,"extension":[{"url":"http://x","extension":[${INLINE_R}]}]`),
+    'baseline',
+    /"extension":\[\{"extension"/,
+  ],
+  [
+    'a label on what is contained',
+    inline(`,"contained":[{"resourceType":"Patient","id":"c","extension":[${INLINE_R}]}]`),
+    'baseline',
+    /"id":"c"|"contained"/,
+  ],
+  [
+    'a label on a name that breaks out',
+    inline(`,"_a\\":1,\\"id":{"extension":[${INLINE_R}]}`),
+    'baseline',
+    /:1,"id":\{/,
+  ],
+  [
+    'a label on labels',
+    inline('').replace(
+      '}]}',
+      `},{"system":"${ACT_CODE}","code":"NORDSCLCD"}],"extension":[${INLINE_R}]}`,
+    ),
+    'baseline',
+    /"code":"R"/,
+    /PROCESSINLINELABEL.*NORDSCLCD/,
+  ],
+]
+
+t.test('what a second look found', async (t) => {
+  for (const [what, text, profile, gone, there] of looked) {
+    const out = await send(text, [profile === 'baseline' ? [] : [profile]])
+    t.notMatch(out.text, gone, what)
+    if (there !== undefined) t.match(out.text, there, what)
+    if (!out.text.startsWith('<')) t.ok(JSON.parse(out.text), `${what}: still JSON`)
+  }
+})
+
+t.test(
+  'criteria and bare ids beside a resource that is masked (MASK-12, REST-10, row 22)',
+  async (t) => {
+    const entry = (fullUrl: string, url: string): string =>
+      `{"fullUrl":"${fullUrl}","resource":{"resourceType":"Patient","id":"p1"},"request":{"method":"PUT","url":"${url}"}}`
+    const bundle = (one: string): string =>
+      `{"resourceType":"Bundle","type":"history","entry":[${one}]}`
+    for (const url of [
+      'Patient?family=Canary&birthdate=1970-01-01',
+      `${UP}/Patient?family=Canary`,
+      'p1',
+    ]) {
+      const out = await send(bundle(entry('p1', url)), [['safe-harbor']], { code: 'history-type' })
+      t.match(out.text, '"request"')
+      t.notMatch(out.text, /Canary|1970|"p1"|127\.0\.0\.1/, url)
+    }
+  },
+)
+
+t.test('before R4: bytes of a Binary and details of an AuditEvent (MASK-8)', async (t) => {
+  const { send: sendOld } = maskWith([], 'STU3')
+  for (const text of [
+    `{"resourceType":"Basic","id":"a","contained":[{"resourceType":"Binary","id":"b","content":"${BASE64}"}]}`,
+    `{"resourceType":"AuditEvent","id":"a","entity":[{"detail":[{"type":"x","value":"${BASE64}"}]}]}`,
+  ]) {
+    for (const ways of [[[]], [['minimum-necessary']]])
+      t.notMatch((await sendOld(text, ways)).text, BASE64)
+  }
+})
+
 // Decision 13: one more way shows no less, and no more than both together.
 t.test('properties: nothing altered, nothing changed; ways add up (SCOPE-6)', async (t) => {
   const elements = loadElements('R4')

@@ -50,7 +50,11 @@ t.test(
 )
 
 const keyedHash = createKeyedHash(createSecretKey(Buffer.alloc(32, 7)))
-const contextOf = (recipient: string) => ({ keyedHash, recipient, known: createKnown(Date.now()) })
+const contextOf = (recipient: string) => ({
+  keyedHash,
+  recipient,
+  known: createKnown(Date.now(), () => true),
+})
 
 t.test(
   'one id has one pseudonym in references, addresses and ids, another for others',

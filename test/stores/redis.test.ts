@@ -1,4 +1,4 @@
-import { mkdtempSync, renameSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
@@ -113,6 +113,47 @@ t.test(
     t.equal(await store.remember('a', 600), false)
     now += 2_000
     t.equal(await store.remember('a', 60), true, 'being seen again prolonged nothing')
+  },
+)
+
+t.test(
+  'what the documents let the user of Redis do is enough, and no more than it needs',
+  SKIP,
+  async (t) => {
+    const edges = readFileSync(new URL('../../docs/edges.md', import.meta.url), 'utf8')
+    const granted = /`((?:\+[a-z]+ ?)+)`/.exec(edges)?.[1]?.split(' ') ?? []
+    t.ok(granted.length > 8, granted.join(' '))
+    const redis = await startRedis({
+      args: ['--user', 'gateway', 'on', '>secret', '~fhirewall:*', ...granted],
+    })
+    const url = redis.url.replace('//', '//gateway:secret@')
+    const gateway = open({ url })
+    const log = { debug() {}, info() {}, warn() {}, error() {} }
+    const heard: unknown[] = []
+    const shared = shareLogouts(gateway.connection, {
+      ...{ rememberSeconds: 60, log },
+      learn: (logout) => heard.push(logout),
+    })
+    t.teardown(async () => {
+      shared.close()
+      await gateway.connection.close()
+      await redis.close()
+    })
+    await until(gateway.connection.isReady)
+    t.equal(await given(gateway, 'a'), 4)
+    // Empty as it is it cannot tell what was used (503), but it is asked.
+    await t.rejects(gateway.replay.remember('a', 60))
+    await shared.publish({ issuer: 'https://i', subject: 'p', at: 1 } as never)
+    await until(() => heard.length > 0)
+    t.notOk(gateway.results.includes('failed'), gateway.results.join())
+    t.notMatch(gateway.said.join('\n'), 'gone')
+
+    // Without one of them it is said which kind of trouble it is.
+    const asker = new Redis({ port: redis.port, username: 'default' })
+    await asker.call('ACL', 'SETUSER', 'gateway', '-evalsha', '-eval')
+    await asker.quit()
+    for (let n = 0; n < 3; n++) await gateway.counters.take('a', rate, 1)
+    t.match(gateway.said.join('\n'), /"problem":"NOPERM"\} Redis is gone/)
   },
 )
 

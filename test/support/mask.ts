@@ -31,7 +31,11 @@ export type Mask = Release & {
   readonly send: (
     body: string,
     ways: readonly (readonly string[] | Partial<Reach>)[],
-    more?: { readonly recipient?: string; readonly headers?: Record<string, string> },
+    more?: {
+      readonly recipient?: string
+      readonly headers?: Record<string, string>
+      readonly code?: 'history-type'
+    },
   ) => Promise<Out>
 }
 
@@ -46,7 +50,7 @@ export function maskWith(profiles: readonly string[] = [], version: FhirVersion 
   const stage = createRelease(config, loadDefinitions(version), masking)
   return {
     ...stage,
-    async send(body, ways, { recipient = 'client', headers = {} } = {}) {
+    async send(body, ways, { recipient = 'client', headers = {}, code: asking } = {}) {
       const { resourceType: type } = JSON.parse(body) as { resourceType: string }
       const reach = ways.map((way): Reach => {
         const [one] = grantOf(
@@ -56,7 +60,7 @@ export function maskWith(profiles: readonly string[] = [], version: FhirVersion 
         return one
       })
       const grant = { ...grantOf(), reach, recipient }
-      const code = type === 'Bundle' ? 'search-type' : 'read'
+      const code = asking ?? (type === 'Bundle' ? 'search-type' : 'read')
       const asked = type === 'Bundle' ? 'Patient' : type
       const interaction = { code, method: 'GET', type: asked, parameters: [] } as const
       const permit = Permit.issue({

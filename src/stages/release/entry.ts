@@ -59,9 +59,13 @@ export function releaseEntries(
 /**
  * What has been found of an entry and holds for all that are like it (outline.ts): it leaves, nothing in it is
  * masked but by the baseline, and beside the resource nothing changes but its address. Where the two stand, in
- * entries of the tape from the element on; 0 = there is no address.
+ * entries of the tape from the element on; an address behind the resource, from the end of that: no two are as
+ * long. undefined = there is no address.
  */
-type Common = { readonly resource: number; readonly fullUrl: number }
+type Common = {
+  readonly resource: number
+  readonly fullUrl: { readonly isBehind: boolean; readonly offset: number } | undefined
+}
 
 /** Releases an entry that is like one before it. undefined = it has to be judged itself after all. */
 function repeatEntry(
@@ -74,10 +78,12 @@ function repeatEntry(
 ): true | undefined {
   const masked = planMasking(tape, element + resource, undefined, context)
   if (masked === undefined || masked.renamed !== undefined) return undefined
-  const isFirst = fullUrl < resource
-  if (fullUrl > 0 && isFirst) releaseAddress(tape, element + fullUrl, context, edits)
+  if (fullUrl?.isBehind === false) releaseAddress(tape, element + fullUrl.offset, context, edits)
   for (const edit of orderEdits(masked.edits)) edits.push(edit)
-  if (!isFirst) releaseAddress(tape, element + fullUrl, context, edits)
+  if (fullUrl?.isBehind === true) {
+    const end = after(tape, element + resource)
+    releaseAddress(tape, end + fullUrl.offset, context, edits)
+  }
   tally.inspected += 1
   tally.released += 1
   addCounts(tally, masked.counts)
@@ -113,7 +119,7 @@ function releaseEntry(
   // What was cut down, or is remembered by its id, is so for itself.
   let isCommon =
     released.verdict.isCommon && tally.seen === undefined && permit.terms.trim === undefined
-  let fullUrl = element
+  let fullUrl: Common['fullUrl']
   for (let key = element + 1; key < end; key = after(tape, key + 1)) {
     const name = nameOf(tape, key)
     if (name === at.resource) {
@@ -122,7 +128,8 @@ function releaseEntry(
     }
     const isSimple = !isContainer(tape, key + 1)
     if (name === at.fullUrl && isSimple) {
-      fullUrl = key + 1
+      const isBehind = key > resource
+      fullUrl = { isBehind, offset: key + 1 - (isBehind ? after(tape, resource) : element) }
       if (view?.rename !== undefined) renameAddress(tape, key + 1, view, edits)
       else releaseAddress(tape, key + 1, context, edits)
       if (isIn(entry, name)) continue
@@ -137,7 +144,7 @@ function releaseEntry(
     } else if (part !== undefined || !isIn(entry, name) || !isSimple) isPlain = false
   }
   if (!isPlain) edits.push(...keepOnly(tape, element, entry, context.bundleWords))
-  else if (isCommon) say({ resource: resource - element, fullUrl: fullUrl - element })
+  else if (isCommon) say({ resource: resource - element, fullUrl })
   return true
 }
 
@@ -186,8 +193,10 @@ function viewOf({ verdict, renamed }: Released, permit: Permit, context: Context
 /** Puts the address that the caller knows in place of one of upstream's, if it names a resource. */
 function renameAddress(tape: Tape, value: number, view: View | undefined, edits: Edit[]): void {
   const text = textOf(tape, value)
-  if (text === undefined || !/[/:]/.test(text)) return
-  const renamed = view?.rename?.(text) ?? ''
+  if (text === undefined) return
+  // Criteria may name what is masked elsewhere; what is left may be a type alone, or nothing.
+  const [bare = ''] = text.split('?')
+  const renamed = /^(?:[A-Z][A-Za-z]{1,63})?$/.test(bare) ? bare : (view?.rename?.(bare) ?? '')
   edits.push({
     start: startOf(tape, value),
     end: endOf(tape, value),

@@ -41,13 +41,17 @@ function readMeta(tape: Tape, meta: number, words: Vocabulary, labels: Labels): 
     return
   }
   const list = member(tape, meta, words.at.security)
-  if (list < 0) return
-  if (kindOf(tape, list) !== KIND.array) readCoding(tape, list, words, labels)
-  else {
-    const end = after(tape, list)
-    for (let coding = list + 1; coding < end; coding = after(tape, coding)) {
-      readCoding(tape, coding, words, labels)
-    }
+  if (list >= 0) readCodings(tape, list, words, labels)
+}
+
+function readCodings(tape: Tape, value: number, words: Vocabulary, labels: Labels): void {
+  if (kindOf(tape, value) !== KIND.array) {
+    readCoding(tape, value, words, labels)
+    return
+  }
+  const end = after(tape, value)
+  for (let one = value + 1; one < end; one = after(tape, one)) {
+    readCodings(tape, one, words, labels)
   }
 }
 

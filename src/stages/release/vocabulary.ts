@@ -2,7 +2,7 @@ import { compileNames } from '../../json/names.ts'
 import type { Names } from '../../json/names.ts'
 import { ASK } from '../../json/notice.ts'
 import type { Notice } from '../../json/notice.ts'
-import type { Definitions } from '../../fhir/definitions.ts'
+import type { Definitions, FhirVersion } from '../../fhir/definitions.ts'
 import { loadElements } from '../../fhir/elements.ts'
 import { buildOutline } from './outline.ts'
 import type { Confidentiality } from '../../permit.ts'
@@ -101,6 +101,8 @@ const LIST = [
   'query',
   'carrierAIDC',
   'blob',
+  'content',
+  'detail',
 ] as const
 
 export type Word = (typeof LIST)[number]
@@ -112,6 +114,8 @@ export type Vocabulary = {
   readonly unscanned: Uint8Array
   /** By name plus one: strings that are looked at whatever is in them: 1 = may be an address, 2 = base64. */
   readonly notable: Uint8Array
+  /** Whether the value of a `detail` is base64: of an AuditEvent before R4. */
+  readonly isDetailOpaque: boolean
   /** What a scan notes for the baseline; upstream's base is the prefix of its addresses. */
   readonly noticeOf: (prefix: string) => Notice
   readonly types: Names
@@ -144,7 +148,7 @@ export function buildVocabulary(
   )
   const notable = markNames([
     ...ADDRESSES.map((word) => [at[word], ADDRESS] as const),
-    ...OPAQUE.map((word) => [at[word], BASE64] as const),
+    ...opaqueOf(definitions.version).map((word) => [at[word], BASE64] as const),
   ])
   const unscanned = markNames(UNSCANNED.map((word) => [at[word], 1]))
   const asked = notable.map(
@@ -154,7 +158,7 @@ export function buildVocabulary(
       (name === at.text + 1 ? ASK.object : 0),
   )
   const members = [
-    (1 << at.value) | (1 << at._value),
+    (1 << at.value) | (1 << at._value) | (1 << at.extension),
     (1 << at.system) | (1 << at.type),
     1 << at.data,
   ] as const
@@ -167,6 +171,7 @@ export function buildVocabulary(
     at,
     unscanned,
     notable,
+    isDetailOpaque: isBeforeR4(definitions.version),
     noticeOf: (prefix) => ({ asked, prefix, members, outline }),
     types: compileNames([...definitions.types]),
     security: [at.meta, at.security],
@@ -188,6 +193,13 @@ function markNames(names: readonly (readonly [name: number, mark: number])[]): U
 
 /** Base64: nobody can look into it. */
 const OPAQUE: readonly Word[] = ['data', 'valueBase64Binary', 'query', 'carrierAIDC', 'blob']
+
+/** Before R4 a Binary has its bytes in `content`. */
+function opaqueOf(version: FhirVersion): readonly Word[] {
+  return isBeforeR4(version) ? [...OPAQUE, 'content'] : OPAQUE
+}
+
+const isBeforeR4 = (version: FhirVersion): boolean => version === 'DSTU2' || version === 'STU3'
 
 /**
  * §9.2: numbers that look like cards stand here by the thousand and are none. Of `data`, only the

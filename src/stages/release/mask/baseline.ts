@@ -65,6 +65,8 @@ const NOTHING: readonly Alteration[] = []
 const NO_NARRATIVES: readonly number[] = []
 /** As strict as showing the last four of it. */
 const RANK = rankOf({ kind: 'last', count: 4 })
+/** Of what nobody can look into nothing is left: what detectors make of its text does not count. */
+const OPAQUE = rankOf({ kind: 'redact' })
 
 class Plan implements Baseline {
   readonly edits: Edit[] = []
@@ -92,9 +94,16 @@ class Plan implements Baseline {
   }
 
   /** `parent` is needed for what goes altogether. */
-  #alter(entry: number, text: string | undefined, rule: string, codes: number, parent = -1): void {
+  #alter(
+    entry: number,
+    text: string | undefined,
+    rule: string,
+    codes: number,
+    parent = -1,
+    rank = RANK,
+  ): void {
     this.#alterations ??= []
-    this.#alterations.push({ entry, text, parent, holder: -1, rule, codes, rank: RANK })
+    this.#alterations.push({ entry, text, parent, holder: -1, rule, codes, rank })
   }
 
   /** A string or key that the scan has noted. */
@@ -132,8 +141,13 @@ class Plan implements Baseline {
 
   object(entry: number): void {
     const members = membersOf(this.#tape, entry)
-    const { at } = this.#words
-    const coded = (1 << at.value) | (1 << at._value)
+    const { at, isDetailOpaque } = this.#words
+    if (isDetailOpaque && nameOf(this.#tape, entry) === at.detail) {
+      const value = member(this.#tape, entry, at.value)
+      if (value >= 0 && kindOf(this.#tape, value) === KIND.string) this.#dropOpaque(value)
+      return
+    }
+    const coded = (1 << at.value) | (1 << at._value) | (1 << at.extension)
     const typed = (1 << at.system) | (1 << at.type)
     if ((members & coded) !== 0 && (members & typed) !== 0) this.#maskIdentifier(entry, members)
     if ((members & (1 << at.data)) !== 0) this.#rememberSamples(entry)
@@ -146,7 +160,7 @@ class Plan implements Baseline {
     const text = textOf(this.#tape, entry)
     if (text === undefined || text.length < LEAST_DIGITS || UNIQUE.test(text)) return false
     if (name === this.#words.at.div && INLINE_WITHIN.test(decodeReferences(text))) {
-      this.#alter(entry, JSON.stringify(WITHHELD), ATTACHMENT, CODE.REDACTED)
+      this.#alter(entry, JSON.stringify(WITHHELD), ATTACHMENT, CODE.REDACTED, -1, OPAQUE)
       return true
     }
     if (!mayShowDigits(text, LEAST_DIGITS)) return false
@@ -172,7 +186,7 @@ class Plan implements Baseline {
     if ((isPlain && (flags & FLAG.escaped) === 0) || this.#whole?.has(entry) === true) return false
     // Whoever reads an address leaves these out (URL Standard §4.4).
     if (!form.test((textOf(tape, entry) ?? '').replaceAll(/[\t\n\r]/g, ''))) return false
-    this.#alter(entry, JSON.stringify(EMPTY_CONTENT), ATTACHMENT, CODE.REDACTED)
+    this.#alter(entry, JSON.stringify(EMPTY_CONTENT), ATTACHMENT, CODE.REDACTED, -1, OPAQUE)
     return true
   }
 
@@ -200,7 +214,17 @@ class Plan implements Baseline {
     const rule = this.#secretOf(object, members)
     if (rule === undefined) return
     const value = member(tape, object, at.value)
-    const key = (value >= 0 ? value : member(tape, object, at._value)) - 1
+    const beside = member(tape, object, at._value)
+    if (value < 0 && beside < 0) {
+      // Some servers say it beside the identifier alone (§9.3).
+      const extension = member(tape, object, at.extension)
+      if (!this.#showsDigits(extension)) return
+      this.#whole ??= new Set()
+      for (let entry = extension; entry < after(tape, extension); entry++) this.#whole.add(entry)
+      this.#alter(extension - 1, undefined, rule, CODE.REDACTED, object)
+      return
+    }
+    const key = (value >= 0 ? value : beside) - 1
     if (value < 0 && !this.#showsDigits(key + 1)) return
     this.#whole ??= new Set()
     for (let entry = key; entry < after(tape, key + 1); entry++) this.#whole.add(entry)
@@ -231,14 +255,16 @@ class Plan implements Baseline {
     }
     if ((members & (1 << at.type)) === 0) return undefined
     const type = member(tape, object, at.type)
-    if (this.#isNamedSsn(type)) return 'ssn'
+    if (someOf(tape, type, (one) => this.#isNamedSsn(one))) return 'ssn'
     for (const coding of valuesAt(tape, object, this.#words.typeCoding)) {
       if (this.#isNamedSsn(coding)) return 'ssn'
       const codeSystem = systemAt(tape, member(tape, coding, at.system))
       if ((codeSystem & (SYSTEM.none | SYSTEM.identifierType)) === 0) continue
-      const code = textOf(tape, member(tape, coding, at.code)) ?? ''
-      const rule = SECRET_TYPES.get(code.toUpperCase())
-      if (rule !== undefined) return rule
+      const code = member(tape, coding, at.code)
+      for (const one of kindOf(tape, code) === KIND.array ? elements(tape, code) : [code]) {
+        const rule = SECRET_TYPES.get((textOf(tape, one) ?? '').toUpperCase())
+        if (rule !== undefined) return rule
+      }
     }
     return undefined
   }
@@ -248,7 +274,9 @@ class Plan implements Baseline {
     const { at } = this.#words
     const tape = this.#tape
     const isNamed = (name: number): boolean =>
-      /\bssn\b|social security/i.test(textOf(tape, member(tape, type, name)) ?? '')
+      someOf(tape, member(tape, type, name), (one) =>
+        /\bssn\b|social security/i.test(textOf(tape, one) ?? ''),
+      )
     return isNamed(at.text) || isNamed(at.display)
   }
 
@@ -289,10 +317,15 @@ class Plan implements Baseline {
   }
 }
 
-/** Also when it stands in a list, where none belongs. */
 function isSsnSystem(tape: Tape, system: number): boolean {
-  if (kindOf(tape, system) !== KIND.array) return (systemAt(tape, system) & SYSTEM.ssn) !== 0
-  for (const one of elements(tape, system)) if (isSsnSystem(tape, one)) return true
+  return someOf(tape, system, (one) => (systemAt(tape, one) & SYSTEM.ssn) !== 0)
+}
+
+/** Of a value that is there, also when it stands in a list, where none belongs. */
+function someOf(tape: Tape, value: number, fits: (one: number) => boolean): boolean {
+  if (value < 0) return false
+  if (kindOf(tape, value) !== KIND.array) return fits(value)
+  for (const one of elements(tape, value)) if (someOf(tape, one, fits)) return true
   return false
 }
 

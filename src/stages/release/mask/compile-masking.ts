@@ -146,11 +146,19 @@ export function compileMasking(
   function identifierTest(match: ReturnType<typeof matchIdentifiers>): Test {
     const { at, typeCoding } = words
     return (tape, object) => {
-      if (match.system(textOf(tape, member(tape, object, at.system)) ?? '')) return true
+      const isOne = (fits: (text: string) => boolean, value: number): boolean =>
+        value >= 0 && hasText(tape, value, [], 0, fits)
+      if (isOne(match.system, member(tape, object, at.system))) return true
       for (const coding of valuesAt(tape, object, typeCoding)) {
         const system = systemOf(textOf(tape, member(tape, coding, at.system)))
         if (system !== '' && !IDENTIFIER_TYPE_SYSTEMS.has(system)) continue
-        if (match.type(textOf(tape, member(tape, coding, at.code)) ?? '')) return true
+        if (
+          isOne(
+            (text) => match.type(text) || match.type(text.toUpperCase()),
+            member(tape, coding, at.code),
+          )
+        )
+          return true
       }
       return false
     }

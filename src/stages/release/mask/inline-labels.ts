@@ -12,6 +12,9 @@ import type { Vocabulary } from '../vocabulary.ts'
 const INLINE_LABEL =
   'http://hl7.org/fhir/uv/security-label-ds4p/StructureDefinition/extension-inline-sec-label'
 
+const WHOLE: ReadonlySet<string> = new Set(['extension', 'modifierExtension', 'contained'])
+const LABELS: ReadonlySet<string> = new Set(['security', 'tag'])
+
 /**
  * Security labels on single elements (DS4P inline labels, LABEL-2): whatever carries one that the
  * caller is not cleared for is taken out, marked as masked. An element of a primitive carries its label
@@ -69,7 +72,20 @@ export function planInlineLabels(
         }
       }
       // Of a list of primitives nobody can say any more which is which.
-      found.push({ entry: key, text: `"${name}":${STUB}`, parent: object, holder: -1, ...common })
+      const stub = kindOf(tape, key + 1) === KIND.array ? `[${STUB}]` : STUB
+      const text = `${JSON.stringify(name)}:${stub}`
+      found.push({ entry: key, text, parent: object, holder: -1, ...common })
+    } else if (WHOLE.has(name)) {
+      // Without its address an extension is none, and without its type a resource.
+      const entry = kindOf(tape, parent) === KIND.array ? value : key
+      found.push({ entry, text: undefined, parent, holder, ...common })
+    } else if (name === 'meta') {
+      // LABEL-6: labels stay.
+      const end = after(tape, value)
+      for (let one = value + 1; one < end; one = after(tape, one + 1)) {
+        if (LABELS.has(textOf(tape, one) ?? '')) continue
+        found.push({ entry: one, text: undefined, parent: value, holder: -1, ...common })
+      }
     } else found.push({ entry: value, text: STUB, parent, holder, ...common })
   }
 }

@@ -59,6 +59,8 @@ export function createLabelling(
 /** ICD codes are written with and without the point. */
 const plain = (code: string): string => code.trim().toUpperCase().replaceAll('.', '')
 
-/** SNOMED CT may name its edition after its address. */
+/** SNOMED CT may name its edition after its address; an OID stands with and without `urn:oid:`. */
 const editionless = (system: string): string =>
-  system.startsWith('http://snomed.info/sct/') ? 'http://snomed.info/sct' : system
+  system.startsWith('http://snomed.info/sct/')
+    ? 'http://snomed.info/sct'
+    : system.replace(/^(?=\d+(?:\.\d+){2})/, 'urn:oid:')

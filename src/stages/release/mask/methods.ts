@@ -20,6 +20,8 @@ export type MethodContext = {
 export type Known = {
   /** The year that it is, UTC. */
   readonly thisYear: number
+  /** What may stand before an id: any other word may be somebody's name. */
+  readonly isType: (name: string) => boolean
   /** Pseudonyms by the text that they take the place of, and what they share by the part that is one. */
   readonly texts: Map<string, string>
   readonly tokens: Map<string, string>
@@ -29,8 +31,9 @@ export type Known = {
 }
 
 /** `now` in milliseconds since the epoch. */
-export const createKnown = (now: number): Known => ({
+export const createKnown = (now: number, isType: Known['isType']): Known => ({
   thisYear: new Date(now).getUTCFullYear(),
+  isType,
   texts: new Map(),
   tokens: new Map(),
   places: new Map(),
@@ -174,7 +177,8 @@ function buildPseudonym(text: string, isUri: boolean, context: PseudonymContext)
     )
   if (text.includes('/')) {
     const [, folder, id] = LOCAL.exec(text) ?? ELSEWHERE.exec(text) ?? []
-    if (folder !== undefined && id !== undefined) return folder + token(id)
+    if (folder !== undefined && id !== undefined && known.isType(folder.slice(0, -1)))
+      return folder + token(id)
   }
   if (/^urn:uuid:/i.test(text)) return `urn:uuid:${uuidOf(token(text.slice(9).toLowerCase()))}`
   if (text.startsWith('#')) return `#${text === '#' ? '' : token(text.slice(1))}`

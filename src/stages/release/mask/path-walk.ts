@@ -20,6 +20,7 @@ import type { Alteration } from './alteration.ts'
 import { alter, lastOf, pseudonymAt } from './methods.ts'
 import type { MethodContext } from './methods.ts'
 import { OLD, readAge } from './ages.ts'
+import { isNamed } from './members.ts'
 import { buildStub, DIV, STUB } from './stub.ts'
 import { CLEAN, CLEAN_SHIFT } from '../systems.ts'
 import { DATA_ABSENT_EXTENSION } from '../vocabulary.ts'
@@ -148,18 +149,40 @@ function walkPrimitive(walk: Walk, key: number, parent: number, around: Member, 
   let areSound = !isList || element.isArray
   for (let one = isList ? value + 1 : value; one < after(tape, value); one = after(tape, one)) {
     if (!isSound(walk, one, around)) areSound &&= isList && isNull(walk, one)
+    else if (action === undefined && element.type === 'canonical') renameFragment(walk, one)
     else if (action === undefined && around.isText && detect !== undefined) detectIn(walk, one)
   }
   if (!areSound) {
     const rule = action?.rule ?? UNKNOWN
-    if (mustStay(element, at)) redact(walk, key, element, { rule, method: REMOVE, rank: REMOVAL })
-    else remove(walk, key, parent, -1, rule)
+    if (mustStay(element, at)) {
+      redact(walk, key, element, { rule, method: REMOVE, rank: REMOVAL })
+      removeBeside(walk, parent, element)
+    } else remove(walk, key, parent, -1, rule)
   } else if (action !== undefined) alterPrimitive(walk, key, parent, around, action, at)
+}
+
+/** What says that a value is masked stands where `_birthDate` did: two of the name are one too many. */
+function removeBeside(walk: Walk, parent: number, { key }: ElementDefinition): void {
+  const { tape } = walk
+  for (let one = parent + 1; one < after(tape, parent); one = after(tape, one + 1)) {
+    if (isNamed(tape, one, `_${key}`)) remove(walk, one, parent, -1, UNKNOWN)
+  }
 }
 
 /** Whether a value is of the JSON kind that its type has. */
 function isSound(walk: Walk, entry: number, { kind }: Member): boolean {
   return kindOf(walk.tape, entry) === kind && (kind !== KIND.literal || !isNull(walk, entry))
+}
+
+/** `#x` leads to what is contained, by whatever has become of its id. */
+function renameFragment(walk: Walk, entry: number): void {
+  const { tape, rules, methods } = walk
+  if (textOf(tape, entry)?.startsWith('#') !== true) return
+  const action = rules.automaton.root('Basic')?.plain().member(rules.at.id)?.action
+  if (action === undefined) return
+  const name =
+    action.method.kind === 'pseudonym' ? pseudonymAt(tape, entry, 'canonical', methods) : '#'
+  put(walk, entry, `"${name}"`, action, CODE.PSEUDED)
 }
 
 function detectIn(walk: Walk, entry: number): void {

@@ -25,7 +25,7 @@ function meaningOf(unit: number): number {
   if (unit === 0xd835) return HALF
   const sign = String.fromCharCode(unit)
   if (UNSEEN_SIGN.test(sign)) return UNSEEN
-  if (/[\p{Zs}\t\n\r]/u.test(sign)) return SPACE
+  if (/[\s\u0085]/.test(sign)) return SPACE
   if (DASH_SIGN.test(sign)) return DASH
   const digit = asciiDigit(unit)
   return digit === undefined ? OTHER : digit - 0x30
