@@ -106,8 +106,8 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
 
   /**
    * What a server would rewrite within the Bundle: a reference that is a search needs the right to
-   * that search without any limit (its match is never seen here), and a `fullUrl` may stand for
-   * nothing but its own entry.
+   * that search without any limit, and to lead to one that may be seen; a `fullUrl` may stand for nothing
+   * but its own entry.
    */
   async function checkReferences(
     { exchange, request }: Entry,
@@ -137,7 +137,22 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
       if (isNarrowed || isLimited) {
         throw new Refusal('policy-denied', { detail: 'a conditional reference beyond the grant' })
       }
+      // What it leads to must be one that the caller may see: by whether it is found it would be told.
+      const came = await stages.forward(permit, upstream, exchange)
+      const { answer } = await stages.release(permit, stages.sanitize(permit, came))
+      if ((await countMatches(answer)) !== 1) {
+        throw new Refusal('precondition-failed', { detail: 'a conditional reference to not one' })
+      }
     }
+  }
+
+  async function countMatches({ body }: Answer): Promise<number> {
+    if (body === undefined) return 0
+    const bytes = Buffer.isBuffer(body) ? body : await readBody(body, limits.bodyBytes)
+    const { entry = [] } = JSON.parse(bytes.toString('utf8')) as {
+      entry?: { readonly search?: { readonly mode?: string } }[]
+    }
+    return entry.filter(({ search }) => search?.mode !== 'outcome').length
   }
 
   async function answerBatch(

@@ -257,6 +257,7 @@ export function createGateway(parts: GatewayParts): Gateway {
     pieces: AsyncIterator<Buffer>,
   ): AsyncGenerator<Buffer> {
     let whole = false
+    let unrecorded: boolean
     try {
       for (let piece = first; piece.done !== true; piece = await pieces.next()) yield piece.value
       whole = true
@@ -265,8 +266,10 @@ export function createGateway(parts: GatewayParts): Gateway {
       throw error
     } finally {
       await pieces.return?.()
-      await finish(exchange, whole)
+      unrecorded = (await finish(exchange, whole)) !== undefined
     }
+    // All of it but its end has left: an answer without a record must not look whole.
+    if (unrecorded) throw new Refusal('audit-unavailable')
   }
 
   /** Writes the end of an exchange to audit, metrics and log. An answer comes back if audit fails. */

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { isAbsolute, resolve } from 'node:path'
+import { setTimeout as wait } from 'node:timers/promises'
 import { createDenylist } from './adapters/denylist.ts'
 import { createFileAuditSink } from './adapters/file-audit-sink.ts'
 import { createIntrospection } from './adapters/introspection.ts'
@@ -256,7 +257,10 @@ export async function start(config: Config, options: StartOptions = {}): Promise
       stopping = true
       stopWatching()
       // A fifth of the time is left for the last audit records to reach the disk.
+      const until = performance.now() + config.shutdownSeconds * 900
       await drain(fastify, config.shutdownSeconds * 800)
+      // Some wait for what no client's leaving ends (an issuer, a store); they too want their record.
+      while (gateway.underWay() > 0 && performance.now() < until) await wait(20)
       await Promise.allSettled([
         ...[
           admin.close(),

@@ -82,6 +82,12 @@ export type Terms = {
   readonly hasOthers?: boolean
   /** Whether it is said that something was withheld: to who could break glass for it (BTG-2). */
   readonly tellsWithheld?: boolean | undefined
+  /**
+   * What was asked of texts and identifiers, held once more against what is shown of a match of which
+   * something is masked: it is found by nothing that does not show (MASK-9).
+   */
+  readonly shown?:
+    { readonly type: string; readonly hold: (masked: unknown) => boolean } | undefined
   /** What each resource is cut down to on its way out (`_elements`, `_summary=text`). */
   readonly trim?: Trim | undefined
 }
@@ -100,6 +106,8 @@ export type Inspection = {
   readonly masked: number
   /** Whether it carries our own mask marks (data-absent-reason `masked`, a rendered mask). */
   readonly marked: boolean
+  /** Whether its labels say that values in it were masked, generalised or made pseudonyms (LABEL-6). */
+  readonly altered: boolean
   /** Confidentiality label found (highest), N when there is none. */
   readonly confidentiality: Confidentiality
   /** Sensitivity codes found. */

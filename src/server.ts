@@ -1,6 +1,6 @@
 import { createServer, STATUS_CODES } from 'node:http'
-import type { IncomingMessage, Server } from 'node:http'
-import { createServer as createTlsServer } from 'node:https'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import { createServer as createTlsServer, Server as TlsServer } from 'node:https'
 import type { Socket } from 'node:net'
 import Fastify from 'fastify'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
@@ -44,6 +44,8 @@ export async function createServerFor(
   const { config } = parts
   const basePath = new URL(config.public.url).pathname.replace(/\/$/, '')
   const exact = new Set<string>()
+  /** The answer to the last request of each connection. */
+  const last = new WeakMap<Socket, ServerResponse>()
   const state: { gateway?: Gateway } = {}
   const spine = (): Gateway => {
     if (state.gateway === undefined) throw new Error('the gateway is not assembled yet')
@@ -64,12 +66,27 @@ export async function createServerFor(
         requireHostHeader: false,
       }
       const server = listen(options, handler, parts.certificate)
+      const tunnels = new Set<Socket>()
+      const closeAll = server.closeAllConnections.bind(server)
+      server.closeAllConnections = () => {
+        closeAll()
+        for (const socket of tunnels) socket.destroy()
+      }
+      server.on('request', (request, response) => {
+        last.set(request.socket, response)
+      })
+      spareAnswersOnTheirWay(server)
       // RFC 9110 §10.1.1 lets an unknown expectation be ignored. Node's own 417 would be no refusal of
       // the table, and in no record.
       server.on('checkExpectation', (request, response) => {
         server.emit('request', request, response)
       })
       server.on('connect', (request: IncomingMessage, socket: Socket) => {
+        // node has let go of it: an error nobody hears would end the process, and neither its own
+        // limits nor a stop reach it any more.
+        socket.on('error', () => undefined).resume()
+        socket.on('close', () => tunnels.delete(socket))
+        tunnels.add(socket)
         const tunnel = { ...bareArrival(socket), method: request.method ?? '' }
         const refusal = new Refusal('method-not-allowed', {
           headers: { allow: 'GET, HEAD, POST, PUT, DELETE' },
@@ -77,13 +94,13 @@ export async function createServerFor(
         void spine()
           .refuse(tunnel, refusal)
           .then((answer) => {
-            endWith(socket, answer)
+            endAfter(last.get(socket), socket, answer)
           })
       })
       return server
     },
     clientErrorHandler: (error, socket) => {
-      void answerBrokenHttp(spine(), error, socket)
+      void answerBrokenHttp(spine(), error, socket, last.get(socket))
     },
     // The router decodes for routing while req.url stays encoded (CVE-2026-16117). It never sees a
     // FHIR target: every one goes to a single route, and our own parser is the only authority.
@@ -103,6 +120,7 @@ export async function createServerFor(
   const { terminatedBy } = config.tls
   const origins = new Set(config.cors.origins)
   const turnEnd = createTurnEnd()
+  const patienceMs = config.limits.stalledSeconds * 1000
   const answer = async (
     request: FastifyRequest,
     reply: FastifyReply,
@@ -113,7 +131,7 @@ export async function createServerFor(
       const target = (request.raw as Received)[TARGET] ?? ''
       const isPublic = exact.has(target) || target === `${basePath}/metadata`
       const headers = answerPreflight(request.headers, origins, isPublic)
-      send(reply, { status: 204, headers, body: undefined })
+      send(reply, { status: 204, headers, body: undefined }, patienceMs)
       return
     }
     const way = readWay(request.raw.socket.remoteAddress, request.headers)
@@ -127,11 +145,12 @@ export async function createServerFor(
     const arrival = arrivalOf(request.raw, reply.raw, basePath, client)
     if (arrival === undefined) {
       const outside = { ...bareArrival(request.raw.socket), method: request.method }
-      send(reply, await spine().refuse(outside, new Refusal('interaction-unknown')))
+      const refused = await spine().refuse(outside, new Refusal('interaction-unknown'))
+      send(reply, refused, patienceMs)
       return
     }
     await turnEnd()
-    send(reply, await spine().answer(arrival, upstream))
+    send(reply, await spine().answer(arrival, upstream), patienceMs)
   }
   await registerTransport(fastify, config, parts.pool, answer)
 
@@ -142,7 +161,7 @@ export async function createServerFor(
   // What the spine does not catch is a fault of the rim: the text of the error stays here.
   fastify.setErrorHandler(async (error, request, reply) => {
     const refusal = new Refusal('internal', { cause: error })
-    send(reply, await spine().refuse(bareArrival(request.raw.socket), refusal))
+    send(reply, await spine().refuse(bareArrival(request.raw.socket), refusal), patienceMs)
   })
   return { fastify, gateway: spine() }
 }
@@ -173,13 +192,33 @@ function listen(
   return server
 }
 
+/**
+ * An answer that has ended but is still on its way is not idle: node looks at `finished`, which says that
+ * an answer was ended, and not that it was sent. So a stop would cut it.
+ */
+function spareAnswersOnTheirWay(server: Server): void {
+  const open = new Set<Socket>()
+  server.on(server instanceof TlsServer ? 'secureConnection' : 'connection', (socket: Socket) => {
+    open.add(socket)
+    socket.on('close', () => open.delete(socket))
+  })
+  const closeIdle = server.closeIdleConnections.bind(server)
+  server.closeIdleConnections = () => {
+    const spared = [...open].filter((socket) => socket.writableLength > 0)
+    for (const socket of spared) socket.destroy = () => socket
+    closeIdle()
+    // Its own again, that of its class.
+    for (const socket of spared) Reflect.deleteProperty(socket, 'destroy')
+  }
+}
+
 const ONE_WRITE = 8192
 
 /**
  * Writes an answer as it stands. Past Fastify's own way out: hooks, serializers and headers that its
  * plugins have set have no say in what leaves, and it is faster.
  */
-function send(reply: FastifyReply, answer: Answer): void {
+function send(reply: FastifyReply, answer: Answer, patienceMs: number): void {
   reply.hijack()
   const { raw } = reply
   const { status, headers, body } = answer
@@ -197,7 +236,7 @@ function send(reply: FastifyReply, answer: Answer): void {
   } else {
     raw.writeHead(status, headers)
     // A stream that fails ends the connection: half an answer must not look like a whole one.
-    writePieces(body, raw).catch(() => raw.destroy())
+    writePieces(body, raw, patienceMs).catch(() => raw.destroy())
   }
 }
 
@@ -205,22 +244,31 @@ function send(reply: FastifyReply, answer: Answer): void {
  * Each piece when there is room for it. Rejects when the body fails or the client goes away. By hand: a
  * Readable and a pipeline between would take a tenth of all that a large answer costs.
  */
-async function writePieces(body: AsyncIterable<Buffer>, raw: FastifyReply['raw']): Promise<void> {
+async function writePieces(
+  body: AsyncIterable<Buffer>,
+  raw: FastifyReply['raw'],
+  patienceMs: number,
+): Promise<void> {
   for await (const piece of body) {
-    if (!raw.destroyed && !raw.write(piece)) await roomIn(raw)
+    if (!raw.destroyed && !raw.write(piece)) await roomIn(raw, patienceMs)
     // To leave the loop ends the body as well.
     if (raw.destroyed) throw new Error('the client has gone')
   }
   raw.end()
 }
 
-/** Resolves when more can be written, or nothing any more. */
-async function roomIn(raw: FastifyReply['raw']): Promise<void> {
+/**
+ * Resolves when more can be written, or nothing any more: whoever takes nothing for so long gets no
+ * more, since a connection to upstream is held as well.
+ */
+async function roomIn(raw: FastifyReply['raw'], patienceMs: number): Promise<void> {
   await new Promise<void>((resolve) => {
     const go = (): void => {
+      clearTimeout(timer)
       raw.off('drain', go).off('close', go)
       resolve()
     }
+    const timer = setTimeout(() => raw.destroy(), patienceMs)
     raw.on('drain', go).on('close', go)
   })
 }
@@ -274,8 +322,13 @@ async function answerBrokenHttp(
   gateway: Gateway,
   error: Error & { code?: string },
   socket: Socket,
+  last: ServerResponse | undefined,
 ): Promise<void> {
-  if (error.code === 'ECONNRESET' || !socket.writable) {
+  if (
+    error.code === 'ECONNRESET' ||
+    !socket.writable ||
+    (last?.headersSent === true && !last.writableFinished)
+  ) {
     socket.destroy()
     return
   }
@@ -287,12 +340,25 @@ async function answerBrokenHttp(
         : 'header-malformed'
   const refusal = new Refusal(reason, { detail: error.code ?? 'broken HTTP' })
   const answer = await gateway.refuse(bareArrival(socket), refusal)
-  endWith(socket, answer)
+  endAfter(last?.req.complete === false ? undefined : last, socket, answer)
 }
+
+/** Not before, nor in the middle of, an answer that is owed to an earlier request. */
+function endAfter(last: ServerResponse | undefined, socket: Socket, answer: Answer): void {
+  if (last?.writableFinished === false) socket.destroy()
+  else endWith(socket, answer)
+}
+
+/** Milliseconds in which to read the last words; who keeps its half open is cut off. */
+const LINGER_MS = 1_000
 
 /** Writes an answer by hand on a socket that has no response object, and closes it. */
 function endWith(socket: Socket, answer: Answer): void {
-  if (!socket.writable) return
+  if (!socket.writable) {
+    socket.destroy()
+    return
+  }
+  setTimeout(() => socket.destroy(), LINGER_MS).unref()
   const body = Buffer.isBuffer(answer.body) ? answer.body : Buffer.alloc(0)
   const headers = { ...answer.headers, connection: 'close', 'content-length': String(body.length) }
   const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`)

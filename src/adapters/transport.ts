@@ -1,6 +1,7 @@
 import httpProxy from '@fastify/http-proxy'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Config } from '../config/schema.ts'
+import { discard } from '../http/content.ts'
 import type { Upstream, UpstreamAnswer, UpstreamRequest } from '../ports.ts'
 import type { UpstreamPool } from './upstream-pool.ts'
 
@@ -82,7 +83,7 @@ function carry(answer: UpstreamAnswer): Carried {
   return {
     answer,
     destroy() {
-      if (!Buffer.isBuffer(answer.body)) void answer.body[Symbol.asyncIterator]().return?.()
+      discard(answer.body)
     },
   }
 }

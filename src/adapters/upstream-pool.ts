@@ -132,6 +132,8 @@ class Collector implements Dispatcher.DispatchHandler {
     this.#signal = signal
     this.#resolve = resolve
     this.#reject = reject
+    // From now on: it may wait long for a connection, and then its client shall not.
+    signal.addEventListener('abort', this.#onAbort)
   }
 
   readonly #onAbort = (): void => {
@@ -143,7 +145,6 @@ class Collector implements Dispatcher.DispatchHandler {
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller
     if (this.#signal.aborted) this.#onAbort()
-    else this.#signal.addEventListener('abort', this.#onAbort)
   }
 
   onResponseStart(

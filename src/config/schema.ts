@@ -430,6 +430,9 @@ export const configSchema = z.strictObject({
         .describe('entries of a batch or transaction at most'),
       jsonDepth: z.int().positive().default(64).describe('deepest JSON'),
       requestTimeoutSeconds: seconds.default(60).describe('until a request has wholly arrived'),
+      stalledSeconds: seconds
+        .default(30)
+        .describe('a client that takes nothing of its answer for so long is cut off'),
       concurrent: z.int().positive().default(1024).describe('exchanges under way at once'),
     })
     .prefault({}),

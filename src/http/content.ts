@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream'
 import { HeaderError } from './headers.ts'
 
 /** Content negotiation (RFC 9110 §12, FHIR R4 http.html#mime-type) and reading of bodies. */
@@ -126,4 +127,12 @@ export async function readBody(
     chunks.push(chunk)
   }
   return chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks, length)
+}
+
+/** Lets go of a body nobody will read, so that its connection is not held. */
+export function discard(body: Buffer | AsyncIterable<Buffer> | undefined): void {
+  // The iterator of a Readable is a generator: to end one that has not begun ends nothing.
+  if (body instanceof Readable) body.destroy()
+  else if (body !== undefined && !Buffer.isBuffer(body))
+    void body[Symbol.asyncIterator]().return?.()
 }

@@ -49,11 +49,19 @@ function object(o: Node, m: Node, b: Node, path: readonly string[]): string | un
   for (const [name, was] of o.members) {
     if (b.members.has(name)) continue
     const seen = m.members.get(name)
+    if (seen === undefined && isBesideMoved(name, m, b)) throw new RestoreError([...path, name])
     // What he did not see he did not take away.
     if (seen === undefined) put(name, was.text)
     else if (hides(was, seen)) throw new RestoreError([...path, name])
   }
   return out.length === 0 ? undefined : `{${out.join()}}`
+}
+
+/** `_given` belongs to `given` item by item: where that list is another, nobody knows to which. */
+function isBesideMoved(name: string, m: Node, b: Node): boolean {
+  if (!name.startsWith('_')) return false
+  const [seen, now] = [m.members.get(name.slice(1)), b.members.get(name.slice(1))]
+  return seen?.kind === 'array' && seen.canon !== now?.canon
 }
 
 /** What is left of a value when the marks that masking added are taken out again. */
@@ -148,6 +156,15 @@ function isSilent(o: Node, m: Node): boolean {
 
 /** Which item became which: those that are equal stay in order, and between them all or nothing. */
 function align(o: readonly Node[], m: readonly Node[], path: readonly string[]): Pair[] {
+  // Masking moves nothing: where nothing has gone or come, each is where it was.
+  if (o.length === m.length) return o.map((was, n) => ({ was, seen: m[n] }))
+  const times = (items: readonly Node[], canon: string): number =>
+    items.filter((item) => item.canon === canon).length
+  // One that was masked looks like another that was not: nobody knows which is which.
+  for (const { canon } of m) {
+    const own = times(o, canon)
+    if (own > 0 && times(m, canon) > own) throw new RestoreError(path)
+  }
   const pairs: Pair[] = []
   let [from, to] = [0, 0]
   for (const [i, j] of [...commonOf(o, m), [o.length, m.length] as const]) {

@@ -9,6 +9,7 @@ const HELD: Record<string, string> = {
   '/base/Patient/p1': '{"resourceType":"Patient","id":"p1","meta":{"versionId":"1"}}',
   '/base/Patient/p2':
     '{"resourceType":"Patient","id":"p2","meta":{"versionId":"1"},"name":[{"text":"CANARY"}]}',
+  '/base/Practitioner/d1': '{"resourceType":"Practitioner","id":"d1","meta":{"versionId":"1"}}',
   '/base/Observation/o1':
     '{"resourceType":"Observation","id":"o1","meta":{"versionId":"4"},"status":"final","subject":{"reference":"Patient/p1"},"valueQuantity":{"value":1.10}}',
   '/base/Observation/o2':
@@ -226,17 +227,25 @@ t.test('a transaction: all or nothing, before upstream sees any of it', async (t
     )
     t.ok((await gateway.audit()).length >= before + entries.length + 1, `${what}: all is recorded`)
   }
-  const allowed = await send(
-    backend,
-    bundleOf('transaction', [
-      {
-        ...own,
-        fullUrl: 'urn:uuid:5',
-        resource: observation('p1', { performer: [{ reference: 'Practitioner?name=a' }] }),
-      },
-    ]),
-  )
-  t.equal(allowed.status, 200, 'a conditional reference without limits is upstream’s to resolve')
+  const referring = (reference: string) =>
+    send(
+      backend,
+      bundleOf('transaction', [
+        {
+          ...own,
+          fullUrl: 'urn:uuid:5',
+          resource: observation('p1', { performer: [{ reference }] }),
+        },
+      ]),
+    )
+  const [one, two, none] = [
+    await referring('Practitioner?name=a'),
+    await referring('Patient?name=a'),
+    await referring('Device?identifier=a'),
+  ]
+  t.equal(one.status, 200, 'a conditional reference to the one that may be seen')
+  t.equal(two.status, 412, 'to more than one')
+  t.equal(none.status, 412, 'to none')
 
   // Upstream did it, and answers one entry with what may not be seen: the others are told all the same.
   gateway.upstream.answerWith((request, response, raw) =>

@@ -60,7 +60,10 @@ export function isApart(way: readonly Node[]): boolean {
   const isLabel = names.includes('meta') && (names.includes('security') || names.includes('tag'))
   const isAddress = names.at(-1) === 'url' && way.at(-2)?.kinds.includes('Extension') === true
   // What stands beside something opaque goes with it.
-  const isOpaque = way.some(({ type, name }) => type === 'base64Binary' || name === 'data')
+  const isOpaque = way.some(
+    ({ type, name }) =>
+      type === 'base64Binary' || name === 'data' || name === 'content' || name === 'detail',
+  )
   return isLabel || isAddress || isOpaque
 }
 

@@ -4,6 +4,8 @@ import { formatParameters, parseParameters } from '../../fhir/parameter.ts'
 import { parseReference } from '../../fhir/reference.ts'
 import { Refusal } from '../../refusal.ts'
 import type { Request } from './request.ts'
+import { ASKED } from './asked.ts'
+import { checkParameters } from './question.ts'
 import { searchInView } from './view.ts'
 
 /** A chain without a type may point anywhere; beyond this many types it has to say which. */
@@ -72,6 +74,9 @@ async function reverse(request: Request, type: string, parameter: Parameter): Pr
   const text = `${rest.join(':')}=${formatParameters([parameter]).replace(/^[^=]*=/, '')}`
   const criteria = parseParameters(text, 'search', source, definitions, config.limits)
   const paths = definitions.searchParameters(source).get(reference)?.paths ?? []
+  // Its links are told by what comes of it: it must be permitted as the parameter that it is.
+  const grant = request.holdings.demand(source, ASKED['search-type'])
+  checkParameters(source, [{ name: reference, values: [] }], grant, request)
   const seen = await searchInView(request, source, criteria)
   const ids = new Set(
     seen.flatMap(({ resource }) => paths.flatMap((path) => idsAt(resource, path, type, request))),
@@ -90,6 +95,8 @@ async function inList(
   if (more.length > 0 || modifier !== undefined || !/^[A-Za-z0-9.-]{1,64}$/.test(list)) {
     throw new Refusal('parameter-forbidden', { parameter: '_list' })
   }
+  const grant = request.holdings.demand('List', ASKED['search-type'])
+  checkParameters('List', [{ name: 'item', values: [] }], grant, request)
   const seen = await searchInView(request, 'List', [{ name: '_id', values: [list] }])
   const ids = seen.flatMap(({ resource }) => idsAt(resource, ['entry', 'item'], type, request))
   if (ids.length > request.config.limits.valuesPerParameter) {

@@ -29,6 +29,7 @@ export function decideOperation(request: Request): Permit | Promise<Permit> {
   if (row.name.startsWith('export')) return decideExport(request, row)
   const { type = '' } = interaction
   const grant = holdings.demand(type, { letter: row.letter, word: 'operation' })
+  checkContent(request, type, grant)
   if (row.takesResource === true) judgeResource(request, type, grant)
   const patients = patientsOf(grant)
   if (row.level === 'instance' && type === 'Patient' && patients !== undefined) {
@@ -42,6 +43,21 @@ export function decideOperation(request: Request): Permit | Promise<Permit> {
     patients: interaction.type === 'Patient' ? [interaction.id ?? ''] : patients,
     pageLink: (target) => cursors.close(target, interaction),
   })
+}
+
+/** Parameters that choose by what stands in resources, of whatever type. */
+const BY_CONTENT: ReadonlySet<string> = new Set([
+  ...['start', 'end', '_since', 'code', 'category', 'type', 'date', 'subject'],
+])
+
+/** REST-12: by which element they choose is upstream's to know: whoever is shown less chooses by none. */
+function checkContent({ inquiry, holdings }: Request, type: string, grant: Grant): void {
+  const asked = inquiry.interaction.parameters.find(({ name }) => BY_CONTENT.has(name))
+  if (asked === undefined) return
+  const isMasked = ({ reach }: Grant): boolean => reach.some(({ masking }) => masking.size > 1)
+  if (isMasked(grant) || isMasked(holdings.find('Observation') ?? grant)) {
+    throw new Refusal('parameter-forbidden', { parameter: asked.name, detail: type })
+  }
 }
 
 function everyType({ holdings }: Request, type: string, grant: Grant): Terms {

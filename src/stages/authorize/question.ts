@@ -39,7 +39,8 @@ export function checkParameters(
       name === '_sort' &&
       values.some((value) => {
         const by = value.replace(/^-/, '')
-        return by === 'identifier' || isMasked?.(by, undefined) === true
+        const isClosed = grant.forbids?.(by) === true || isMasked?.(by, undefined) === true
+        return by === 'identifier' || isClosed
       })
     const isBanned = grant.forbids?.(name) === true && !OURS.has(name)
     const isForbidden =
@@ -75,7 +76,7 @@ function createMaskCheck(
 }
 
 /** They shape the answer or name other types, and look at no element. */
-const SHAPES = new Set(['_sort', '_include', '_revinclude', '_type', '_since', '_elements'])
+const SHAPES = new Set(['_sort', '_include', '_revinclude', '_type', '_elements'])
 const COMMON: ReadonlyMap<string, readonly ElementPath[]> = new Map([
   ['_id', [['id']]],
   ['_lastUpdated', [['meta', 'lastUpdated']]],
@@ -83,6 +84,8 @@ const COMMON: ReadonlyMap<string, readonly ElementPath[]> = new Map([
   ['_profile', [['meta', 'profile']]],
   ['_security', [['meta', 'security']]],
   ['_source', [['meta', 'source']]],
+  ['_since', [['meta', 'lastUpdated']]],
+  ['_at', [['meta', 'lastUpdated']]],
 ])
 
 /** REST-12: whether a value names an SSN or a payment card, which a search would confirm. */
@@ -194,7 +197,15 @@ const SHAPING = new Set(['_elements', '_summary', '_total'])
 export function checkIncludes(
   parameters: readonly Parameter[],
   definitions: Definitions,
-  isHeld: (type: string) => boolean,
+  {
+    grantOf,
+    touches,
+  }: {
+    /** Of the types that are held. */
+    readonly grantOf: (type: string) => Grant | undefined
+    /** A link that is masked would be told by what comes. */
+    readonly touches: Touches
+  },
 ): void {
   for (const { name, values } of parameters) {
     if (name !== '_include' && name !== '_revinclude') continue
@@ -207,10 +218,18 @@ export function checkIncludes(
       if (!isKnown || more.length > 0 || (target !== undefined && !definitions.types.has(target))) {
         throw new Refusal('parameter-malformed', { parameter: name })
       }
+      const grant = grantOf(source)
+      if (grant !== undefined) {
+        const isMasked = createMaskCheck(source, grant, definitions, touches)
+        // `*` brings what the open links lead to as well as the masked ones.
+        if (grant.forbids?.(parameter) === true || isMasked?.(parameter, undefined) === true) {
+          throw new Refusal('parameter-forbidden', { parameter: name })
+        }
+      }
       const reached =
         name === '_revinclude' ? [source] : target === undefined ? found?.targets : [target]
       // Nothing of it could be shown: say so, rather than answer as if there were none.
-      if (reached !== undefined && !reached.some(isHeld)) {
+      if (reached?.some((one) => grantOf(one) !== undefined) === false) {
         throw new Refusal('scope-insufficient', { detail: `${name} reaches what is not held` })
       }
     }

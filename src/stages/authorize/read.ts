@@ -38,6 +38,7 @@ export function decideHistory({
   inquiry,
   holdings,
   definitions,
+  touches,
   config,
   cursors,
 }: Request): Permit {
@@ -50,6 +51,10 @@ export function decideHistory({
   }
   const grants = type === undefined ? [] : [holdings.demand(type, asked)]
   if (type === undefined) holdings.demandAny(definitions.types, asked)
+  for (const one of type === undefined ? definitions.types : [type]) {
+    const grant = holdings.look(one, asked)
+    if (grant !== undefined) checkParameters(one, parameters, grant, { definitions, touches })
+  }
   const terms: Terms = {
     grantFor: (other) =>
       type === undefined || other === type ? holdings.look(other, asked) : undefined,

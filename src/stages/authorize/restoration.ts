@@ -104,6 +104,34 @@ function hidden(detail: string, path?: string, cause?: unknown): Refusal {
   return new Refusal('body-hides', { detail, ...(isName ? { element: path } : {}), cause })
 }
 
+/**
+ * Masking goes by what stands beside a value: the system of an identifier, the use of a telephone
+ * number, a label, the type of what is contained. Throws Refusal when a change to those would bring to
+ * light what was hidden: the new version, read again, must show nothing hidden that was not `written`.
+ */
+export function checkStillHidden(
+  request: Request,
+  type: string,
+  grant: Grant,
+  versions: { readonly current: Buffer; readonly seen: Buffer; readonly next: Buffer },
+  written: Buffer,
+): void {
+  const terms = only(type, request.holdings.look(type, ASKED.read) ?? grant)
+  const count = (bytes: Buffer): ReadonlyMap<string, number> => countScalars(treeOf(request, bytes))
+  const [was, saw] = [count(versions.current), count(versions.seen)]
+  const [shown, wrote] = [count(request.view(terms, versions.next)), count(written)]
+  for (const [canon, times] of shown) {
+    const isHidden = (was.get(canon) ?? 0) > (saw.get(canon) ?? 0)
+    if (isHidden && times > (wrote.get(canon) ?? 0)) throw hidden('it would show what was hidden')
+  }
+}
+
+function countScalars(node: Node, counts = new Map<string, number>()): Map<string, number> {
+  if (node.kind === 'scalar') counts.set(node.canon, (counts.get(node.canon) ?? 0) + 1)
+  for (const inner of [...node.members.values(), ...node.items]) countScalars(inner, counts)
+  return counts
+}
+
 /** A resource as a tree. Throws Refusal when a member of it stands twice. */
 function treeOf({ readTree }: Request, bytes: Buffer): Node {
   try {

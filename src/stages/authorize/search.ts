@@ -1,6 +1,7 @@
 import type { Definitions } from '../../fhir/definitions.ts'
 import { parseFilter } from '../../fhir/filter.ts'
 import type { Interaction, Parameter } from '../../fhir/interaction.ts'
+import { compileCriteria } from '../../fhir/match.ts'
 import { patientsOf, Permit } from '../../permit.ts'
 import type { Grant, Terms, Touches } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
@@ -27,32 +28,68 @@ export function decideSearch(request: Request): Permit | Promise<Permit> {
   )
 }
 
+/**
+ * What was asked of texts and identifiers, in which numbers are masked by how they look. What cannot be
+ * held exactly finds nothing of which something is masked.
+ */
+function shownBy(
+  parameters: readonly Parameter[],
+  type: string,
+  { definitions, bases }: Request,
+): Terms['shown'] {
+  const own = definitions.searchParameters(type)
+  const isText = (name: string): boolean =>
+    own.get(name)?.type === 'string' || name === 'identifier'
+  const asked = parameters.filter(({ name }) => isText(name))
+  const isVague = parameters.some(({ name, values }) =>
+    name === '_filter'
+      ? parseFilter(values.join(), type, definitions).comparisons.some((one) => isText(one.name))
+      : own.get(name)?.type === 'composite',
+  )
+  if (asked.length === 0 && !isVague) return undefined
+  const hold = isVague ? undefined : compileCriteria(type, asked, definitions, bases)
+  return { type, hold: hold ?? (() => false) }
+}
+
 function permitSearch(
-  { inquiry, holdings, definitions, touches, config, cursors, reason }: Request,
+  request: Request,
   type: string,
   grant: Grant,
   interaction: Interaction,
 ): Permit {
+  const { inquiry, holdings, definitions, touches, config, cursors, reason } = request
   const shaped = takeShape(interaction.parameters)
   const { trim } = shaped
   const parameters = rewriteFilters(shaped.parameters, type, grant, { definitions, touches })
-  checkIncludes(parameters, definitions, (other) => holdings.find(other) !== undefined)
+  const grantOf = (other: string): Grant | undefined =>
+    other === type ? grant : holdings.find(other)
+  checkIncludes(parameters, definitions, { grantOf, touches })
+  const named = interaction.compartment?.id
+  if (named !== undefined && patientsOf(grant)?.includes(named) !== true) {
+    // The compartment of a patient is a search by the link to it (REST-12).
+    const link = definitions.patientParameter(type)?.name ?? '_id'
+    checkParameters(type, [{ name: link, values: [`Patient/${named}`] }], grant, {
+      definitions,
+      touches,
+    })
+  }
   const question = { ...interaction, parameters }
   const hasIncludes = parameters.some(({ name }) => name.endsWith('include'))
   const terms: Terms = hasIncludes
     ? {
-        grantFor: (other) => (other === type ? grant : holdings.find(other)),
+        grantFor: grantOf,
         mayReadBack: true,
         hasOthers: true,
         trim,
       }
     : { ...only(type, grant), trim }
   const compartment = interaction.compartment?.id
+  const shown = shownBy(parameters, type, request)
   const tellsWithheld = holdings.mayBreakGlass(type, ASKED['search-type'])
   return Permit.issue({
     interaction: narrow(question, type, grant, config.limits.count, definitions),
     ...{ requested: inquiry.interaction, body: undefined, rules: grant.rules },
-    terms: tellsWithheld ? { ...terms, tellsWithheld } : terms,
+    terms: { ...terms, ...(tellsWithheld ? { tellsWithheld } : {}), ...(shown ? { shown } : {}) },
     patients: compartment === undefined ? patientsOf(grant) : [compartment],
     pageLink: (target) => cursors.close(target, inquiry.interaction),
     breakGlass: brokenBy(grant, reason),
@@ -105,7 +142,10 @@ function decideSystemSearch(request: Request): Permit {
   if (parameters.some((parameter) => isLinked(parameter))) {
     throw new Refusal('parameter-forbidden', { detail: 'a chain from several types' })
   }
-  checkIncludes(parameters, definitions, (other) => holdings.find(other) !== undefined)
+  checkIncludes(parameters, definitions, {
+    grantOf: (other) => holdings.find(other),
+    touches: request.touches,
+  })
   return Permit.issue({
     interaction: { ...interaction, parameters: capCount(parameters, config.limits.count) },
     ...{ requested: interaction, body: undefined },

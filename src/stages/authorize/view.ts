@@ -48,7 +48,14 @@ export async function searchInView(
   const { resources, isWhole } = readBundle(bytes)
   const seen: Seen[] = []
   for (const resource of resources) {
-    const { withheld, id } = inspect(permit.terms, Buffer.from(JSON.stringify(resource)))
+    const bytes = Buffer.from(JSON.stringify(resource))
+    const { withheld, id, masked } = inspect(permit.terms, bytes)
+    const { shown } = permit.terms
+    const isFound =
+      withheld !== undefined ||
+      masked === 0 ||
+      shown?.hold(JSON.parse(request.view(permit.terms, bytes).toString())) !== false
+    if (!isFound) continue
     if (withheld === undefined && id !== undefined && resource['resourceType'] === type) {
       seen.push({ id, resource })
     }

@@ -8,7 +8,13 @@ import { rankOf } from './holdings.ts'
 import { ASKED } from './asked.ts'
 import { checkParameters, takeShape } from './question.ts'
 import { only } from './request.ts'
-import { checkPatched, checkReadable, restoreHidden, viewOf } from './restoration.ts'
+import {
+  checkPatched,
+  checkReadable,
+  checkStillHidden,
+  restoreHidden,
+  viewOf,
+} from './restoration.ts'
 import type { Request } from './request.ts'
 import { collect } from './view.ts'
 
@@ -96,13 +102,16 @@ async function judgeWrite(request: Request, type: string, grant: Grant): Promise
   const seen = code === 'delete' ? undefined : viewOf(request, type, grant, bytes)
   const content =
     seen === undefined || sent === undefined ? sent : restoreHidden(request, bytes, seen, sent)
+  if (seen !== undefined && sent !== undefined && content !== undefined) {
+    checkStillHidden(request, type, grant, { current: bytes, seen, next: content }, sent)
+  }
   const next =
     code === 'patch'
       ? judgePatched(request, type, grant, bytes, seen)
       : content === undefined || content === sent
         ? whole
         : judgeBody(request, type, grant, content)
-  checkUnmarked(next)
+  checkUnmarked(next, found)
   if (next !== undefined && isLowered(found, next)) {
     throw new Refusal('body-rule-broken', { detail: 'a security label would be lowered' })
   }
@@ -117,8 +126,10 @@ async function judgeWrite(request: Request, type: string, grant: Grant): Promise
 }
 
 /** What we put in the place of something must never be stored (MASK-10). */
-function checkUnmarked(next: Inspection | undefined): void {
-  if (next?.marked !== true) return
+function checkUnmarked(next: Inspection | undefined, current?: Inspection): void {
+  // Upstream may hold what others have altered; who changes that has not altered it.
+  const isAltered = next?.altered === true && current?.altered !== true
+  if (next?.marked !== true && !isAltered) return
   throw new Refusal('body-rule-broken', { detail: 'mask marks in the body' })
 }
 
@@ -162,8 +173,13 @@ function judgePatched(
   if (patch.hasTest) checkReadable(request, type, current)
   const apply = (resource: unknown): unknown => applyPatch(resource, patch)
   if (seen !== undefined) checkPatched(request, { current, seen }, apply)
-  const patched = apply(JSON.parse(current.toString('utf8')))
-  return judgeBody(request, type, grant, Buffer.from(JSON.stringify(patched)))
+  const patched = (bytes: Buffer): Buffer =>
+    Buffer.from(JSON.stringify(apply(JSON.parse(bytes.toString('utf8')))))
+  const next = patched(current)
+  if (seen !== undefined) {
+    checkStillHidden(request, type, grant, { current, seen, next }, patched(seen))
+  }
+  return judgeBody(request, type, grant, next)
 }
 
 async function fetchCurrent(

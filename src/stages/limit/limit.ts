@@ -92,7 +92,7 @@ export function createLimit(
     },
     async failed(arrival) {
       const key = addressKey(arrival.address)
-      await take({ bucket: 'failures', key, rate: failures, cost: 1 })
+      await check(take({ bucket: 'failures', key, rate: failures, cost: 1 }))
     },
   }
 }

@@ -118,7 +118,10 @@ function releaseEntry(
   let isPlain = true
   // What was cut down, or is remembered by its id, is so for itself.
   let isCommon =
-    released.verdict.isCommon && tally.seen === undefined && permit.terms.trim === undefined
+    released.verdict.isCommon &&
+    tally.seen === undefined &&
+    permit.terms.trim === undefined &&
+    permit.terms.shown === undefined
   let fullUrl: Common['fullUrl']
   for (let key = element + 1; key < end; key = after(tape, key + 1)) {
     const name = nameOf(tape, key)

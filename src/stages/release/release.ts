@@ -16,7 +16,7 @@ import type { Tape } from '../../json/tape.ts'
 import { member, textOf } from '../../json/tape.ts'
 import { LINES } from '../../fhir/operations.ts'
 import type { LinesShape } from '../../fhir/operations.ts'
-import { NDJSON } from '../../http/content.ts'
+import { discard, NDJSON } from '../../http/content.ts'
 import { releaseJob, releaseLines, releaseManifest } from './export.ts'
 import { Readable } from 'node:stream'
 import { Permit } from '../../permit.ts'
@@ -25,7 +25,7 @@ import { Refusal } from '../../refusal.ts'
 import { releaseBundle, unreadable } from './bundle.ts'
 import { identify, judge } from './judge.ts'
 import { planMasking } from './mask/plan-masking.ts'
-import { isMarked } from './mask/marks.ts'
+import { isAltered, isMarked } from './mask/marks.ts'
 import { createKeyedHash } from './mask/keyed-hash.ts'
 import { createMaskings } from './mask/maskings.ts'
 import type { MaskingProfiles } from '../../policy/load-masking.ts'
@@ -211,6 +211,7 @@ export function createRelease(
       withheld: plan === undefined ? (withheld ?? 'label') : withheld,
       ...identify(tape, 0, words),
       marked: isMarked(tape, 0, words),
+      altered: isAltered(tape, 0, words),
     }
   }
 
@@ -272,8 +273,4 @@ function newTally(hasOthers: boolean): Tally {
     ...(hasOthers ? { seen: new Set<string>() } : {}),
     resource: undefined,
   }
-}
-
-function discard(body: FitAnswer['body']): void {
-  if (body !== undefined && !Buffer.isBuffer(body)) void body[Symbol.asyncIterator]().return?.()
 }

@@ -40,6 +40,11 @@ export function releaseResource(
     return undefined
   }
   const { edits, counts, renamed } = masked
+  const shown = counts === undefined || terms.shown?.type !== verdict.type ? undefined : terms.shown
+  if (shown?.hold(JSON.parse(bytesOf(tape, object, edits).toString())) === false) {
+    tally.withheld += 1
+    return undefined
+  }
   raiseMark(tally, verdict.confidentiality)
   tally.released += 1
   addCounts(tally, counts)

@@ -1,5 +1,5 @@
 import { LINES } from '../../fhir/operations.ts'
-import { isFhirJson, isNdjson } from '../../http/content.ts'
+import { discard, isFhirJson, isNdjson } from '../../http/content.ts'
 import type { FitAnswer } from '../../exchange.ts'
 import type { Permit } from '../../permit.ts'
 import type { UpstreamAnswer } from '../../ports.ts'
@@ -96,9 +96,4 @@ function meaning(permit: Permit, status: number): Reason {
 function unreadable(body: UpstreamAnswer['body'], what: string): Refusal {
   discard(body)
   return new Refusal('upstream-unreadable', { detail: `upstream sent ${what}` })
-}
-
-/** Lets go of a body nobody will read, so that its connection is not held. */
-function discard(body: UpstreamAnswer['body']): void {
-  if (!Buffer.isBuffer(body)) void body[Symbol.asyncIterator]().return?.()
 }

@@ -6,8 +6,8 @@ import type { Vocabulary } from '../vocabulary.ts'
 export const OLD =
   '{"value":90,"comparator":">=","unit":"years","system":"http://unitsofmeasure.org","code":"a"}'
 const OLDEST_TOLD = 90
-/** Years, of a unit that nobody knows: a century. */
-const LONGEST_UNIT = 100
+/** Years, of a unit that nobody knows: a decade. */
+const LONGEST_UNIT = 10
 
 const PER_YEAR: ReadonlyMap<string, number> = new Map([
   ...['a', 'y', 'yr', 'yrs', 'year', 'years'].map((unit) => [unit, 1] as const),
@@ -32,7 +32,7 @@ export function readAge(
     textOf(tape, member(tape, quantity, at.unit)) ??
     'a'
   const perYear = PER_YEAR.get(unit.toLowerCase())
-  // Of what nobody knows it may be decades, but no unit of an age is longer.
+  // What nobody knows may be decades; no unit of an age is longer.
   if (number / (perYear ?? 1 / LONGEST_UNIT) < OLDEST_TOLD) return 'young'
   // "Less than 95", or 95 of what nobody knows, is not "90 or more".
   const comparator = textOf(tape, member(tape, quantity, at.comparator)) ?? '>'

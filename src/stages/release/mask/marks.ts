@@ -9,6 +9,7 @@ import {
   nameOf,
   startOf,
   textOf,
+  valuesAt,
 } from '../../../json/tape.ts'
 import type { Tape } from '../../../json/tape.ts'
 import { CODE } from './alteration.ts'
@@ -157,3 +158,11 @@ export function isMarked(tape: Tape, object: number, words: Vocabulary): boolean
 
 /** Codes that say that a resource is not what is stored. */
 const ALTERED: ReadonlySet<string> = new Set(['SUBSETTED'])
+
+/** Whether the labels of a resource say that values in it are not as they are stored. */
+export function isAltered(tape: Tape, object: number, { at, security }: Vocabulary): boolean {
+  return valuesAt(tape, object, security).some((coding) =>
+    ALTERATIONS.has(textOf(tape, member(tape, coding, at.code)) ?? ''),
+  )
+}
+const ALTERATIONS: ReadonlySet<string> = new Set(Object.keys(CODE))

@@ -1,0 +1,203 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t from 'tap'
+import { startFhirServer } from '../../src/demo/fhir-server.ts'
+import { startGateway } from '../support/gateway.ts'
+import { json } from '../support/upstream.ts'
+
+// MASK-9, MASK-10, REST-12: what is masked is told by no search, and comes to light by no write.
+
+const coding = (code: string, system: string) => ({
+  system: `http://terminology.hl7.org/CodeSystem/${system}`,
+  code,
+})
+const SSN = 'http://hl7.org/fhir/sid/us-ssn'
+const INLINE =
+  'http://hl7.org/fhir/uv/security-label-ds4p/StructureDefinition/extension-inline-sec-label'
+const HELD = [
+  {
+    ...{ resourceType: 'Patient', id: 'p1', meta: { versionId: '1' } },
+    name: [{ family: 'Doe' }],
+    identifier: [{ system: SSN, value: '123456789' }],
+  },
+  {
+    ...{ resourceType: 'Patient', id: 'p2' },
+    meta: { versionId: '1', security: [coding('PROCESSINLINELABEL', 'v3-ActCode')] },
+    address: [
+      {
+        city: 'Secretville',
+        extension: [{ url: INLINE, valueCoding: coding('R', 'v3-Confidentiality') }],
+      },
+    ],
+  },
+  {
+    ...{ resourceType: 'Observation', id: 'o1', meta: { versionId: '1' }, status: 'final' },
+    ...{ code: { text: 'x' }, valueString: 'my SSN is 123-45-6789' },
+  },
+]
+
+async function setUp(policy?: { readonly rules: string; readonly masking?: string }) {
+  const server = await startFhirServer()
+  for (const one of HELD) server.put(JSON.stringify(one))
+  let folder: string | undefined
+  if (policy !== undefined) {
+    folder = mkdtempSync(join(tmpdir(), 'fhirewall-inference-'))
+    mkdirSync(join(folder, 'masking'))
+    writeFileSync(join(folder, 'own.yaml'), `policy: own\ndescription: d\nrules:\n${policy.rules}`)
+    if (policy.masking !== undefined) {
+      const text = `masking: hide\ndescription: d\nrules:\n${policy.masking}`
+      writeFileSync(join(folder, 'masking', 'hide.yaml'), text)
+    }
+  }
+  const config = folder === undefined ? {} : { policies: folder }
+  const gateway = await startGateway({ upstreamUrl: server.url, config })
+  const token = await gateway.token({ scope: 'user/*.cruds', fhirUser: 'Practitioner/d1' })
+  const ask = async (method: string, target: string, body?: string, type?: string) => {
+    const headers = {
+      authorization: `Bearer ${token}`,
+      ...(body === undefined ? {} : { 'content-type': type ?? 'application/fhir+json' }),
+    }
+    const answer = await fetch(gateway.url + target, {
+      ...{ method, headers },
+      ...(body === undefined ? {} : { body }),
+    })
+    return { status: answer.status, text: await answer.text() }
+  }
+  const close = async (): Promise<void> => {
+    await gateway.close()
+    await server.close()
+    if (folder !== undefined) rmSync(folder, { recursive: true })
+  }
+  return { ask, close }
+}
+
+t.test('no write brings to light what was masked (MASK-10, MASK-4, LABEL-2)', async (t) => {
+  const { ask, close } = await setUp()
+  t.teardown(close)
+  for (const [id, from, to, secret] of [
+    ['p1', SSN, 'urn:x', /123456789/],
+    ['p2', 'PROCESSINLINELABEL', 'NOAUTH', /Secretville/],
+  ] as const) {
+    const before = await ask('GET', `/Patient/${id}`)
+    t.notMatch(before.text, secret)
+    const written = await ask('PUT', `/Patient/${id}`, before.text.replaceAll(from, to))
+    t.equal(written.status, 422, `${to} in place of ${from}`)
+    t.match(written.text, /body-hides|body-rule-broken/)
+    const after = await ask('GET', `/Patient/${id}`)
+    t.equal(after.text, before.text, 'nothing is written')
+  }
+  const patch = JSON.stringify([{ op: 'replace', path: '/identifier/0/system', value: 'urn:x' }])
+  const patched = await ask('PATCH', '/Patient/p1', patch, 'application/json-patch+json')
+  t.equal(patched.status, 422)
+  // What hides nothing is written as before, and what was hidden is still there.
+  const seen = await ask('GET', '/Patient/p1')
+  t.equal((await ask('PUT', '/Patient/p1', seen.text.replace('Doe', 'Roe'))).status, 200)
+  t.match((await ask('GET', '/Patient/p1')).text, /Roe.*6789/)
+})
+
+t.test('no search finds a number that is masked by how it looks (MASK-9, REST-12)', async (t) => {
+  const { ask, close } = await setUp()
+  t.teardown(close)
+  const finds = async (query: string): Promise<boolean> =>
+    (await ask('GET', query)).text.includes('"id":"o1"')
+  t.ok(await finds('/Observation?value-string=my%20SSN'), 'what shows is found')
+  t.ok(await finds('/Observation?_id=o1'))
+  for (const hidden of ['my%20SSN%20is%201', 'my%20SSN%20is%20123-45'])
+    t.notOk(await finds(`/Observation?value-string=${hidden}`), hidden)
+  t.notOk(await finds('/Observation?value-string:contains=123-4'))
+  for (const query of ['family=Doe', `identifier=${encodeURIComponent('urn:mrn|1')}`]) {
+    const { status, text } = await ask('GET', `/Patient?${query}`)
+    t.equal(status, 200)
+    t.equal(text.includes('"id":"p1"'), query === 'family=Doe', query)
+  }
+})
+
+const all = (obligations: string): string =>
+  `  - { id: all, effect: permit, levels: [user], interactions: [read, vread, history-instance, search-type, search-compartment, operation], operations: [$everything, $lastn], types: ['*'], obligations: { ${obligations} } }\n`
+
+t.test('a link that is masked is followed by nobody (MASK-9, SCOPE-10)', async (t) => {
+  const masking =
+    '  - { id: a, select: [Observation.performer, Observation.subject, List.entry, Observation.code, Meta.lastUpdated], method: remove }\n'
+  const { ask, close } = await setUp({ rules: all('masking: [hide]'), masking })
+  t.teardown(close)
+  for (const target of [
+    '/Observation?performer=Practitioner/dr1',
+    '/Practitioner?_id=dr1&_revinclude=Observation:performer',
+    '/Observation?_id=o1&_include=Observation:performer',
+    '/Observation?_id=o1&_include=Observation:*',
+    '/Practitioner?_has:Observation:performer:status=final',
+    '/Patient?_has:Observation:subject:status=final&_id=p1',
+    '/Patient?_list=l1',
+    '/Patient/p1/Observation',
+    '/Observation/o1/_history?_since=2024-05-06T07:08:08Z',
+    '/Patient/p1/$everything?start=2024-03-04',
+    '/Observation/$lastn?code=5220-9',
+  ]) {
+    const { status, text } = await ask('GET', target)
+    t.equal(status, 400, target)
+    t.match(text, 'parameter-forbidden', target)
+  }
+})
+
+t.test('a parameter that a policy forbids is forbidden in every disguise', async (t) => {
+  const rules = all('parameters: { forbid: [birthdate, performer] }')
+  const { ask, close } = await setUp({ rules })
+  t.teardown(close)
+  for (const target of [
+    '/Patient?birthdate=1970-05-06',
+    '/Patient?_sort=birthdate',
+    '/Patient?_sort=-birthdate',
+    '/Patient?_filter=birthdate%20eq%201970-05-06',
+    '/Observation?performer=Practitioner/d',
+    '/Practitioner?_has:Observation:performer:status=final',
+    '/Practitioner?_revinclude=Observation:performer',
+    '/Observation?_include=Observation:performer',
+  ]) {
+    const { status, text } = await ask('GET', target)
+    t.equal(status, 400, target)
+    t.match(text, 'parameter-forbidden', target)
+  }
+})
+
+t.test(
+  'a reference that is a search finds nothing that a search does not (REST-6, REST-7)',
+  async (t) => {
+    const label = coding('R', 'v3-Confidentiality')
+    const vip = { resourceType: 'Patient', id: 'vip', meta: { versionId: '1', security: [label] } }
+    const gateway = await startGateway({
+      handler: (request, response, raw) => {
+        const isFound = request.target.includes('M-9')
+        const body =
+          request.method === 'GET' && request.target.startsWith('/base/Patient?')
+            ? {
+                resourceType: 'Bundle',
+                type: 'searchset',
+                entry: isFound ? [{ resource: vip }] : [],
+              }
+            : vip
+        json(JSON.stringify(body))(request, response, raw)
+      },
+    })
+    t.teardown(() => gateway.close())
+    const token = await gateway.token({ scope: 'user/*.cruds', fhirUser: 'Practitioner/d1' })
+    const answers: string[] = []
+    for (const number of ['M-9', 'M-8']) {
+      const reference = `Patient?identifier=urn:mrn|${number}`
+      const resource = { resourceType: 'Observation', status: 'final', code: { text: 'x' } }
+      const entry = {
+        resource: { ...resource, subject: { reference } },
+        request: { method: 'POST', url: 'Observation' },
+      }
+      const answer = await fetch(gateway.url, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${token}`, 'content-type': 'application/fhir+json' },
+        body: JSON.stringify({ resourceType: 'Bundle', type: 'transaction', entry: [entry] }),
+      })
+      answers.push(`${answer.status} ${(await answer.text()).replaceAll(/[0-9a-f-]{36}/g, '')}`)
+    }
+    t.match(answers[0], /^412 /)
+    t.equal(answers[0], answers[1], 'one that is withheld, and none, look alike')
+    t.notOk(gateway.upstream.received.some(({ method }) => method === 'POST'))
+  },
+)
