@@ -1,0 +1,221 @@
+import { mkdtempSync, renameSync } from 'node:fs'
+import { connect } from 'node:net'
+import type { Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as wait } from 'node:timers/promises'
+import t from 'tap'
+import { startGateway } from '../support/gateway.ts'
+import { json } from '../support/upstream.ts'
+
+// RATE-6, AUD-1, HTTP-4: whoever leaves, holds on or breaks off in the middle, holds nothing of ours.
+
+const PATIENT = '{"resourceType":"Patient","id":"p1"}'
+type Gateway = Awaited<ReturnType<typeof startGateway>>
+
+/** A connection with all that came on it. */
+type Wire = Socket & { said: string }
+
+async function open({ port }: Gateway): Promise<Wire> {
+  return new Promise((resolve) => {
+    const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true }, () => {
+      resolve(wire)
+    })
+    const wire = Object.assign(socket, { said: '' })
+    socket.on('data', (piece) => (wire.said += piece.toString('latin1')))
+    socket.on('error', () => undefined)
+  })
+}
+
+const get = (token: string, path: string): string =>
+  `GET /fhir${path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${token}\r\n\r\n`
+const underWay = async (gateway: Gateway): Promise<number> =>
+  Number(/^fhirewall_exchanges_under_way(?:\{.*\})? (\d+)$/m.exec(await gateway.metrics())?.[1])
+/** However busy the machine is; whoever never does is ended by the limit of the test. */
+async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await holds())) await wait(10)
+}
+
+const entry = `{"resource":{"resourceType":"Observation","id":"o1","subject":{"reference":"Patient/p1"},"note":[{"text":"${'x'.repeat(1000)}"}]}}`
+const bundle = (count: number): string =>
+  `{"resourceType":"Bundle","type":"searchset","entry":[${Array(count).fill(entry).join()}]}`
+
+t.test('CONNECT, and gone at once or never: the process stays, and can be stopped', async (t) => {
+  const gateway = await startGateway({ handler: json(PATIENT) })
+  for (let n = 0; n < 40; n++) {
+    const socket = await open(gateway)
+    socket.write('CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n')
+    if (n % 2 === 0) setImmediate(() => socket.resetAndDestroy())
+    else setTimeout(() => socket.resetAndDestroy(), n % 10)
+  }
+  const held = await open(gateway)
+  held.write('CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n')
+  await until(() => held.said !== '')
+  t.match(held.said, /^HTTP\/1\.1 405 /)
+  const token = await gateway.token({ scope: 'patient/*.r', patient: 'p1' })
+  const headers = { authorization: `Bearer ${token}` }
+  t.equal((await fetch(`${gateway.url}/Patient/p1`, { headers })).status, 200)
+  await gateway.close()
+  t.pass('with one of them held open')
+  held.destroy()
+})
+
+t.test('an answer that is let go of gives its connection back', async (t) => {
+  const large = `{"resourceType":"Patient","id":"p1","note":"${'x'.repeat(4_000_000)}"}`
+  const created = large.replace('"Patient"', '"Observation"')
+  const ways: readonly [
+    what: string,
+    status: number,
+    type: string,
+    method: string,
+    body: string,
+  ][] = [
+    ['of another type', 200, 'text/html', 'GET', large],
+    ['a failure', 500, 'application/fhir+json', 'GET', large],
+    ['not found', 404, 'application/fhir+json', 'GET', large],
+    ['of a create that may not be read', 201, 'application/fhir+json', 'POST', created],
+  ]
+  for (const [what, status, type, method, body] of ways) {
+    const gateway = await startGateway({
+      config: { upstream: { connections: 1 } },
+      handler: (_request, response) =>
+        response.writeHead(status, { 'content-type': type }).end(body),
+    })
+    const token = await gateway.token({ scope: 'patient/*.c patient/Patient.r', patient: 'p1' })
+    const statuses: number[] = []
+    for (let n = 0; n < 3; n++) {
+      const sent = '{"resourceType":"Observation","subject":{"reference":"Patient/p1"}}'
+      const headers = {
+        authorization: `Bearer ${token}`,
+        ...(method === 'POST' ? { 'content-type': 'application/fhir+json' } : {}),
+      }
+      const answer = await fetch(
+        `${gateway.url}/${method === 'POST' ? 'Observation' : 'Patient/p1'}`,
+        method === 'POST' ? { method, headers, body: sent } : { headers },
+      )
+      statuses.push(answer.status)
+      await answer.text()
+    }
+    t.equal(new Set(statuses).size, 1, `${what}: ${statuses.join()}`)
+    t.equal(gateway.upstream.received.length, 3, what)
+    await gateway.close()
+  }
+})
+
+t.test('who takes nothing of its answer gives the connection to upstream back', async (t) => {
+  const gateway = await startGateway({
+    config: { upstream: { connections: 1 }, limits: { stalledSeconds: 0.3 } },
+    handler: (request, response, raw) => {
+      json(request.target.includes('Patient/') ? PATIENT : bundle(15_000))(request, response, raw)
+    },
+  })
+  t.teardown(() => gateway.close())
+  const token = await gateway.token({ scope: 'patient/*.rs', patient: 'p1' })
+  const stalled = await open(gateway)
+  stalled.write(get(token, '/Observation'))
+  stalled.once('data', () => stalled.pause())
+  await until(() => stalled.said !== '')
+  const headers = { authorization: `Bearer ${token}` }
+  t.equal((await fetch(`${gateway.url}/Patient/p1`, { headers })).status, 200)
+  await until(async () => (await underWay(gateway)) === 0)
+  t.match(await gateway.auditText(), '"aborted"')
+  stalled.destroy()
+})
+
+t.test('who leaves while it waits for a connection to upstream is let go of at once', async (t) => {
+  const held: (() => void)[] = []
+  const gateway = await startGateway({
+    config: { upstream: { connections: 1 } },
+    handler: (request, response, raw) => {
+      held.push(() => {
+        json(PATIENT)(request, response, raw)
+      })
+    },
+  })
+  t.teardown(() => gateway.close())
+  const token = await gateway.token({ scope: 'patient/*.r', patient: 'p1' })
+  const first = await open(gateway)
+  first.write(get(token, '/Patient/p1'))
+  await until(() => held.length > 0)
+  const others = await Promise.all(Array.from({ length: 5 }, async () => open(gateway)))
+  for (const one of others) one.write(get(token, '/Patient/p1'))
+  await until(async () => (await underWay(gateway)) === 6)
+  for (const one of others) one.resetAndDestroy()
+  await until(async () => (await underWay(gateway)) === 1)
+  t.equal((await gateway.audit()).length, 5)
+  for (const answer of held) answer()
+  await until(() => first.said !== '')
+  t.equal(gateway.upstream.received.length, 1)
+  first.destroy()
+})
+
+t.test('an answer that could not be recorded does not look whole (AUD-1)', async (t) => {
+  const file = join(mkdtempSync(join(tmpdir(), 'fhirewall-ends-')), 'audit.jsonl')
+  const text = bundle(3000)
+  const ends: (() => void)[] = []
+  const gateway = await startGateway({
+    config: { audit: { file } },
+    handler: (_request, response) => {
+      response.writeHead(200, { 'content-type': 'application/fhir+json' })
+      response.write(text.slice(0, 2_000_000))
+      ends.push(() => response.end(text.slice(2_000_000)))
+    },
+  })
+  t.teardown(() => gateway.close())
+  const token = await gateway.token({ scope: 'patient/*.rs', patient: 'p1' })
+  const wire = await open(gateway)
+  wire.write(get(token, '/Observation'))
+  await until(() => wire.said.length > 100_000)
+  renameSync(file, `${file}.away`)
+  await until(async () => (await fetch(`${gateway.adminUrl}/readyz`)).status !== 200)
+  for (const end of ends) end()
+  await new Promise((resolve) => wire.once('close', resolve).once('end', () => wire.end()))
+  t.match(wire.said, /^HTTP\/1\.1 200 /)
+  t.notOk(wire.said.endsWith('0\r\n\r\n'), 'cut, not ended')
+})
+
+t.test('a stop lets answers on their way arrive, and records who waits (AUD-1)', async (t) => {
+  const whole = `{"resourceType":"Patient","id":"p1","name":[{"text":"${'x'.repeat(8_000_000)}"}]}`
+  const gateway = await startGateway({
+    config: { upstream: { bufferBytes: 16_000_000 }, shutdownSeconds: 20 },
+    handler: json(whole),
+  })
+  const token = await gateway.token({ scope: 'patient/*.r', patient: 'p1' })
+  const slow = await open(gateway)
+  slow.once('data', () => slow.pause())
+  slow.write(get(token, '/Patient/p1'))
+  await until(() => slow.said !== '')
+  setTimeout(() => slow.resume(), 300)
+  await gateway.close()
+  await until(() => slow.readableEnded)
+  const length = Number(/content-length: (\d+)/i.exec(slow.said)?.[1])
+  t.equal(slow.said.length - slow.said.indexOf('\r\n\r\n') - 4, length)
+})
+
+t.test('after the last words nobody holds a connection, or a place', async (t) => {
+  const gateway = await startGateway({
+    handler: json(PATIENT),
+    config: { limits: { requestTimeoutSeconds: 0.5, concurrent: 3 } },
+  })
+  t.teardown(() => gateway.close())
+  const token = await gateway.token({ scope: 'patient/*.cru', patient: 'p1' })
+  const wires = await Promise.all(Array.from({ length: 6 }, async () => open(gateway)))
+  const begun = 'Content-Type: application/fhir+json\r\nContent-Length: 1000\r\n\r\n{'
+  for (const [n, wire] of wires.entries()) {
+    wire.write(
+      n < 3
+        ? get(token, '/Observation').replace('GET', 'POST').slice(0, -2) + begun
+        : 'GARBAGE\r\n\r\n',
+    )
+  }
+  // Each keeps its own half open, for as long as it likes.
+  await until(() => wires.every((wire) => wire.readableEnded))
+  await until(async () => (await underWay(gateway)) === 0)
+  // What is sent to a connection that nobody holds any more ends it.
+  await until(() => {
+    for (const wire of wires) if (!wire.destroyed) wire.write('x')
+    return wires.every((wire) => wire.destroyed)
+  })
+  const headers = { authorization: `Bearer ${token}` }
+  t.equal((await fetch(`${gateway.url}/Patient/p1`, { headers })).status, 200)
+})
