@@ -337,8 +337,12 @@ function watchUpstream(
       statement = read
     } catch (error) {
       if (stopped.signal.aborted) return
-      const { code, message } = error as Error & { code?: string }
-      log.warn({ problem: code ?? message }, 'the FHIR server is not known yet; trying again')
+      const { code, message, detail } = error as Error & { code?: string; detail?: string }
+      const problem = code ?? (detail === undefined ? message : `${message}: ${detail}`)
+      log.warn(
+        { upstream: config.upstream.url, problem },
+        'the FHIR server is not known yet; trying again',
+      )
     }
     if (stopped.signal.aborted) return
     timer = setTimeout(() => void look(), statement === undefined ? 2_000 : 3_600_000)

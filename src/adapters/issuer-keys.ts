@@ -160,8 +160,10 @@ class Keeper {
     } catch (error) {
       if (this.#stopped.signal.aborted) return
       events.refreshed?.(url, 'failed')
-      const { message } = error as Error
-      log.warn({ issuer: url, problem: message }, 'the issuer’s keys could not be fetched')
+      const { message, cause } = error as Error
+      // "fetch failed" says nothing; its cause has a code (ENOTFOUND, ECONNREFUSED, that of a certificate).
+      const { code } = (cause ?? {}) as NodeJS.ErrnoException
+      log.warn({ issuer: url, problem: code ?? message }, 'the issuer’s keys could not be fetched')
     }
     this.#timer = setTimeout(() => void this.refresh(), wait)
     this.#timer.unref()
@@ -170,7 +172,7 @@ class Keeper {
   async #learn(): Promise<void> {
     const metadata = await this.#discover()
     if (metadata !== undefined && metadata.issuer !== this.#issuer.url) {
-      throw new Error('discovery names another issuer')
+      throw new Error(`discovery names another issuer: ${metadata.issuer.slice(0, 200)}`)
     }
     if (metadata?.jwks_uri === undefined) {
       // Who had keys has them still: a server that is half up says many things.

@@ -1,13 +1,18 @@
 import { parseArgs } from 'node:util'
 import { verifyAuditFile } from '../adapters/file-audit-sink.ts'
+import type { AuditVerification } from '../adapters/file-audit-sink.ts'
 
 const HELP = `Usage: fhirewall audit verify FILE… [--json]
 
-Verifies that no record of an audit log was changed, added or removed.
+Verifies that no record of an audit log was changed, added or removed. That its end
+was not cut off is told by FILE.head beside it, or by the hash of a record that was kept
+elsewhere.
 Exit code: 0 whole, 1 broken or unreadable, 2 wrong usage.
 
-  --json   one JSON object a file: {"file", "records", "firstBad": {"line", "why"}}
-  --help   this text
+  --last HASH   of a record that must be there, as an earlier run printed it
+  --json        one JSON object a file: {"file", "records", "last", "hasHead",
+                "firstBad": {"line", "why"}}
+  --help        this text
 `
 
 /** `fhirewall audit verify FILE…` (AUD-9). Gives the exit code. */
@@ -17,7 +22,11 @@ export async function audit(args: string[]): Promise<number> {
     parsed = parseArgs({
       args,
       allowPositionals: true,
-      options: { json: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
+      options: {
+        json: { type: 'boolean' },
+        last: { type: 'string' },
+        help: { type: 'boolean', short: 'h' },
+      },
     })
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n\n${HELP}`)
@@ -34,17 +43,19 @@ export async function audit(args: string[]): Promise<number> {
   }
   let code = 0
   for (const file of files) {
-    if (!(await report(file, parsed.values.json === true))) code = 1
+    if (!(await report(file, parsed.values))) code = 1
   }
   return code
 }
 
-async function report(file: string, json: boolean): Promise<boolean> {
+type Options = { readonly json?: boolean; readonly last?: string }
+
+async function report(file: string, { json = false, last }: Options): Promise<boolean> {
   try {
-    const found = await verifyAuditFile(file)
-    const { records, firstBad } = found
+    const found = await verifyAuditFile(file, last)
+    const { firstBad } = found
     if (json) process.stdout.write(`${JSON.stringify({ file, ...found })}\n`)
-    else if (firstBad === undefined) process.stdout.write(`${file}: ${records} records, whole\n`)
+    else if (firstBad === undefined) process.stdout.write(describe(file, found))
     else process.stdout.write(`${file}:${firstBad.line}: broken: ${firstBad.why}\n`)
     return firstBad === undefined
   } catch (error) {
@@ -53,4 +64,12 @@ async function report(file: string, json: boolean): Promise<boolean> {
     else process.stderr.write(`${file}: cannot be read: ${why}\n`)
     return false
   }
+}
+
+function describe(file: string, { records, last, hasHead }: AuditVerification): string {
+  const end = last === undefined ? '' : `  last record: ${last}, to be kept elsewhere for --last\n`
+  const unsure = hasHead
+    ? ''
+    : `  no ${file}.head: whether records are missing at the end cannot be told\n`
+  return `${file}: ${records} records, whole\n${end}${unsure}`
 }

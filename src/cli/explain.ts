@@ -56,6 +56,7 @@ export async function explain(args: string[]): Promise<number> {
     const principal = toPrincipal(claims, config)
     return explainTo(principal, options.request, policies, config)
   } catch (error) {
+    if (error instanceof UsageError) throw error
     const { reason, detail, row } = toRefusal(error)
     say(`\nrefused: ${reason} (${row.status})${detail === undefined ? '' : `, ${detail}`}`)
     return EXIT.failed
@@ -91,8 +92,15 @@ function readClaims(token: string | undefined, file: string | undefined): Record
 }
 
 function toPrincipal(claims: Record<string, unknown>, config: Config): Principal {
-  const issuer = config.issuers.find(({ url }) => url === claims['iss']) ?? config.issuers[0]
-  if (issuer === undefined) throw new UsageError('no issuer is configured')
+  const { iss } = claims
+  const issuer =
+    iss === undefined ? config.issuers[0] : config.issuers.find(({ url }) => url === iss)
+  if (issuer === undefined) {
+    const known = config.issuers.map(({ url }) => url).join(', ')
+    throw new UsageError(
+      `the issuer (iss) ${String(iss)} is none of those configured (${known}): the gateway answers 401`,
+    )
+  }
   return createReadPrincipal(issuer, config)(claims)
 }
 

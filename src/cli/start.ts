@@ -12,7 +12,7 @@ Usage: fhirewall start [--config FILE]
   -h, --help      this text
 
 Stops on SIGTERM or SIGINT: exchanges under way are finished first, for shutdownSeconds at most.
-A second signal stops at once.`
+A second signal, a second later, stops at once.`
 
 /** What the operator is told when the gateway cannot start. */
 function explain(error: unknown): void {
@@ -21,15 +21,32 @@ function explain(error: unknown): void {
     return
   }
   warn(`The gateway cannot start: ${error instanceof Error ? error.message : String(error)}`)
+  const advice = ADVICE.get(error instanceof Error && 'code' in error ? String(error.code) : '')
+  if (advice !== undefined) warn(advice)
 }
+
+/** What to do about what the operating system says. */
+const ADVICE: ReadonlyMap<string, string> = new Map([
+  [
+    'EADDRINUSE',
+    'Set another port (FHIREWALL_PORT, FHIREWALL_ADMIN_PORT), or stop what listens there.',
+  ],
+  ['ENOENT', 'A file or folder that a setting names is not there, such as that of audit.file.'],
+  ['EISDIR', 'A setting names a folder where a file is needed, such as audit.file.'],
+  ['EACCES', 'A setting names what this user may not open, such as audit.file or a low port.'],
+])
+
+/** Ctrl-C signals the whole group, and whoever started this process passes its own on: that is one. */
+const SAME_MS = 1000
 
 /** Resolves at the first signal to stop; a second one ends the process at once. */
 async function untilStopped(): Promise<void> {
   await new Promise<void>((resolve) => {
-    let asked = false
+    let askedAt: number | undefined
     const onSignal = () => {
-      if (asked) process.exit(EXIT.failed)
-      asked = true
+      const now = performance.now()
+      if (askedAt !== undefined && now - askedAt > SAME_MS) process.exit(EXIT.failed)
+      askedAt ??= now
       resolve()
     }
     process.on('SIGTERM', onSignal)

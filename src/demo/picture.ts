@@ -40,8 +40,9 @@ export const describeDemo = (picture: Picture): string => {
     '  audit log',
     `    ${auditFile}`,
     '',
-    '1 patient: reads the own record. The SSN is masked, in the identifier and',
-    '  in the narrative; every other byte is as the FHIR server holds it.',
+    '1 patient: reads the own record. Of the SSN the last four digits are left,',
+    '  the narrative that repeats it is withheld, and meta.security says so; every',
+    '  other byte is as the FHIR server holds it.',
     curl(picture, 'patient', `Patient/${own}`),
     ...(other === undefined
       ? []

@@ -70,7 +70,8 @@ function loadProfiles(
   const isShipped = resolve(own) === resolve(shipped)
   let profiles: MaskingProfiles = isShipped ? new Map() : loadMasking([own], version, problems)
   if (profiles.has(BASELINE)) {
-    problems.push({ file: own, line: 1, column: 1, message: 'the baseline cannot be replaced' })
+    const message = 'the baseline cannot be replaced: remove the file of that name, it holds anyway'
+    problems.push({ file: own, line: 1, column: 1, message })
   }
   const isMissing = ({ name }: NamedMasking): boolean => name !== BASELINE && !profiles.has(name)
   if (named.some(isMissing)) {

@@ -18,7 +18,7 @@ async function written(file: string, count: number): Promise<AuditSink> {
 t.test('records are chained in order, reopening continues the chain (AUD-9)', async (t) => {
   const file = `${t.testdir({})}/audit.jsonl`
   for (let round = 0; round < 3; round++) await (await written(file, 200)).close()
-  t.strictSame(await verifyAuditFile(file), { records: 600 })
+  t.match(await verifyAuditFile(file), { records: 600, firstBad: undefined })
   const [first = ''] = await linesOf(file)
   t.match(JSON.parse(first), {
     resourceType: 'AuditEvent',
@@ -61,7 +61,7 @@ t.test('any flipped byte is found, in every line, the last one too (AUD-9)', asy
   }
   t.strictSame(missed, [])
   await writeFile(file, good)
-  t.strictSame(await verifyAuditFile(file), { records: 5 })
+  t.match(await verifyAuditFile(file), { records: 5, firstBad: undefined })
 })
 
 t.test('removed, swapped and cut lines are found (AUD-9)', async (t) => {
@@ -90,7 +90,7 @@ t.test('a torn last line is set aside, and a record says so', async (t) => {
   await sink.append([record(9)])
   await sink.close()
   t.equal(await readFile(`${file}.torn-4`, 'utf8'), '{"resourceType":"AuditEvent","outc')
-  t.strictSame(await verifyAuditFile(file), { records: 5 })
+  t.match(await verifyAuditFile(file), { records: 5, firstBad: undefined })
   t.match(JSON.parse((await linesOf(file))[3]!), { outcomeDesc: 'audit-line-torn', outcome: '4' })
   t.match(warnings, [/torn/])
 })
@@ -115,7 +115,7 @@ t.test('a shortened file is not built upon: that would hide what is missing (AUD
   }
   await writeFile(file, good)
   await (await written(file, 1)).close()
-  t.strictSame(await verifyAuditFile(file), { records: 4 })
+  t.match(await verifyAuditFile(file), { records: 4, firstBad: undefined })
 })
 
 t.test('one writer: a second is refused, a dead one is taken over', async (t) => {
@@ -132,7 +132,7 @@ t.test('one writer: a second is refused, a dead one is taken over', async (t) =>
   await writeFile(`${file}.lock`, JSON.stringify({ ...holder, host: 'elsewhere' }))
   await t.rejects(createFileAuditSink(file), /another process/, 'fresh lock of another machine')
   await rm(`${file}.lock`)
-  t.strictSame(await verifyAuditFile(file), { records: 2 })
+  t.match(await verifyAuditFile(file), { records: 2, firstBad: undefined })
 })
 
 t.test('a writer whose lock was taken away stops', async (t) => {
@@ -200,7 +200,7 @@ t.test('a write that fails rejects, and leaves no half line (AUD-10)', async (t)
   ])
   const found = JSON.parse(stdout) as { written: number }
   t.match(found, { code: 'EFBIG', readyAfterFailure: false, ready: true })
-  t.strictSame(await verifyAuditFile(file), { records: found.written + 1 })
+  t.match(await verifyAuditFile(file), { records: found.written + 1, firstBad: undefined })
 })
 
 t.test('only one line of JSON is a record', async (t) => {
@@ -209,7 +209,7 @@ t.test('only one line of JSON is a record', async (t) => {
   for (const bad of ['', '{}\n{}', '[]', '{"a":1}\n']) await t.rejects(sink.append([bad]))
   await sink.close()
   await t.rejects(sink.append([record(1)]), /closed/)
-  t.strictSame(await verifyAuditFile(file), { records: 0 })
+  t.match(await verifyAuditFile(file), { records: 0, firstBad: undefined })
 })
 
 t.test('fhirewall audit verify: exit codes and JSON', async (t) => {
@@ -225,6 +225,16 @@ t.test('fhirewall audit verify: exit codes and JSON', async (t) => {
     return { code, out }
   }
   t.match(await run('verify', file), { code: 0, out: /3 records, whole/ })
+  const { out } = await run('verify', file)
+  const last = /last record: ([0-9a-f]{64})/.exec(out)?.[1] ?? ''
+  t.equal((await run('verify', '--last', last, file)).code, 0)
+  t.notMatch(out, /cannot be told/)
+  // Without what stands beside it nobody can tell that the end was cut off; a hash that was kept can.
+  const whole = await readFile(file, 'utf8')
+  const cut = `${file}.cut`
+  await writeFile(cut, whole.slice(0, whole.lastIndexOf('\n', whole.length - 2) + 1))
+  t.match(await run('verify', cut), { code: 0, out: /2 records, whole[^]*cannot be told/ })
+  t.match(await run('verify', '--last', last, cut), { code: 1, out: /kept elsewhere is not in it/ })
   t.equal((await run('verify')).code, 2)
   t.equal((await run('verify', '--what')).code, 2)
   t.match(await run('--help'), { code: 0, out: /Usage/ })

@@ -160,6 +160,13 @@ t.test('start listens, tells where, and SIGTERM ends it within its limit', async
   t.ok(Date.now() - begun < 6000)
 })
 
+t.test('one Ctrl-C, which comes twice by way of an older Node, is one', async (t) => {
+  const { child, ended } = await launch(t, 'pipe')
+  child.kill('SIGINT')
+  child.kill('SIGTERM')
+  t.equal(await ended, 0)
+})
+
 t.test('started again by an older Node, it ends when that parent is killed outright', async (t) => {
   const { child, ended } = await launch(t, ['ignore', 'pipe', 'pipe', 'ipc'], {
     FHIREWALL_RESTARTED: '1',
@@ -193,6 +200,12 @@ t.test('explain: why, rule by rule, in 80 columns, and never the token', async (
   t.match(no.stdout, /refused: scope-insufficient \(403\)/)
   t.notMatch(no.stdout + no.stderr, /CANARY|eyJ/)
   t.match(explain('--claims', file, '--request', 'GET /Nonsense/1').stdout, /refused: interaction/)
+  const foreign = join(folder, 'foreign.json')
+  writeFileSync(foreign, '{"iss":"https://other.example","sub":"a"}')
+  t.match(
+    explain('--claims', foreign, '--request', 'GET /Patient/p1').stderr,
+    /none of those configured/,
+  )
   t.equal(explain('--claims', file).status, 2)
   t.equal(explain('--request', 'GET /Patient/p1').status, 2)
   writeFileSync(file, 'CANARY')

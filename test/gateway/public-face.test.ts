@@ -96,3 +96,27 @@ t.test('protected resource metadata, where a challenge says it is (RFC 9728)', a
   t.match(challenge, `resource_metadata="http://127.0.0.1:9${RESOURCE}/fhir"`)
   t.match(challenge, /^Bearer realm="[^"]+", resource_metadata="[^"]+"$/, 'and no error code')
 })
+
+t.test('whatever takes JSON among others is answered (REST-14, RFC 9110 §12.5.1)', async (t) => {
+  const { gateway } = await setUp()
+  t.teardown(() => gateway.close())
+  const token = await gateway.token({ scope: 'patient/*.r', patient: 'p1' })
+  const ranges: readonly (readonly [accept: string, status: number])[] = [
+    ['*/*', 200],
+    ['*/*;q=0.8', 200],
+    ['application/*', 200],
+    ['text/html, */*', 200],
+    ['text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8', 200],
+    ['text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2', 200],
+    ['APPLICATION/FHIR+JSON; fhirVersion=4.0', 200],
+    ['*/*;q=0', 406],
+    ['text/*', 406],
+    ['application/fhir+xml', 406],
+  ]
+  for (const [accept, status] of ranges) {
+    const headers = { accept, authorization: `Bearer ${token}` }
+    const answer = await fetch(`${gateway.url}/Patient/p1`, { headers })
+    t.equal(answer.status, status, accept)
+    await answer.text()
+  }
+})
