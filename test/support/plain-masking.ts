@@ -64,7 +64,9 @@ export function isApart(way: readonly Node[]): boolean {
     ({ type, name }) =>
       type === 'base64Binary' || name === 'data' || name === 'content' || name === 'detail',
   )
-  return isLabel || isAddress || isOpaque
+  // `#x` goes by what has become of the id of what is contained.
+  const isFragment = way.at(-1)?.type === 'canonical'
+  return isLabel || isAddress || isOpaque || isFragment
 }
 
 /** Replaced or removed whenever anything else is altered. */
