@@ -66,12 +66,6 @@ export async function createServerFor(
         requireHostHeader: false,
       }
       const server = listen(options, handler, parts.certificate)
-      const tunnels = new Set<Socket>()
-      const closeAll = server.closeAllConnections.bind(server)
-      server.closeAllConnections = () => {
-        closeAll()
-        for (const socket of tunnels) socket.destroy()
-      }
       server.on('request', (request, response) => {
         last.set(request.socket, response)
       })
@@ -85,8 +79,6 @@ export async function createServerFor(
         // node has let go of it: an error nobody hears would end the process, and neither its own
         // limits nor a stop reach it any more.
         socket.on('error', () => undefined).resume()
-        socket.on('close', () => tunnels.delete(socket))
-        tunnels.add(socket)
         const tunnel = { ...bareArrival(socket), method: request.method ?? '' }
         const refusal = new Refusal('method-not-allowed', {
           headers: { allow: 'GET, HEAD, POST, PUT, DELETE' },
@@ -172,13 +164,17 @@ function listen(
   handler: Parameters<typeof createServer>[1],
   certificate: ListenerCertificate | undefined,
 ): Server {
-  if (certificate === undefined) return createServer(options, handler)
+  if (certificate === undefined) return closingAll(createServer(options, handler))
   const server = createTlsServer({ ...options, ...certificate.options() }, handler)
   certificate.attach(server)
   // A handshake that fails is no request: there is nobody to answer and nothing to record.
   server.removeAllListeners('tlsClientError')
   server.on('tlsClientError', (_error, socket) => socket.destroy())
-  // node:http knows a connection only after its handshake; a stop must end the others as well.
+  return closingAll(server)
+}
+
+/** node:http knows a connection only after its handshake, and not beyond CONNECT; a stop must end all. */
+function closingAll(server: Server): Server {
   const open = new Set<Socket>()
   server.on('connection', (socket: Socket) => {
     open.add(socket)
