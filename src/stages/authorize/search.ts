@@ -142,6 +142,9 @@ function decideSystemSearch(request: Request): Permit {
   if (parameters.some((parameter) => isLinked(parameter))) {
     throw new Refusal('parameter-forbidden', { detail: 'a chain from several types' })
   }
+  if (types.some((type) => shownBy(parameters, type, request) !== undefined)) {
+    throw new Refusal('parameter-forbidden', { detail: 'a text or identifier of several types' })
+  }
   checkIncludes(parameters, definitions, {
     grantOf: (other) => holdings.find(other),
     touches: request.touches,
