@@ -146,7 +146,18 @@ export class Exchange {
   readonly #clock: Clock
   readonly #begun: number
   #lapped: number
-  readonly #facts: { -readonly [F in keyof Facts]?: Facts[F] } = {}
+  /** All are there from the beginning, so that every exchange has one shape. */
+  readonly #facts: { -readonly [F in keyof Facts]: Facts[F] | undefined } = {
+    interaction: undefined,
+    principal: undefined,
+    permit: undefined,
+    upstreamStatus: undefined,
+    tally: undefined,
+    reason: undefined,
+    detail: undefined,
+    status: undefined,
+    outcome: undefined,
+  }
 
   constructor(id: string, arrival: Arrival, clock: Clock) {
     this.id = id
@@ -158,7 +169,7 @@ export class Exchange {
   }
 
   get facts(): Readonly<Partial<Facts>> {
-    return this.#facts
+    return this.#facts as Partial<Facts>
   }
 
   /** Seconds since the request arrived. */

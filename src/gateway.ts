@@ -12,6 +12,7 @@ import {
   checkFormContent,
   checkJsonContent,
   checkPatchContent,
+  forget,
   readBody,
 } from './http/content.ts'
 import { corsHeaders } from './http/cors.ts'
@@ -97,6 +98,7 @@ export function createGateway(parts: GatewayParts): Gateway {
       exchange.record('upstreamStatus', came.status)
       const fit = stages.sanitize(permit, came)
       const released = await stages.release(permit, fit)
+      forget(came.body, released.answer.body)
       exchange.lap('release')
       exchange.record('tally', released.tally)
       return await conclude(exchange, released.answer)

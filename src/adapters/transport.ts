@@ -89,8 +89,8 @@ function carry(answer: UpstreamAnswer): Carried {
 }
 
 function upstreamOf(reply: FastifyReply): Upstream {
-  return async (request) =>
-    await new Promise((resolve, reject) => {
+  return (request) =>
+    new Promise((resolve, reject) => {
       const order: Order = { request, reject }
       const options = {
         // A body of the client's is never read here; the order has the one that was judged.

@@ -136,3 +136,18 @@ export function discard(body: Buffer | AsyncIterable<Buffer> | undefined): void 
   else if (body !== undefined && !Buffer.isBuffer(body))
     void body[Symbol.asyncIterator]().return?.()
 }
+
+/**
+ * Gives back at once the memory of a body that nobody needs any more, `kept` being what was made of it:
+ * what a caller must not see stays no longer than it has to, and the next body finds memory that is still
+ * in the cache, instead of some that the garbage collector gave back long ago. Only for whole bodies of an
+ * answer, which share their memory with nothing.
+ */
+export function forget(body: unknown, kept: unknown): void {
+  if (!Buffer.isBuffer(body) || body.length < LARGER_THAN_SHARED) return
+  const { buffer } = body
+  if (Buffer.isBuffer(kept) && kept.buffer !== buffer && buffer instanceof ArrayBuffer)
+    buffer.transfer(0)
+}
+/** Smaller buffers may stand in memory that node shares between them (`Buffer.poolSize`). */
+const LARGER_THAN_SHARED = 16_384

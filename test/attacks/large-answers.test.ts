@@ -7,9 +7,10 @@ import { createUpstreamPool } from '../../src/adapters/upstream-pool.ts'
 import { configSchema } from '../../src/config/schema.ts'
 import { loadDefinitions } from '../../src/fhir/definitions.ts'
 import type { Interaction } from '../../src/fhir/interaction.ts'
+import { forget } from '../../src/http/content.ts'
 import { Permit } from '../../src/permit.ts'
 import { createRelease } from '../../src/stages/release/release.ts'
-import { startGateway } from '../support/gateway.ts'
+import { PUBLIC_URL, startGateway } from '../support/gateway.ts'
 import { grantOf } from '../support/grants.ts'
 import { shippedMasking } from '../support/masking.ts'
 
@@ -269,6 +270,66 @@ function read(answer: IncomingMessage) {
   answer.resume()
   return { first, all }
 }
+
+/** A resource whose text tells which one it is, of `bytes` bytes or a few more. */
+const patientOf = (id: string, bytes: number, more = ''): string =>
+  `{"resourceType":"Patient","id":"${id}"${more},"x":"${`${id} `.repeat(bytes / (id.length + 1))}"}`
+
+t.test('whole answers that go at once: each gets its own, to the last byte', async (t) => {
+  const LINK = '"managingOrganization":{"reference":"'
+  let upstreamUrl = ''
+  const gateway = await startGateway({
+    handler: (request, answer) => {
+      const id = request.target.split('/').at(-1) ?? ''
+      const isChanged = id.endsWith('changed')
+      const more = isChanged ? `,${LINK}${upstreamUrl}/Organization/1"}` : ''
+      const body = Buffer.from(patientOf(id, parseInt(id), more))
+      answer.writeHead(200, { 'content-type': 'application/fhir+json' })
+      // In one piece, and in several.
+      if (id.endsWith('torn')) answer.write(body.subarray(0, body.length / 2))
+      answer.end(id.endsWith('torn') ? body.subarray(body.length / 2) : body)
+    },
+  })
+  t.teardown(() => gateway.close())
+  upstreamUrl = gateway.upstream.url
+  const token = await gateway.token({
+    scope: 'user/Patient.r',
+    fhirUser: 'Practitioner/d1',
+    purpose_of_use: 'TREAT',
+  })
+  const sizes = [1_000, 15_000, 16_500, 30_000, 60_000, 64_900, 130_000, 200_000]
+  for (let round = 0; round < 4; round++) {
+    await Promise.all(
+      sizes.flatMap((size) =>
+        ['changed', 'same', 'torn'].map(async (what) => {
+          const id = `${size}-${what}`
+          const answer = await fetch(`${gateway.url}/Patient/${id}`, {
+            headers: { authorization: `Bearer ${token}` },
+          })
+          const more = what === 'changed' ? `,${LINK}${PUBLIC_URL}/Organization/1"}` : ''
+          t.equal(await answer.text(), patientOf(id, size, more), id)
+        }),
+      ),
+    )
+  }
+})
+
+t.test('what is forgotten is gone at once, and nothing else goes with it', async (t) => {
+  const kept = Buffer.alloc(40_000, 'k')
+  const body = Buffer.alloc(40_000, 'b')
+  forget(body, kept)
+  t.equal(body.length, 0)
+  t.ok(kept.equals(Buffer.alloc(40_000, 'k')))
+  const part = kept.subarray(0, 30_000)
+  forget(kept, part)
+  t.equal(part.length, 30_000, 'what leaves is a part of what came')
+  forget(kept, undefined)
+  t.equal(kept.length, 40_000, 'nothing was made of it')
+  const small = Buffer.from('b'.repeat(1_000))
+  const beside = Buffer.from('c'.repeat(1_000))
+  forget(small, kept)
+  t.equal(beside.toString(), 'c'.repeat(1_000), 'small ones share their memory')
+})
 
 t.test('the first byte leaves before the last one is there', async (t) => {
   const { gateway, begin, source } = await setUp()

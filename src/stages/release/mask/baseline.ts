@@ -157,6 +157,7 @@ class Plan implements Baseline {
   /** Whether something was found in it. */
   #scanString(entry: number, name: number): boolean {
     if (this.#whole?.has(entry) === true || this.#words.unscanned[name + 1] === 1) return false
+    if (name === this.#words.at.div && this.#goesAnyway(entry)) return false
     const text = textOf(this.#tape, entry)
     if (text === undefined || text.length < LEAST_DIGITS || UNIQUE.test(text)) return false
     if (name === this.#words.at.div && INLINE_WITHIN.test(decodeReferences(text))) {
@@ -176,6 +177,12 @@ class Plan implements Baseline {
     const masked = publicOf(made, this.#context)
     this.#alter(entry, JSON.stringify(masked), first.rule, CODE.MASKED | CODE.ABSTRED)
     return true
+  }
+
+  /** Whether it is in a narrative, and all of those go because something else is altered (MASK-6). */
+  #goesAnyway(entry: number): boolean {
+    if (this.#alterations === undefined) return false
+    return this.narratives.some((text) => entry > text && entry < after(this.#tape, text))
   }
 
   /** Content that is part of an address (RFC 2397) is as opaque as an attachment's. */

@@ -223,13 +223,21 @@ export function starSecrets(text: string, findings: readonly Finding[]): string 
 /** Every digit but the last four becomes '*'; separators stay. */
 function starred(text: string): string {
   let left = 0
-  for (const unit of text) if (isDigit(unit)) left++
+  for (let at = 0; at < text.length; at += widthAt(text, at)) if (isDigitAt(text, at)) left++
   let out = ''
-  for (const unit of text) out += isDigit(unit) && left-- > 4 ? '*' : unit
+  for (let at = 0; at < text.length;) {
+    const end = at + widthAt(text, at)
+    out += isDigitAt(text, at) && left-- > 4 ? '*' : text.slice(at, end)
+    at = end
+  }
   return out
 }
 
+/** UTF-16 units of the sign at a place. */
+const widthAt = (text: string, at: number): number => ((text.codePointAt(at) ?? 0) > 0xffff ? 2 : 1)
+
 /** A decimal digit of any script; beyond 16 bits there are more scripts than the mathematical signs. */
-function isDigit(unit: string): boolean {
-  return unit.length === 1 ? (MEANING[unit.charCodeAt(0)] as number) < SPACE : /\p{Nd}/u.test(unit)
+function isDigitAt(text: string, at: number): boolean {
+  const code = text.codePointAt(at) ?? 0
+  return code > 0xffff ? asciiDigit(code) !== undefined : (MEANING[code] as number) < SPACE
 }
