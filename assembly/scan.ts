@@ -636,25 +636,33 @@ export function scan(
       const ask = <u32>load<u8>(asked + name)
       let quotes = quotesOf(one)
       let odd = oddOf(one)
-      let digits = digitsOf(one)
-      const two = v128.load(from, 16)
-      quotes |= quotesOf(two) << 16
-      odd |= oddOf(two) << 16
-      digits |= digitsOf(two) << 16
-      const before = (quotes & -quotes) - 1
-      odd &= before
-      let flags: i32
-      if (quotes != 0 && odd == 0) {
-        flags = (<i32>(<i32>popcnt(digits & before) >= LEAST_DIGITS)) * DIGITS
-        i = from + ctz(quotes) + 1
+      let before = (quotes & -quotes) - 1
+      let flags: i32 = 0
+      // Half of all values end within 16 bytes, and most of those are too short for a number.
+      if (quotes != 0 && (odd & before) == 0) {
+        const size = <i32>ctz(quotes)
+        if (size >= LEAST_DIGITS)
+          flags = (<i32>(<i32>popcnt(digitsOf(one) & before) >= LEAST_DIGITS)) * DIGITS
+        i = from + size + 1
       } else {
-        const string =
-          odd == 0
-            ? endOfString(from + 32, end, popcnt(digits))
-            : endOfString(from, end, 0)
-        if (string < 0) return wrong(failure, offset, input)
-        i = <usize>(string & 0xffffffff)
-        flags = <i32>(string >> 32)
+        const two = v128.load(from, 16)
+        quotes |= quotesOf(two) << 16
+        odd |= oddOf(two) << 16
+        const digits = digitsOf(one) | (digitsOf(two) << 16)
+        before = (quotes & -quotes) - 1
+        odd &= before
+        if (quotes != 0 && odd == 0) {
+          flags = (<i32>(<i32>popcnt(digits & before) >= LEAST_DIGITS)) * DIGITS
+          i = from + ctz(quotes) + 1
+        } else {
+          const string =
+            odd == 0
+              ? endOfString(from + 32, end, popcnt(digits))
+              : endOfString(from, end, 0)
+          if (string < 0) return wrong(failure, offset, input)
+          i = <usize>(string & 0xffffffff)
+          flags = <i32>(string >> 32)
+        }
       }
       write(w, from - 1 - input, i - input, STRING | (name << NAME_SHIFT) | ((flags & WRITTEN) << FLAG_SHIFT), 0)
       if ((flags | ask) != 0 && isNotable(from, i - 1, flags, ask)) {

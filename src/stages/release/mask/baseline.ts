@@ -170,7 +170,7 @@ class Plan implements Baseline {
     // What only its reader sees is starred as it is seen.
     const shown = shownOf(starred)
     const seen = shown === undefined ? [] : findSecrets(shown)
-    const [first] = [...findings, ...seen]
+    const first = findings[0] ?? seen[0]
     if (first === undefined) return false
     const made = seen.length === 0 ? starred : starSecrets(shown ?? '', seen)
     // An address with a secret in it: both at once.
@@ -325,6 +325,8 @@ class Plan implements Baseline {
 }
 
 function isSsnSystem(tape: Tape, system: number): boolean {
+  if (system >= 0 && kindOf(tape, system) === KIND.string)
+    return (systemAt(tape, system) & SYSTEM.ssn) !== 0
   return someOf(tape, system, (one) => (systemAt(tape, one) & SYSTEM.ssn) !== 0)
 }
 

@@ -223,21 +223,23 @@ export function starSecrets(text: string, findings: readonly Finding[]): string 
 /** Every digit but the last four becomes '*'; separators stay. */
 function starred(text: string): string {
   let left = 0
-  for (let at = 0; at < text.length; at += widthAt(text, at)) if (isDigitAt(text, at)) left++
+  for (let at = 0; at < text.length; at++) if (digitWidth(text, at) > 0) left++
   let out = ''
-  for (let at = 0; at < text.length;) {
-    const end = at + widthAt(text, at)
-    out += isDigitAt(text, at) && left-- > 4 ? '*' : text.slice(at, end)
-    at = end
+  for (let at = 0; at < text.length; at++) {
+    const width = digitWidth(text, at)
+    if (width > 0 && left-- > 4) {
+      out += '*'
+      at += width - 1
+    } else out += text[at] ?? ''
   }
   return out
 }
 
-/** UTF-16 units of the sign at a place. */
-const widthAt = (text: string, at: number): number => ((text.codePointAt(at) ?? 0) > 0xffff ? 2 : 1)
-
-/** A decimal digit of any script; beyond 16 bits there are more scripts than the mathematical signs. */
-function isDigitAt(text: string, at: number): boolean {
-  const code = text.codePointAt(at) ?? 0
-  return code > 0xffff ? asciiDigit(code) !== undefined : (MEANING[code] as number) < SPACE
+/** UTF-16 units of the decimal digit of any script that begins there; 0 = there is none. */
+function digitWidth(text: string, at: number): number {
+  const unit = text.charCodeAt(at)
+  if ((MEANING[unit] as number) < SPACE) return 1
+  // Beyond 16 bits there are more scripts than the mathematical signs.
+  if ((unit & 0xfc00) !== 0xd800) return 0
+  return asciiDigit(text.codePointAt(at) ?? unit) === undefined ? 0 : 2
 }
