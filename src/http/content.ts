@@ -140,14 +140,13 @@ export function discard(body: Buffer | AsyncIterable<Buffer> | undefined): void 
 /**
  * Gives back at once the memory of a body that nobody needs any more, `kept` being what was made of it:
  * what a caller must not see stays no longer than it has to, and the next body finds memory that is still
- * in the cache, instead of some that the garbage collector gave back long ago. Only for whole bodies of an
- * answer, which share their memory with nothing.
+ * in the cache (docs/decisions/0035). Only for whole bodies of an answer, which no other body is a part of.
  */
 export function forget(body: unknown, kept: unknown): void {
-  if (!Buffer.isBuffer(body) || body.length < LARGER_THAN_SHARED) return
+  if (!Buffer.isBuffer(body) || !Buffer.isBuffer(kept) || body.length < WORTH_IT) return
   const { buffer } = body
-  if (Buffer.isBuffer(kept) && kept.buffer !== buffer && buffer instanceof ArrayBuffer)
-    buffer.transfer(0)
+  // What node takes out of memory that it shares between small buffers is less than half of that.
+  const isOwn = buffer instanceof ArrayBuffer && body.length * 2 > buffer.byteLength
+  if (isOwn && kept.buffer !== buffer) buffer.transfer(0)
 }
-/** Smaller buffers may stand in memory that node shares between them (`Buffer.poolSize`). */
-const LARGER_THAN_SHARED = 16_384
+const WORTH_IT = 16_384
