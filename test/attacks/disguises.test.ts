@@ -122,6 +122,8 @@ t.test('an identifier that says in other words what it is (MASK-4)', async (t) =
     '"system":["http://hl7.org/fhir/sid/us-ssn"],"value":"123456789"',
     '"type":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v2-0203","code":"ss"}]},"value":"123456789"',
     '"type":{"coding":[{"code":"x","display":"Social Security Number"}]},"value":"123456789"',
+    '"type":{"text":"S.S.N."},"value":"123456789"',
+    '"type":{"text":"Soc. Sec. No."},"value":"123456789"',
   ]) {
     const { text } = await send(patient(`"identifier":[{${members}}]`), [[]])
     t.notMatch(text, /12345/, members)

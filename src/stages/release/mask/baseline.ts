@@ -281,9 +281,7 @@ class Plan implements Baseline {
     const { at } = this.#words
     const tape = this.#tape
     const isNamed = (name: number): boolean =>
-      someOf(tape, member(tape, type, name), (one) =>
-        /\bssn\b|social security/i.test(textOf(tape, one) ?? ''),
-      )
+      someOf(tape, member(tape, type, name), (one) => NAMES_SSN.test(textOf(tape, one) ?? ''))
     return isNamed(at.text) || isNamed(at.display)
   }
 
@@ -323,6 +321,8 @@ class Plan implements Baseline {
     }
   }
 }
+
+const NAMES_SSN = /\bssn\b|\bs\. ?s\. ?n\b|social\s{1,3}security|\bsoc\.? ?sec/i
 
 function isSsnSystem(tape: Tape, system: number): boolean {
   if (system >= 0 && kindOf(tape, system) === KIND.string)

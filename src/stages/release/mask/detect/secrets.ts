@@ -37,7 +37,7 @@ function halfMeaning(text: string, at: number): number {
   return low >= 0 && low < 50 ? low % 10 : OTHER
 }
 
-const KEYWORD = /(?:ssn|social\s{1,3}security|soc\.? ?sec)[^\d]{0,20}$/i
+const KEYWORD = /(?:ssn|s\. ?s\. ?n|social\s{1,3}security|soc\.? ?sec)[^\d]{0,20}$/i
 
 /** Digits with few separators between them; the lists go together, up to `length`. */
 class Run {
