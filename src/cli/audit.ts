@@ -4,9 +4,9 @@ import type { AuditVerification } from '../adapters/file-audit-sink.ts'
 
 const HELP = `Usage: fhirewall audit verify FILE… [--json]
 
-Verifies that no record of an audit log was changed, added or removed. That its end
-was not cut off is told by FILE.head beside it, or by the hash of a record that was kept
-elsewhere.
+Verifies that no record of an audit log was changed, added or removed. That its
+end was not cut off is told by FILE.head beside it, or by the hash of a record
+that was kept elsewhere.
 Exit code: 0 whole, 1 broken or unreadable, 2 wrong usage.
 
   --last HASH   of a record that must be there, as an earlier run printed it

@@ -18,11 +18,12 @@ import { EXIT, HELP, loadOrExplain, parseOptions, say, UsageError, warn } from '
 
 const HELP_TEXT = `fhirewall explain: why a request is permitted or refused, rule by rule
 
-Usage: fhirewall explain --request 'GET /Patient/1' (--token FILE | --claims FILE)
+Usage: fhirewall explain --request 'GET /Patient/1'
+                         (--token FILE | --claims FILE)
 
   --request TEXT  method and address below the FHIR base
-  --token FILE    access token; "-" reads it from standard input. Its signature is
-                  not verified here, and it is never printed
+  --token FILE    access token; "-" reads it from standard input. Its signature
+                  is not verified here, and it is never printed
   --claims FILE   the claims of a token, as JSON
   --config FILE   YAML configuration; FHIREWALL_… variables go before it
   -h, --help      this text

@@ -11,8 +11,8 @@ Usage: fhirewall start [--config FILE]
   --config FILE   YAML configuration; FHIREWALL_… variables go before it
   -h, --help      this text
 
-Stops on SIGTERM or SIGINT: exchanges under way are finished first, for shutdownSeconds at most.
-A second signal, a second later, stops at once.`
+Stops on SIGTERM or SIGINT: exchanges under way are finished first, for
+shutdownSeconds at most. A second signal, a second later, stops at once.`
 
 /** What the operator is told when the gateway cannot start. */
 function explain(error: unknown): void {

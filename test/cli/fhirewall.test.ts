@@ -43,10 +43,12 @@ t.test('help, version and wrong usage', async (t) => {
   const option = fhirewall(['config', '--confg', 'x'])
   t.equal(option.status, 2)
   t.match(option.stderr, "'--confg'")
-  for (const command of ['start', 'check', 'explain', 'test']) {
-    const { status, stdout } = fhirewall([command, '--help'])
+  for (const command of ['start', 'check', 'explain', 'test', 'demo', 'config', 'audit verify']) {
+    const { status, stdout } = fhirewall([...command.split(' '), '--help'])
     t.equal(status, 0)
     t.match(stdout, `Usage: fhirewall ${command}`)
+    const wide = stdout.split('\n').filter(({ length }) => length > 80)
+    t.same(wide, [], `the help of ${command} fits a terminal`)
   }
 })
 
