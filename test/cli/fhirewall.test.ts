@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import type { Test } from 'tap'
@@ -18,11 +18,18 @@ const minimal = {
   FHIREWALL_ISSUER: 'https://login.example.org',
 }
 
+/** Nothing else of this process: settings could be among it. */
+const { PATH = '', NODE_COMPILE_CACHE: compiled } = process.env
+const inherited = {
+  PATH,
+  ...(compiled === undefined ? {} : { NODE_COMPILE_CACHE: resolve(compiled) }),
+}
+
 function fhirewall(args: string[], env: Record<string, string> = {}) {
   const { status, stdout, stderr } = spawnSync(
     process.execPath,
     [join(root, 'bin/fhirewall.js'), ...args],
-    { encoding: 'utf8', env: { PATH: process.env.PATH ?? '', ...env } },
+    { encoding: 'utf8', env: { ...inherited, ...env } },
   )
   return { status, stdout, stderr }
 }
@@ -122,7 +129,7 @@ async function launch(t: Test, stdio: StdioOptions, env: Record<string, string> 
   const child = spawn(process.execPath, [join(root, 'bin/fhirewall.js'), 'start'], {
     stdio,
     env: {
-      PATH: process.env.PATH ?? '',
+      ...inherited,
       FHIREWALL_UPSTREAM_URL: `${base}/fhir`,
       FHIREWALL_PUBLIC_URL: 'http://127.0.0.1/fhir',
       FHIREWALL_ISSUER: base,
