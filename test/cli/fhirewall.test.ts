@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import type { Test } from 'tap'
@@ -18,11 +18,10 @@ const minimal = {
   FHIREWALL_ISSUER: 'https://login.example.org',
 }
 
-/** Nothing else of this process: settings could be among it. */
-const { PATH = '', NODE_COMPILE_CACHE: compiled } = process.env
+/** Nothing else of this process: settings could be among it. What one run has compiled the next need not. */
 const inherited = {
-  PATH,
-  ...(compiled === undefined ? {} : { NODE_COMPILE_CACHE: resolve(compiled) }),
+  PATH: process.env.PATH ?? '',
+  NODE_COMPILE_CACHE: join(folder, 'compiled'),
 }
 
 function fhirewall(args: string[], env: Record<string, string> = {}) {
