@@ -64,11 +64,11 @@ function permitSearch(
   const grantOf = (other: string): Grant | undefined =>
     other === type ? grant : holdings.find(other)
   checkIncludes(parameters, definitions, { grantOf, touches })
-  const named = interaction.compartment?.id
-  if (named !== undefined && patientsOf(grant)?.includes(named) !== true) {
+  const compartment = interaction.compartment?.id
+  if (compartment !== undefined && patientsOf(grant)?.includes(compartment) !== true) {
     // The compartment of a patient is a search by the link to it (REST-12).
     const link = definitions.patientParameter(type)?.name ?? '_id'
-    checkParameters(type, [{ name: link, values: [`Patient/${named}`] }], grant, {
+    checkParameters(type, [{ name: link, values: [`Patient/${compartment}`] }], grant, {
       definitions,
       touches,
     })
@@ -83,7 +83,6 @@ function permitSearch(
         trim,
       }
     : { ...only(type, grant), trim }
-  const compartment = interaction.compartment?.id
   const shown = shownBy(parameters, type, request)
   const tellsWithheld = holdings.mayBreakGlass(type, ASKED['search-type'])
   return Permit.issue({

@@ -48,13 +48,13 @@ export async function searchInView(
   const { resources, isWhole } = readBundle(bytes)
   const seen: Seen[] = []
   for (const resource of resources) {
-    const bytes = Buffer.from(JSON.stringify(resource))
-    const { withheld, id, masked } = inspect(permit.terms, bytes)
+    const one = Buffer.from(JSON.stringify(resource))
+    const { withheld, id, masked } = inspect(permit.terms, one)
     const { shown } = permit.terms
     const isFound =
       withheld !== undefined ||
       masked === 0 ||
-      shown?.hold(JSON.parse(request.view(permit.terms, bytes).toString())) !== false
+      shown?.hold(JSON.parse(request.view(permit.terms, one).toString())) !== false
     if (!isFound) continue
     if (withheld === undefined && id !== undefined && resource['resourceType'] === type) {
       seen.push({ id, resource })

@@ -258,7 +258,7 @@ class Plan implements Baseline {
     const tape = this.#tape
     const { at } = this.#words
     if ((members & (1 << at.system)) !== 0) {
-      if (isSsnSystem(tape, member(tape, object, at.system))) return 'ssn'
+      if (someOf(tape, member(tape, object, at.system), isSsnSystem)) return 'ssn'
     }
     if ((members & (1 << at.type)) === 0) return undefined
     const type = member(tape, object, at.type)
@@ -324,16 +324,12 @@ class Plan implements Baseline {
 
 const NAMES_SSN = /\bssn\b|\bs\. ?s\. ?n\b|social\s{1,3}security|\bsoc\.? ?sec/i
 
-function isSsnSystem(tape: Tape, system: number): boolean {
-  if (system >= 0 && kindOf(tape, system) === KIND.string)
-    return (systemAt(tape, system) & SYSTEM.ssn) !== 0
-  return someOf(tape, system, (one) => (systemAt(tape, one) & SYSTEM.ssn) !== 0)
-}
+const isSsnSystem = (one: number, tape: Tape): boolean => (systemAt(tape, one) & SYSTEM.ssn) !== 0
 
 /** Of a value that is there, also when it stands in a list, where none belongs. */
-function someOf(tape: Tape, value: number, fits: (one: number) => boolean): boolean {
+function someOf(tape: Tape, value: number, fits: (one: number, tape: Tape) => boolean): boolean {
   if (value < 0) return false
-  if (kindOf(tape, value) !== KIND.array) return fits(value)
+  if (kindOf(tape, value) !== KIND.array) return fits(value, tape)
   for (const one of elements(tape, value)) if (someOf(tape, one, fits)) return true
   return false
 }
