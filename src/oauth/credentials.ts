@@ -18,7 +18,8 @@ const LONGEST = 16_384
 
 /**
  * Reads the one Authorization header of a request. RFC 6750 §2: "Clients MUST NOT use more than one
- * method to transmit the token in each request", so a second header is malformed, not ignored.
+ * method to transmit the token in each request", so a second header is malformed, not ignored. What the
+ * token is made of is not looked at: {@link checkForm}.
  *
  * @param rawHeaders - names and values alternating, as received
  */
@@ -42,11 +43,17 @@ export function parseCredentials(rawHeaders: readonly string[]): Credentials {
     throw new CredentialsError('credentials-missing', 'another authentication scheme')
   }
   const token = space === -1 ? '' : found.slice(space + 1)
-  if (token.length > LONGEST || !B64TOKEN.test(token)) {
-    throw new CredentialsError('credentials-malformed', 'not a token of RFC 6750 form')
-  }
+  if (token.length > LONGEST) throw malformed()
   return { scheme: scheme === 'dpop' ? 'DPoP' : 'Bearer', token }
 }
+
+/** Throws when a token is not of RFC 6750's form. One that was verified before need not be asked again. */
+export function checkForm(token: string): void {
+  if (!B64TOKEN.test(token)) throw malformed()
+}
+
+const malformed = (): CredentialsError =>
+  new CredentialsError('credentials-malformed', 'not a token of RFC 6750 form')
 
 /** The scheme a challenge should answer in; Bearer when there are no credentials that can be read. */
 export function schemeOf(authorization: string | string[] | undefined): Credentials['scheme'] {

@@ -2,7 +2,7 @@ import { generateKeyPairSync } from 'node:crypto'
 import fc from 'fast-check'
 import t from 'tap'
 import { formatChallenge } from '../../src/oauth/challenge.ts'
-import { parseCredentials } from '../../src/oauth/credentials.ts'
+import { checkForm, parseCredentials } from '../../src/oauth/credentials.ts'
 import { createProofNonces } from '../../src/oauth/dpop-nonce.ts'
 import { checkProof, normalizeUrl, PROOF_ALGORITHMS } from '../../src/oauth/dpop-proof.ts'
 import { parseJwtObject } from '../../src/oauth/jwt-object.ts'
@@ -78,6 +78,7 @@ t.test('one token, in one header (AUTHN-2, AUTHN-3)', async (t) => {
     let found: string
     try {
       const { scheme, token } = parseCredentials(headers)
+      checkForm(token)
       found = `${scheme} ${token}`
     } catch (error) {
       found = (error as { reason: string }).reason

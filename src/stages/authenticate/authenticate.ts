@@ -3,7 +3,7 @@ import type { Config, IssuerConfig } from '../../config/schema.ts'
 import type { Arrival, Principal } from '../../exchange.ts'
 import type { Claims } from '../../oauth/claims.ts'
 import { parseConfirmation } from '../../oauth/confirmation.ts'
-import { parseCredentials } from '../../oauth/credentials.ts'
+import { checkForm, parseCredentials } from '../../oauth/credentials.ts'
 import { isKeyFor, isSignedBy, isSignedByLater } from '../../oauth/signature.ts'
 import type { Clock, Denylist, Introspection, IssuerKeys, ReplayStore } from '../../ports.ts'
 import { Refusal } from '../../refusal.ts'
@@ -102,6 +102,7 @@ export function createAuthenticate(
   }
 
   function verify(token: Token): Verified | Promise<Verified> {
+    checkForm(token.token)
     const jwt = parseJwt(token.token)
     if (jwt === undefined) return verifyOpaque(opaque, token)
     const identified = identify(jwt, issuers)

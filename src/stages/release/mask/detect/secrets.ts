@@ -46,10 +46,13 @@ class Run {
   value: Uint8Array
   /** Separators before the digit; how many there are beyond WIDEST_GAP is all the same. */
   gap: Uint8Array
-  #sums: Sums | undefined
+  /** The sums of Luhn before each digit, modulo 10: with the digits of odd places doubled, or of even ones. */
+  odd: Uint8Array
+  even: Uint8Array
+  #isSummed = false
 
   constructor() {
-    ;[this.at, this.value, this.gap] = listsOf(16)
+    ;[this.at, this.value, this.gap, this.odd, this.even] = listsOf(ROOM)
   }
 
   add(at: number, value: number, gap: number): void {
@@ -60,49 +63,51 @@ class Run {
     this.gap[n] = gap
   }
 
-  /** Made for the first of many digits that may be cards. */
-  get sums(): Sums {
-    return (this.#sums ??= sumsOf(this.value, this.length))
+  /** Once, for the first of many digits that may be cards. */
+  sum(): void {
+    if (this.#isSummed) return
+    this.#isSummed = true
+    const { value, odd, even } = this
+    for (let n = 0; n < this.length; n++) {
+      const once = value[n] as number
+      const twice = doubled(once)
+      const isEven = (n & 1) === 0
+      odd[n + 1] = moduloTen((odd[n] as number) + (isEven ? once : twice))
+      even[n + 1] = moduloTen((even[n] as number) + (isEven ? twice : once))
+    }
   }
 
   clear(): void {
     this.length = 0
-    this.#sums = undefined
-    if (this.at.length > LARGEST_KEPT) [this.at, this.value, this.gap] = listsOf(16)
+    this.#isSummed = false
+    if (this.at.length > LARGEST_KEPT)
+      [this.at, this.value, this.gap, this.odd, this.even] = listsOf(ROOM)
   }
 
   #grow(): void {
     const [at, value, gap] = [this.at, this.value, this.gap]
-    ;[this.at, this.value, this.gap] = listsOf(at.length * 4)
+    ;[this.at, this.value, this.gap, this.odd, this.even] = listsOf(at.length * 4)
     this.at.set(at)
     this.value.set(value)
     this.gap.set(gap)
   }
 }
 
-const listsOf = (room: number): [at: Int32Array, value: Uint8Array, gap: Uint8Array] => [
+/** Of a sum of two digits. */
+const moduloTen = (sum: number): number => (sum > 9 ? sum - 10 : sum)
+
+const ROOM = 32
+const LARGEST_KEPT = 4096
+const listsOf = (room: number): [Int32Array, Uint8Array, Uint8Array, Uint8Array, Uint8Array] => [
   new Int32Array(room),
   new Uint8Array(room),
   new Uint8Array(room),
+  // Of all digits together as well.
+  new Uint8Array(room + 1),
+  new Uint8Array(room + 1),
 ]
-const LARGEST_KEPT = 4096
 /** One for all texts, which are looked at one after the other: its lists cost more than a short text. */
 const RUN = new Run()
-
-/** The sums of Luhn before each digit, modulo 10: with the digits of odd places doubled, or of even ones. */
-type Sums = { readonly odd: Uint8Array; readonly even: Uint8Array }
-
-function sumsOf(value: Uint8Array, length: number): Sums {
-  const odd = new Uint8Array(length + 1)
-  const even = new Uint8Array(length + 1)
-  for (let n = 0; n < length; n++) {
-    const once = value[n] as number
-    const twice = doubled(once)
-    odd[n + 1] = ((odd[n] as number) + (n % 2 === 0 ? once : twice)) % 10
-    even[n + 1] = ((even[n] as number) + (n % 2 === 0 ? twice : once)) % 10
-  }
-  return { odd, even }
-}
 
 /** All findings, in order and apart; separators and keyword context as §9.2 asks for. */
 export function findSecrets(text: string): Finding[] {
@@ -205,7 +210,8 @@ function cardLength(run: Run, n: number): number {
 function isCard(run: Run, begin: number, end: number): boolean {
   if (end > run.length || (end < run.length && run.gap[end] === 0)) return false
   // Of two digits the first one is doubled, counted from the end.
-  const { odd, even } = run.sums
+  run.sum()
+  const { odd, even } = run
   return end % 2 === 0 ? even[begin] === even[end] : odd[begin] === odd[end]
 }
 
@@ -222,17 +228,23 @@ export function starSecrets(text: string, findings: readonly Finding[]): string 
 
 /** Every digit but the last four becomes '*'; separators stay. */
 function starred(text: string): string {
-  let left = 0
+  let left = -4
   for (let at = 0; at < text.length; at++) if (digitWidth(text, at) > 0) left++
   let out = ''
-  for (let at = 0; at < text.length; at++) {
+  let stars = 0
+  let at = 0
+  for (; left > 0; at++) {
     const width = digitWidth(text, at)
-    if (width > 0 && left-- > 4) {
-      out += '*'
+    if (width > 0) {
+      stars++
+      left--
       at += width - 1
-    } else out += text[at] ?? ''
+    } else {
+      out += '*'.repeat(stars) + text.charAt(at)
+      stars = 0
+    }
   }
-  return out
+  return out + '*'.repeat(stars) + text.slice(at)
 }
 
 /** UTF-16 units of the decimal digit of any script that begins there; 0 = there is none. */
