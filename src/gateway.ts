@@ -230,9 +230,9 @@ export function createGateway(parts: GatewayParts): Gateway {
    * streamed one is recorded with its last byte, or at the moment it broke off.
    */
   async function conclude(exchange: Exchange, answer: Answer): Promise<Answer> {
-    exchange.record('status', answer.status)
     const headers = headersOf(exchange, answer)
     if (answer.body === undefined || Buffer.isBuffer(answer.body)) {
+      exchange.record('status', answer.status)
       return (await finish(exchange)) ?? { status: answer.status, headers, body: answer.body }
     }
     // The first piece is fetched before the status leaves: what fails early can still be a refusal.
@@ -241,15 +241,9 @@ export function createGateway(parts: GatewayParts): Gateway {
     try {
       first = await pieces.next()
     } catch (error) {
-      const refused = refusedWith(exchange, error)
-      const unrecorded = await finish(exchange)
-      return (
-        unrecorded ?? {
-          ...refused,
-          headers: headersOf(exchange, refused),
-        }
-      )
+      return conclude(exchange, refusedWith(exchange, error))
     }
+    exchange.record('status', answer.status)
     return { status: answer.status, headers, body: recorded(exchange, first, pieces) }
   }
 

@@ -390,6 +390,9 @@ t.test('what breaks before anybody reads it is refused, and the process stays', 
     t.match(text, '"code":"upstream-unreadable"')
     t.notMatch(text, CANARY)
   }
+  const ended = gateway.log.filter((line) => line.includes('"reason":"upstream-unreadable"'))
+  t.equal(ended.length, 2)
+  for (const line of ended) t.match(line, '"status":502', 'what was answered, not what began')
 
   const pool = createUpstreamPool(
     configSchema.parse({
