@@ -1,3 +1,5 @@
+import { accessSync, constants } from 'node:fs'
+import { dirname, resolve } from 'node:path'
 import type { Config } from '../config/schema.ts'
 import { watchListenerCertificate } from './listener-certificate.ts'
 import { watchAssertionKey } from './signing-key.ts'
@@ -35,4 +37,16 @@ export function findFileProblems(config: Config): string[] {
       return [(error as Error).message]
     }
   })
+}
+
+/** Why a start on this machine could not open the audit log; undefined = it could. Makes nothing. */
+export function findAuditProblem({ audit }: Config): string | undefined {
+  const folder = dirname(resolve(audit.file))
+  try {
+    accessSync(folder, constants.W_OK | constants.X_OK)
+    return undefined
+  } catch (error) {
+    const isMissing = (error as NodeJS.ErrnoException).code === 'ENOENT'
+    return `audit.file: the folder ${folder} ${isMissing ? 'is not there' : 'may not be written to'}, so a start here would fail`
+  }
 }

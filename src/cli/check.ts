@@ -1,4 +1,4 @@
-import { findFileProblems } from '../adapters/edge-files.ts'
+import { findAuditProblem, findFileProblems } from '../adapters/edge-files.ts'
 import { ConfigError, formatProblem, loadConfig } from '../config/load.ts'
 import type { Problem } from '../config/load.ts'
 import { shippedPolicies } from '../config/shipped.ts'
@@ -26,7 +26,9 @@ function findProblems(file: string | undefined): {
   let folder = process.env.FHIREWALL_POLICIES
   try {
     const loaded = loadConfig({ file, env: process.env })
-    warnings = loaded.warnings
+    // The log is kept where it is written, which is not always where a configuration is checked.
+    const audit = findAuditProblem(loaded.config)
+    warnings = audit === undefined ? loaded.warnings : [...loaded.warnings, audit]
     folder = loaded.config.policies
     for (const message of findFileProblems(loaded.config)) {
       problems.push({ line: 0, column: 0, message })

@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process'
 import type { StdioOptions } from 'node:child_process'
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -90,6 +90,17 @@ t.test('check reads certificates, keys and secrets as a start would', async (t) 
   }
   t.match(bad.stderr, '4 problems')
   t.notMatch(bad.stderr + bad.stdout, 'CANARY')
+})
+
+t.test('check warns when the audit log could not be written here', async (t) => {
+  const missing = join(folder, 'nowhere')
+  const env = { ...minimal, FHIREWALL_AUDIT_FILE: join(missing, 'audit.jsonl') }
+  const { status, stderr } = fhirewall(['check'], env)
+  t.equal(status, 0, 'it may be checked elsewhere')
+  t.match(stderr, `warning: audit.file: the folder ${missing} is not there`)
+  t.notOk(existsSync(missing))
+  const json = fhirewall(['check', '--json'], env)
+  t.match(JSON.parse(json.stdout), { problems: [], warnings: [/^audit\.file: /] })
 })
 
 t.test('check finds every problem of configuration and policies at once', async (t) => {
