@@ -1,22 +1,24 @@
 import { hash } from 'node:crypto'
 import { writeSync } from 'node:fs'
 import type { FileHandle } from 'node:fs/promises'
-import { open, readFile, rename, stat, writeFile } from 'node:fs/promises'
+import { open, stat } from 'node:fs/promises'
 import { setImmediate as immediate } from 'node:timers/promises'
 import type { AuditSink } from '../ports.ts'
+import {
+  chainOf,
+  formatChain,
+  LINE_END,
+  NOTHING_BEFORE,
+  readHead,
+  writeHead,
+} from './audit-chain.ts'
+import type { Head } from './audit-chain.ts'
 import type { AuditLock } from './audit-lock.ts'
 import { takeAuditLock } from './audit-lock.ts'
 
-const CHAIN_URL = 'https://fhirewall.dev/StructureDefinition/audit-chain'
-/** `previous` of the first record. */
-const NOTHING_BEFORE = '0'.repeat(64)
-const LINE_END = 0x0a
 const CHUNK_BYTES = 65_536
 /** Room for the lines of most writes. */
 const LINES_BYTES = 262_144
-
-/** Where the chain stands: the sequence and sha256 (hex) of the last line. */
-type Head = { readonly sequence: number; readonly digest: string }
 
 export type FileAuditSinkOptions = {
   /** Between two flushes to disk, milliseconds. */
@@ -30,7 +32,7 @@ type Group = { readonly records: string[] } & PromiseWithResolvers<undefined>
 
 /**
  * Audit records in a file, one AuditEvent a line, each chained to the line before it by an extension
- * ({@link CHAIN_URL}: `sequence`, and `previous` = sha256 of the bytes of the previous line, without
+ * (audit-chain.ts: `sequence`, and `previous` = sha256 of the bytes of the previous line, without
  * its line end). AUD-9: a changed, added or removed line breaks the chain; the last line is held by
  * `<file>.head`, written with every flush.
  *
@@ -283,20 +285,6 @@ async function isSameFile(file: string, handle: FileHandle): Promise<boolean> {
   return here?.ino === held.ino && here.dev === held.dev
 }
 
-function formatChain(sequence: number, previous: string): string {
-  return (
-    `,"extension":[{"url":"${CHAIN_URL}","extension":[` +
-    `{"url":"sequence","valueUnsignedInt":${sequence}},{"url":"previous","valueString":"${previous}"}]}]`
-  )
-}
-
-/** Written aside and renamed, so that a crash leaves the old one or the new one. */
-async function writeHead(file: string, head: Head): Promise<void> {
-  const aside = `${file}.head.new`
-  await writeFile(aside, `${JSON.stringify(head)}\n`, { mode: 0o600 })
-  await rename(aside, `${file}.head`)
-}
-
 /** To go on from a shortened file would write a new head, and hide that lines are missing. */
 async function checkHead(file: string, found: Head): Promise<void> {
   const known = await readHead(file)
@@ -397,114 +385,4 @@ function tornRecord(torn: Torn): string {
     source: { observer: { identifier: { value: 'urn:fhirewall:gateway' } } },
     entity: [{ what: { identifier: { value: torn.file } }, name: 'torn audit line', detail }],
   })
-}
-
-/** The chain data of a line, or undefined when it has none. */
-function chainOf(line: Buffer): { sequence: number; previous: string } | undefined {
-  try {
-    const record = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(line)) as {
-      resourceType?: unknown
-      extension?: {
-        url?: unknown
-        extension?: { url?: unknown; valueUnsignedInt?: unknown; valueString?: unknown }[]
-      }[]
-    }
-    if (record.resourceType !== 'AuditEvent') return undefined
-    const chain = record.extension?.find(({ url }) => url === CHAIN_URL)?.extension
-    const sequence = chain?.find(({ url }) => url === 'sequence')?.valueUnsignedInt
-    const previous = chain?.find(({ url }) => url === 'previous')?.valueString
-    if (typeof sequence !== 'number' || typeof previous !== 'string') return undefined
-    return { sequence, previous }
-  } catch {
-    return undefined
-  }
-}
-
-/** What a verification found. `firstBad.line` counts from 1. */
-export type AuditVerification = {
-  readonly records: number
-  /** SHA-256 of the last line, hexadecimal; undefined for none. */
-  readonly last?: string | undefined
-  /** Whether `<file>.head` was there, without which nobody can tell that lines are missing at the end. */
-  readonly hasHead?: boolean
-  readonly firstBad?: { readonly line: number; readonly why: string }
-}
-
-/**
- * Verifies the chain of an audit file, line by line in bounded memory, and its end against
- * `<file>.head` when that is there (AUD-9). A record whose hash is `kept` must be among them. Rejects when
- * the file cannot be read.
- */
-export async function verifyAuditFile(path: string, kept?: string): Promise<AuditVerification> {
-  const known = await readHead(path)
-  if (known === 'unreadable') {
-    return { records: 0, firstBad: { line: 0, why: 'the .head file beside it cannot be read' } }
-  }
-  let records = 0
-  let digest = NOTHING_BEFORE
-  let sequence = 0
-  let isMissing = kept !== undefined
-  for await (const { line, ended } of linesOf(path)) {
-    const bad = (why: string) => ({ records, firstBad: { line: records + 1, why } })
-    if (!ended) return bad('the line is torn: it has no end')
-    const chain = chainOf(line)
-    if (chain === undefined) return bad('not an AuditEvent with chain data')
-    if (chain.sequence !== sequence + 1) {
-      return bad(`sequence ${chain.sequence} where ${sequence + 1} was due`)
-    }
-    if (chain.previous !== digest) return bad('the line before it is not the one it was chained to')
-    sequence = chain.sequence
-    digest = hash('sha256', line)
-    if (digest === kept?.toLowerCase()) isMissing = false
-    if (known?.sequence === sequence && known.digest !== digest) {
-      return bad('the line is not the one that .head was written for')
-    }
-    records++
-  }
-  if (known !== undefined && known.sequence > sequence) {
-    const why = `lines are missing at the end: .head was written for record ${known.sequence}`
-    return { records, firstBad: { line: records + 1, why } }
-  }
-  if (isMissing) {
-    const why = 'the record that was kept elsewhere is not in it'
-    return { records, firstBad: { line: records + 1, why } }
-  }
-  const hasHead = known !== undefined
-  return { records, hasHead, last: records === 0 ? undefined : digest }
-}
-
-async function readHead(path: string): Promise<Head | undefined | 'unreadable'> {
-  let written: string
-  try {
-    written = await readFile(`${path}.head`, 'utf8')
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
-    return 'unreadable'
-  }
-  try {
-    const head = JSON.parse(written) as Partial<Head>
-    if (typeof head.sequence !== 'number' || typeof head.digest !== 'string') return 'unreadable'
-    return { sequence: head.sequence, digest: head.digest }
-  } catch {
-    return 'unreadable'
-  }
-}
-
-async function* linesOf(path: string): AsyncGenerator<{ line: Buffer; ended: boolean }> {
-  const handle = await open(path, 'r')
-  try {
-    let pieces: Buffer[] = []
-    for await (const chunk of handle.createReadStream({ autoClose: false })) {
-      let rest = chunk as Buffer
-      for (let at = rest.indexOf(LINE_END); at >= 0; at = rest.indexOf(LINE_END)) {
-        yield { line: Buffer.concat([...pieces, rest.subarray(0, at)]), ended: true }
-        pieces = []
-        rest = rest.subarray(at + 1)
-      }
-      if (rest.length > 0) pieces.push(rest)
-    }
-    if (pieces.length > 0) yield { line: Buffer.concat(pieces), ended: false }
-  } finally {
-    await handle.close()
-  }
 }

@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util'
-import { verifyAuditFile } from '../adapters/file-audit-sink.ts'
-import type { AuditVerification } from '../adapters/file-audit-sink.ts'
+import { verifyAuditFile } from '../adapters/verify-audit-file.ts'
+import type { AuditVerification } from '../adapters/verify-audit-file.ts'
 
 const HELP = `Usage: fhirewall audit verify FILE… [--json]
 

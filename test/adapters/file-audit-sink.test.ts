@@ -3,7 +3,8 @@ import { once } from 'node:events'
 import { appendFile, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { promisify } from 'node:util'
 import t from 'tap'
-import { createFileAuditSink, verifyAuditFile } from '../../src/adapters/file-audit-sink.ts'
+import { createFileAuditSink } from '../../src/adapters/file-audit-sink.ts'
+import { verifyAuditFile } from '../../src/adapters/verify-audit-file.ts'
 import type { AuditSink } from '../../src/ports.ts'
 
 const record = (n: number) => JSON.stringify({ resourceType: 'AuditEvent', outcomeDesc: `é ${n}` })

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import t from 'tap'
-import { verifyAuditFile } from '../../src/adapters/file-audit-sink.ts'
+import { verifyAuditFile } from '../../src/adapters/verify-audit-file.ts'
 import { startGateway } from '../support/gateway.ts'
 import { json } from '../support/upstream.ts'
 
