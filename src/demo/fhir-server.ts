@@ -132,13 +132,17 @@ class Fhir {
       if (method === 'GET') return this.#read(request, type, id)
       if (method === 'PUT') return this.#update(request, type, id)
       if (method === 'DELETE') return this.#delete(request, type, id)
+    } else if (
+      type === 'Patient' &&
+      method === 'GET' &&
+      segments.length === 3 &&
+      history === '$everything'
+    ) {
+      return this.#everything(id, query)
     } else if (type === 'Patient' && method === 'GET' && this.#definitions.types.has(history)) {
       // Patient compartment: https://hl7.org/fhir/R4/compartmentdefinition-patient.html
-      const narrowing = this.#definitions.patientParameter(history)
-      if (narrowing && segments.length === 3) {
-        const value = narrowing.form === 'id' ? id : `Patient/${id}`
-        return this.#search(history, new URLSearchParams([...query, [narrowing.name, value]]))
-      }
+      const narrowed = this.#ofPatient(history, id, query)
+      if (narrowed !== undefined && segments.length === 3) return this.#search(history, narrowed)
     } else if (history === '_history' && method === 'GET') {
       if (versionId === undefined) return this.#history(type, id)
       if (segments.length === 4) return this.#vread(type, id, versionId)
@@ -367,15 +371,46 @@ class Fhir {
         status: 200,
         body: bundle('searchset', matches.length, [{ relation: 'self', url: self }], []),
       }
+    return this.#firstPage(matches, self, search.count)
+  }
+
+  /** A query that finds what of a type is in the compartment of a patient; undefined = nothing is. */
+  #ofPatient(type: string, id: string, query: URLSearchParams): URLSearchParams | undefined {
+    const narrowing = this.#definitions.patientParameter(type)
+    if (narrowing === undefined) return undefined
+    const value = narrowing.form === 'id' ? id : `Patient/${id}`
+    return new URLSearchParams([...query, [narrowing.name, value]])
+  }
+
+  /** With `_count` and `_type`: https://hl7.org/fhir/R4/patient-operation-everything.html */
+  #everything(id: string, query: URLSearchParams): Reply {
+    this.#found('Patient', id)
+    const asked = query.get('_type')?.split(',')
+    const pages = new URLSearchParams({ _count: query.get('_count') ?? '' })
+    const found = new Set<StoredResource>()
+    let count = 0
+    for (const type of this.#definitions.types) {
+      const narrowed = this.#ofPatient(type, id, pages)
+      if (narrowed === undefined || asked?.includes(type) === false) continue
+      const context = { store: this.store, definitions: this.#definitions, type }
+      const search = parseSearch(context, narrowed)
+      for (const one of runSearch(context, search)) found.add(one)
+      count = search.count
+    }
+    const self = `${this.base}/Patient/${id}/$everything${query.size > 0 ? `?${query.toString()}` : ''}`
+    return this.#firstPage([...found], self, count)
+  }
+
+  #firstPage(matches: readonly StoredResource[], self: string, count: number): Reply {
     let key: string | undefined
-    if (matches.length > search.count) {
+    if (matches.length > count) {
       key = randomUUID()
       this.#pages.set(key, matches)
       // An abandoned search is not kept forever.
       const oldest = this.#pages.keys().next().value
       if (this.#pages.size > MAXIMUM_PAGED && oldest !== undefined) this.#pages.delete(oldest)
     }
-    return { status: 200, body: this.#searchset(matches, self, key, 0, search.count) }
+    return { status: 200, body: this.#searchset(matches, self, key, 0, count) }
   }
 
   #page(query: URLSearchParams): Reply {
