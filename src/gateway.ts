@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto'
 import type { Config } from './config/schema.ts'
 import { createAnswerBundle } from './entries.ts'
 import { Exchange } from './exchange.ts'
@@ -17,7 +16,7 @@ import {
 } from './http/content.ts'
 import { corsHeaders } from './http/cors.ts'
 import { schemeOf } from './oauth/credentials.ts'
-import { checkHeaders, parseRequestId, safeHeaders } from './http/headers.ts'
+import { checkHeaders, requestIdOf, safeHeaders } from './http/headers.ts'
 import type { Clock, Upstream } from './ports.ts'
 import { Refusal, toRefusal } from './refusal.ts'
 import type { Stages } from './stages.ts'
@@ -53,10 +52,7 @@ export function createGateway(parts: GatewayParts): Gateway {
   const { config, definitions, stages, clock } = parts
   const { limits } = config
   const origins = new Set(config.cors.origins)
-  const safe = safeHeaders(
-    config.tls.certificateFile !== undefined ||
-      (config.tls.terminatedBy === 'proxy' && config.public.url.startsWith('https:')),
-  )
+  const safe = safeHeaders(config)
   let underWay = 0
 
   const answerBundle = createAnswerBundle({
@@ -109,8 +105,7 @@ export function createGateway(parts: GatewayParts): Gateway {
 
   function open(arrival: Arrival): Exchange {
     underWay += 1
-    const id = parseRequestId(arrival.headers['x-request-id']) ?? randomUUID()
-    return new Exchange(id, arrival, clock)
+    return new Exchange(requestIdOf(arrival.headers), arrival, clock)
   }
 
   function checkCapacity(): void {

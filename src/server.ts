@@ -20,6 +20,7 @@ import { Refusal } from './refusal.ts'
 import { registerBackchannelLogout } from './routes/backchannel-logout.ts'
 import { registerHealth } from './routes/health.ts'
 import { registerMetrics } from './routes/metrics.ts'
+import { requestIdOf, safeHeaders } from './http/headers.ts'
 import { registerWellKnown } from './routes/well-known.ts'
 
 /** What the FHIR listener is built from; the gateway is made once Fastify can limit. */
@@ -103,8 +104,16 @@ export async function createServerFor(
     },
   })
 
-  for (const path of registerWellKnown(fastify, config, parts.keys)) exact.add(path)
-  for (const path of registerBackchannelLogout(fastify, config, parts)) exact.add(path)
+  const safe = safeHeaders(config)
+  await fastify.register((scope, _options, done) => {
+    scope.addHook('onRequest', (request, reply, next) => {
+      void reply.headers({ ...safe, 'x-request-id': requestIdOf(request.headers) })
+      next()
+    })
+    for (const path of registerWellKnown(scope, config, parts.keys)) exact.add(path)
+    for (const path of registerBackchannelLogout(scope, config, parts)) exact.add(path)
+    done()
+  })
   state.gateway = await parts.createGateway(fastify)
 
   const readCertificate = createCertificateReader(config.clientCertificates.header)
@@ -122,7 +131,10 @@ export async function createServerFor(
       // No credentials and no data: nothing to decide, and nothing that an audit could tell.
       const target = (request.raw as Received)[TARGET] ?? ''
       const isPublic = exact.has(target) || target === `${basePath}/metadata`
-      const headers = answerPreflight(request.headers, origins, isPublic)
+      const headers = {
+        ...answerPreflight(request.headers, origins, isPublic),
+        'x-request-id': requestIdOf(request.headers),
+      }
       send(reply, { status: 204, headers, body: undefined }, patienceMs)
       return
     }

@@ -1,3 +1,6 @@
+import { randomUUID } from 'node:crypto'
+import type { IncomingHttpHeaders } from 'node:http'
+
 /** Request headers as RFC 9110 and RFC 9112 want them, before anything reads them. */
 
 /** A header that cannot be accepted. `parameter` names it; its value is never repeated. */
@@ -62,6 +65,11 @@ export function parseRequestId(value: string | string[] | undefined): string | u
   return typeof value === 'string' && REQUEST_ID.test(value) ? value : undefined
 }
 
+/** By which a request is told from others: the caller's own id, or a new one. */
+export function requestIdOf(headers: IncomingHttpHeaders): string {
+  return parseRequestId(headers['x-request-id']) ?? randomUUID()
+}
+
 /** `return=` of Prefer (RFC 7240) when it is one FHIR knows; whatever else it says is not repeated. */
 export function parsePreferReturn(
   value: string | string[] | undefined,
@@ -82,10 +90,21 @@ const SAFE_HEADERS: Readonly<Record<string, string>> = {
   vary: 'Authorization, Accept, Prefer, Origin',
 }
 
+/** What says whether clients come by TLS. */
+type Listening = {
+  readonly tls: {
+    readonly certificateFile?: string | undefined
+    readonly terminatedBy?: string | undefined
+  }
+  readonly public: { readonly url: string }
+}
+
 /**
  * The headers on every answer. RFC 6797 §7.2: Strict-Transport-Security "MUST NOT" be on an answer
  * over plain HTTP.
  */
-export function safeHeaders(isTls: boolean): Readonly<Record<string, string>> {
+export function safeHeaders({ tls, public: { url } }: Listening): Readonly<Record<string, string>> {
+  const isTls =
+    tls.certificateFile !== undefined || (tls.terminatedBy === 'proxy' && url.startsWith('https:'))
   return isTls ? { ...SAFE_HEADERS, 'strict-transport-security': 'max-age=31536000' } : SAFE_HEADERS
 }

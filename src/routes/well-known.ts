@@ -17,10 +17,7 @@ export function registerWellKnown(
   fastify.get(path, async (_request, reply) => {
     const issuer = config.issuers[0]
     const metadata = issuer === undefined ? undefined : keys.metadata(issuer.url)
-    reply
-      .header('content-type', 'application/json')
-      .header('access-control-allow-origin', '*')
-      .header('x-content-type-options', 'nosniff')
+    reply.header('content-type', 'application/json').header('access-control-allow-origin', '*')
     if (metadata === undefined) {
       return reply
         .code(503)
@@ -48,7 +45,6 @@ export function registerWellKnown(
       reply
         .header('content-type', 'application/json')
         .header('access-control-allow-origin', '*')
-        .header('x-content-type-options', 'nosniff')
         .send(text),
     )
   }

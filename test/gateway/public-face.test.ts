@@ -57,6 +57,42 @@ t.test('preflight: by origin and place; upstream is never asked (DISC-5)', async
   t.strictSame(gateway.upstream.received, [])
 })
 
+t.test(
+  'every answer has a request id and safe headers, whoever asks for what (HTTP-5, HTTP-6)',
+  async (t) => {
+    const { gateway, host } = await setUp()
+    t.teardown(() => gateway.close())
+    const places: [url: string, init?: RequestInit][] = [
+      [`${gateway.url}/Patient/p1`],
+      [gateway.url + METADATA],
+      [gateway.url + SMART],
+      [gateway.url + RESOURCE],
+      [`${host}/elsewhere`],
+      [gateway.url + SMART, { method: 'POST' }],
+    ]
+    for (const [url, init] of places) {
+      const line = `${init?.method ?? 'GET'} ${url}`
+      const mine = await fetch(url, { ...init, headers: { 'x-request-id': 'my-own-id-1' } })
+      const id = url.endsWith('/elsewhere') ? /^[\da-f-]{36}$/ : 'my-own-id-1'
+    t.match(mine.headers.get('x-request-id'), id, line)
+      t.equal(mine.headers.get('x-content-type-options'), 'nosniff', line)
+      t.equal(mine.headers.get('cache-control'), 'no-store', line)
+      t.notOk(mine.headers.has('strict-transport-security'), `${line}: no TLS here`)
+      const hostile = await fetch(url, { ...init, headers: { 'x-request-id': '<script>' } })
+      t.match(hostile.headers.get('x-request-id'), /^[\da-f-]{36}$/, line)
+    }
+    const preflight = await fetch(`${gateway.url}/Patient/p1`, {
+      method: 'OPTIONS',
+      headers: {
+        origin: APP,
+        'access-control-request-method': 'GET',
+        'x-request-id': 'my-own-id-2',
+      },
+    })
+    t.equal(preflight.headers.get('x-request-id'), 'my-own-id-2')
+  },
+)
+
 t.test('a registered origin reads answers and refusals; another neither', async (t) => {
   const { gateway } = await setUp()
   t.teardown(() => gateway.close())
