@@ -45,9 +45,9 @@ env:
   {{- end }}
 ports:
   - name: fhir
-    containerPort: 8080
+    containerPort: {{ .Values.config.port | default 8080 }}
   - name: admin
-    containerPort: 8081
+    containerPort: {{ (.Values.config.admin | default dict).port | default 8081 }}
 livenessProbe:
   httpGet:
     path: /livez
@@ -106,8 +106,19 @@ volumeMounts:
     name: {{ include "fhirewall.name" . }}
 {{- if .Values.policies }}
 - name: fhirewall-policies
-  configMap:
-    name: {{ include "fhirewall.name" . }}-policies
+  projected:
+    sources:
+      - configMap:
+          name: {{ include "fhirewall.name" . }}-policies
+      {{- if .Values.maskingProfiles }}
+      - configMap:
+          name: {{ include "fhirewall.name" . }}-masking
+          items:
+            {{- range $file, $_ := .Values.maskingProfiles }}
+            - key: {{ $file }}
+              path: masking/{{ $file }}
+            {{- end }}
+      {{- end }}
 {{- end }}
 {{- if .Values.tls.secretName }}
 - name: fhirewall-tls
