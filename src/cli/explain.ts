@@ -10,10 +10,11 @@ import { loadPolicies, PolicyError } from '../policy/load.ts'
 import { patientsOf } from '../permit.ts'
 import type { PolicySet } from '../policy/evaluate.ts'
 import { toRefusal } from '../refusal.ts'
+import type { SmartLetter, SmartScope } from '../oauth/smart-scope.ts'
 import { createReadPrincipal } from '../stages/authenticate/principal.ts'
 import { askedOf } from '../stages/authorize/asked.ts'
 import { compileScope } from '../stages/authorize/granular.ts'
-import { heldScopes, Holdings } from '../stages/authorize/holdings.ts'
+import { heldScopes, Holdings, obstacleTo } from '../stages/authorize/holdings.ts'
 import { EXIT, HELP, loadOrExplain, parseOptions, say, UsageError, warn } from './command.ts'
 
 const HELP_TEXT = `fhirewall explain: why a request is permitted or refused, rule by rule
@@ -131,10 +132,16 @@ function explainTo(
   const now = Date.now()
   for (const level of ['patient', 'user', 'system'] as const) {
     const held = heldScopes(principal, type, asked.letter).filter((scope) => scope.level === level)
-    say(
-      `\n${level}/     ${held.length === 0 ? 'no scope that can be used' : `${held.length} scope(s)`}`,
-    )
-    if (held.length === 0) continue
+    say(`\n${level}/`)
+    for (const scope of principal.scopes) {
+      if (scope.level !== level) continue
+      const why = held.includes(scope) ? 'holds' : whyNot(principal, scope, type, asked.letter)
+      say(`  ${held.includes(scope) ? '→' : ' '} ${formatScope(scope).padEnd(47)} ${why}`)
+    }
+    if (held.length === 0) {
+      if (principal.scopes.every((scope) => scope.level !== level)) say('    no scope')
+      continue
+    }
     const question = { interaction: asked.word, type, level, ...about, time: now }
     for (const { rule, effect, verdict, missing = [] } of policies.trace(principal, question)) {
       say(
@@ -150,6 +157,12 @@ function explainTo(
   })
   const grant = holdings.demand(type, asked)
   const patients = patientsOf(grant)
+  if (type === 'Patient' && id !== undefined && patients?.includes(id) === false) {
+    say(
+      `\nrefused    only patient ${patients.join(', ')} can be reached: as if there were no other`,
+    )
+    return EXIT.failed
+  }
   say(`\npermitted  by ${grant.rules.join(', ')}`)
   say(
     `           ${patients === undefined ? 'no limit to patients' : `only patient ${patients.join(', ')}`}`,
@@ -164,6 +177,20 @@ function explainTo(
   }
   say(`policies   ${policies.hash.slice(0, 16)}, ${policies.rules} rules`)
   return EXIT.ok
+}
+
+const formatScope = ({ level, target, letters, filters }: SmartScope): string =>
+  `${level}/${target}.${[...letters].join('')}${filters.length === 0 ? '' : '?…'}`
+
+function whyNot(
+  principal: Principal,
+  { level, target, letters }: SmartScope,
+  type: string,
+  letter: SmartLetter,
+): string {
+  if (target !== type && target !== '*') return `not about ${type}`
+  if (!letters.has(letter)) return `no letter "${letter}"`
+  return obstacleTo(principal, level) ?? ''
 }
 
 function sayPrincipal({

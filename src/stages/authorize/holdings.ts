@@ -257,13 +257,20 @@ export function heldScopes(
   )
 }
 
-function isUsable(principal: Principal, level: SmartLevel): boolean {
-  if (level === 'system') return principal.kind === 'system'
-  if (level === 'patient') return principal.patient !== undefined
-  const type = principal.fhirUser?.type
-  if (principal.kind !== 'user' || type === undefined || !PERSONS.has(type)) return false
+const isUsable = (principal: Principal, level: SmartLevel): boolean =>
+  obstacleTo(principal, level) === undefined
+
+/** Why no scope of a level can be used by this principal; undefined = they can. */
+export function obstacleTo(principal: Principal, level: SmartLevel): string | undefined {
+  const { kind, patient, fhirUser } = principal
+  if (level === 'system') return kind === 'system' ? undefined : 'for programs alone'
+  if (level === 'patient') return patient === undefined ? 'no patient in the token' : undefined
+  if (kind !== 'user' || fhirUser === undefined || !PERSONS.has(fhirUser.type))
+    return 'no person in fhirUser'
   // A related person is related to one patient: without that context there is no limit to hold to.
-  return type !== 'RelatedPerson' || principal.patient !== undefined
+  return fhirUser.type === 'RelatedPerson' && patient === undefined
+    ? 'no patient related to'
+    : undefined
 }
 
 /** The only patient a person who is no professional acts for, whatever the policies say. */
