@@ -49,14 +49,11 @@ export function markAltered(
   const tag = CODINGS[codes & CODE.SUBSETTED] ?? ''
   const edits: Edit[] = []
   const meta = member(tape, object, words.at.meta)
-  const whole = [listOf('security', security), listOf('tag', tag)]
-    .filter((one) => one !== '')
-    .join()
   if (meta < 0) {
     const comma = after(tape, object) === object + 1 ? '' : ','
-    insert(edits, startOf(tape, object) + 1, `"meta":{${whole}}${comma}`)
+    insert(edits, startOf(tape, object) + 1, `"meta":${metaOf(security, tag)}${comma}`)
   } else if (kindOf(tape, meta) !== KIND.object || isEmptied(tape, meta, alterations)) {
-    edits.push({ start: startOf(tape, meta), end: endOf(tape, meta), text: `{${whole}}` })
+    edits.push({ start: startOf(tape, meta), end: endOf(tape, meta), text: metaOf(security, tag) })
   } else {
     addCodings(tape, meta, words.at.security, 'security', security, edits)
     addCodings(tape, meta, words.at.tag, 'tag', tag, edits)
@@ -65,6 +62,12 @@ export function markAltered(
     edits.push({ start: startOf(tape, text), end: endOf(tape, text), text: NARRATIVE })
   }
   return edits
+}
+
+/** A meta that says nothing else. */
+function metaOf(security: string, tag: string): string {
+  const lists = [listOf('security', security), listOf('tag', tag)]
+  return `{${lists.filter((one) => one !== '').join()}}`
 }
 
 const listOf = (name: string, codings: string): string =>
