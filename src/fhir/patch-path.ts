@@ -83,8 +83,10 @@ export function locate(resource: unknown, path: FhirPath, work: Work): Pointer[]
     work.spend(found.length + 1)
     if (step.kind === 'index') found = found.slice(step.index, step.index + 1)
     else if (step.kind === 'where') {
-      found = found.filter((one) => {
-        const members = membersOf(valueAt(resource, one))
+      const all = found.map((one) => membersOf(valueAt(resource, one)))
+      work.ask(all.map((members) => members?.[step.child]))
+      found = found.filter((_, n) => {
+        const members = all[n]
         return members !== undefined && equals(members, step.child, step.value)
       })
     } else {

@@ -13,6 +13,19 @@ const inapplicable = (message: string): PatchError => new PatchError('body-rule-
 /** What one patch may cost: values copied or compared. Copies of copies double, so this must end. */
 export class Work {
   #left = MAXIMUM_WORK
+  readonly asked: string[] | undefined
+
+  constructor(asked?: string[]) {
+    this.asked = asked
+  }
+
+  /** Takes down what a condition is held against. */
+  ask(values: readonly unknown[]): void {
+    if (this.asked === undefined) return
+    const text = JSON.stringify(values)
+    this.spend(text.length >> 4)
+    this.asked.push(text)
+  }
 
   /** Throws PatchError once more than a million is spent. */
   spend(amount: number): void {

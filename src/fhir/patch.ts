@@ -70,9 +70,12 @@ export function parsePatch(bytes: Buffer, mediaType: string): FhirPatch {
  * The resource as the patch would leave it. The resource (plain JSON) is never changed; the result
  * may share parts with it that are the same in both. Throws PatchError `body-rule-broken` when an
  * operation does not apply, nothing of the patch then counts (RFC 5789 §2: all or nothing).
+ *
+ * @param asked - takes down what each condition was held against, for who must know whether it would be
+ *   another thing to ask it of another version; then nothing is deleted that is not there, either
  */
-export function applyPatch(resource: unknown, patch: FhirPatch): unknown {
-  const work = new Work()
+export function applyPatch(resource: unknown, patch: FhirPatch, asked?: string[]): unknown {
+  const work = new Work(asked)
   let result = resource
   if (patch.kind === 'json') {
     for (const operation of patch.operations) result = applyJson(result, operation, work)
@@ -399,7 +402,7 @@ function applyFhirPath(document: unknown, operation: FhirPathOperation, work: Wo
   if (found.length > 1) throw inapplicable('a path matches more than one element')
   if (one === undefined) {
     // Fhirpatch: except for delete, it is an error if no element matches the path.
-    if (op === 'delete') return document
+    if (op === 'delete' && work.asked === undefined) return document
     throw inapplicable('a path matches no element')
   }
   switch (op) {

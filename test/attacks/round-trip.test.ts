@@ -131,6 +131,97 @@ t.test('a patch finds what the caller may find, and does what it meant', async (
   t.notMatch(await gateway.auditText(), /078-05/)
 })
 
+t.test('a guess pays for nothing: what was hidden stays so, right or wrong', async (t) => {
+  const { ask, held, gateway } = await setUp(t)
+  const { text } = await ask('GET', '/Patient/p1')
+  const before = held()
+  const view = JSON.parse(text) as { identifier: { system: string }[] }
+  const [mrn, ssn, account] = view.identifier
+  const identifier = [mrn, { ...ssn, system: 'urn:x' }, account]
+  const guess = (value: string) => ({ identifier: { system: SSN, value } })
+  const jsonPatch = { 'content-type': 'application/json-patch+json' }
+  for (const values of [['078-05-1120'], ['219-09-9999'], ['219-09-9999', '078-05-1120', '1']]) {
+    // Where the guess stands it is masked like the secret: it must not stand in for it elsewhere.
+    const generalPractitioner = values.map(guess)
+    const body = JSON.stringify({ ...view, identifier, generalPractitioner })
+    const put = await ask('PUT', '/Patient/p1', body)
+    t.equal(put.status, 422, `${values.length} guesses`)
+    t.match(put.text, '"code":"body-hides"')
+    const patch = JSON.stringify([
+      { op: 'replace', path: '/identifier/1/system', value: 'urn:x' },
+      { op: 'add', path: '/generalPractitioner', value: generalPractitioner },
+    ])
+    t.equal((await ask('PATCH', '/Patient/p1', patch, jsonPatch)).status, 422, 'nor by a patch')
+  }
+  // In the very list, so that it stands where the secret would come to light.
+  for (const value of ['078-05-1120', '219-09-9999']) {
+    const own = [mrn, { use: 'official', system: 'urn:x', value }, identifier[1], account]
+    const put = await ask('PUT', '/Patient/p1', JSON.stringify({ ...view, identifier: own }))
+    t.equal(put.status, 422, value)
+  }
+  t.strictSame(held(), before)
+  t.notOk(gateway.upstream.received.some(({ method }) => method !== 'GET'))
+})
+
+t.test('a condition of a patch tells nothing of what is hidden (REST-12)', async (t) => {
+  const { ask, held } = await setUp(t)
+  const before = held()
+  const part = (name: string, value: object) => ({ name, ...value })
+  const operation = (type: string, path: string, ...more: object[]) => ({
+    name: 'operation',
+    part: [part('type', { valueCode: type }), part('path', { valueString: path }), ...more],
+  })
+  const own = (value: string) =>
+    operation(
+      'insert',
+      'Patient.identifier',
+      part('index', { valueInteger: 0 }),
+      part('value', { valueIdentifier: { system: 'urn:own', value } }),
+    )
+  const where = (value: string) => `Patient.identifier.where(value = '${value}')`
+  const ways: [what: string, make: (value: string) => object[]][] = [
+    ['delete', (value) => [operation('delete', where(value))]],
+    [
+      'delete, many times',
+      (value) => ['1', '2', value].map((one) => operation('delete', where(one))),
+    ],
+    [
+      'one of his own, to be told from the other',
+      (value) => [own(value), operation('delete', where(value))],
+    ],
+    ['below it', (value) => [operation('delete', `${where(value)}.period`)]],
+    [
+      'add',
+      (value) => [
+        operation(
+          'add',
+          where(value),
+          part('name', { valueString: 'use' }),
+          part('value', { valueCode: 'old' }),
+        ),
+      ],
+    ],
+  ]
+  for (const [what, make] of ways) {
+    const said = await Promise.all(
+      ['078-05-1120', '078-05-1121', '4111 1111 1111 1111'].map(async (value) => {
+        const body = JSON.stringify({ resourceType: 'Parameters', parameter: make(value) })
+        const { status, text } = await ask('PATCH', '/Patient/p1', body)
+        return `${status} ${/"code":"[a-z-]+"}/.exec(text)?.[0] ?? text}`
+      }),
+    )
+    t.match(said[0], /^4/, what)
+    t.same(new Set(said).size, 1, `${what}: ${said.join(', ')}`)
+  }
+  // What shows may be asked for.
+  const system = JSON.stringify({
+    resourceType: 'Parameters',
+    parameter: [operation('delete', "Patient.identifier.where(system = 'urn:mrn')")],
+  })
+  t.notMatch((await ask('PATCH', '/Patient/p1', system)).text, 'body-hides')
+  t.strictSame(held(), before)
+})
+
 t.test('addresses of ours in what is written become upstream’s', async (t) => {
   const { ask, server } = await setUp(t)
   const observation = (reference: string) =>

@@ -1,4 +1,5 @@
 import { restore, RestoreError } from '../../json/restore.ts'
+import { WITHHELD_DIV } from '../../fhir/withheld.ts'
 import { TreeError } from '../../json/tree.ts'
 import type { Node } from '../../json/tree.ts'
 import type { Grant } from '../../permit.ts'
@@ -66,25 +67,28 @@ export function restoreHidden(
 export function checkPatched(
   request: Request,
   versions: { readonly current: Buffer; readonly seen: Buffer },
-  patch: (resource: unknown) => unknown,
+  patch: (resource: unknown, asked: string[]) => unknown,
 ): void {
-  const apply = (bytes: Buffer): Buffer =>
-    Buffer.from(JSON.stringify(patch(JSON.parse(bytes.toString('utf8')))))
+  const apply = (bytes: Buffer, asked: string[]): Buffer =>
+    Buffer.from(JSON.stringify(patch(JSON.parse(bytes.toString('utf8')), asked)))
   const plain = (bytes: Buffer): Buffer =>
     Buffer.from(JSON.stringify(JSON.parse(bytes.toString('utf8'))))
   const { current, seen } = versions
-  const meant = apply(seen)
+  const [askedInView, asked]: [string[], string[]] = [[], []]
+  const meant = apply(seen, askedInView)
+  let done: Buffer
+  try {
+    done = apply(current, asked)
+  } catch (cause) {
+    throw hidden('a patch of what is hidden', undefined, cause)
+  }
+  // Whatever it asks of what is hidden, and whether that holds: who is told of one is told of the other.
+  if (asked.join('\n') !== askedInView.join('\n')) throw hidden('a condition on what is hidden')
   const text = restored(
     treeOf(request, plain(current)),
     treeOf(request, plain(seen)),
     treeOf(request, meant),
   )
-  let done: Buffer
-  try {
-    done = apply(current)
-  } catch (cause) {
-    throw hidden('a patch of what is hidden', undefined, cause)
-  }
   if (treeOf(request, Buffer.from(text)).canon !== treeOf(request, done).canon) {
     throw hidden('a patch of what is hidden')
   }
@@ -107,29 +111,71 @@ function hidden(detail: string, path?: string, cause?: unknown): Refusal {
 /**
  * Masking goes by what stands beside a value: the system of an identifier, the use of a telephone
  * number, a label, the type of what is contained. Throws Refusal when a change to those would bring to
- * light what was hidden: the new version, read again, must show nothing hidden that was not `written`.
+ * light what was hidden: read again, the new version must show what was `written`, each value in its
+ * place, or what masking makes of that.
  */
 export function checkStillHidden(
   request: Request,
   type: string,
   grant: Grant,
-  versions: { readonly current: Buffer; readonly seen: Buffer; readonly next: Buffer },
+  versions: { readonly seen: Buffer; readonly next: Buffer },
   written: Buffer,
 ): void {
   const terms = only(type, request.holdings.look(type, ASKED.read) ?? grant)
-  const count = (bytes: Buffer): ReadonlyMap<string, number> => countScalars(treeOf(request, bytes))
-  const [was, saw] = [count(versions.current), count(versions.seen)]
-  const [shown, wrote] = [count(request.view(terms, versions.next)), count(written)]
-  for (const [canon, times] of shown) {
-    const isHidden = (was.get(canon) ?? 0) > (saw.get(canon) ?? 0)
-    if (isHidden && times > (wrote.get(canon) ?? 0)) throw hidden('it would show what was hidden')
+  const view = (bytes: Buffer): Node => treeOf(request, request.view(terms, bytes))
+  const shown = view(versions.next)
+  const [wrote, masked] = [treeOf(request, written), view(written)]
+  const metas = [wrote, masked, treeOf(request, versions.seen)].map((one) =>
+    one.members.get('meta'),
+  )
+  for (const [name, value] of shown.members) {
+    const isTold =
+      name === 'meta'
+        ? isLabelled(value, metas)
+        : isWritten(value, wrote.members.get(name), masked.members.get(name), name)
+    if (!isTold) throw hidden('it would show what was hidden')
   }
 }
 
-function countScalars(node: Node, counts = new Map<string, number>()): Map<string, number> {
-  if (node.kind === 'scalar') counts.set(node.canon, (counts.get(node.canon) ?? 0) + 1)
-  for (const inner of [...node.members.values(), ...node.items]) countScalars(inner, counts)
-  return counts
+/** Whether a value shows nothing but what was written there, or what masking makes of it. */
+function isWritten(
+  shown: Node,
+  wrote: Node | undefined,
+  masked: Node | undefined,
+  name: string,
+): boolean {
+  if (shown.canon === wrote?.canon || shown.canon === masked?.canon) return true
+  if (name === 'text' && isWithheldNarrative(shown)) return true
+  // All that was written there is masked: what shows is something else.
+  if (masked === undefined) return false
+  if (shown.kind === 'object') {
+    return [...shown.members].every(([inner, value]) =>
+      isWritten(value, wrote?.members.get(inner), masked.members.get(inner), inner),
+    )
+  }
+  if (shown.kind !== 'array') return false
+  // Where masking takes items away, what is left stands elsewhere than it was written.
+  const items = masked.items.length === wrote?.items.length ? wrote.items : []
+  return (
+    shown.items.length === masked.items.length &&
+    shown.items.every((item, at) => isWritten(item, items[at], masked.items[at], ''))
+  )
+}
+
+/** What masking puts in the place of any narrative. */
+function isWithheldNarrative({ members }: Node): boolean {
+  const isEmpty = members.size === 2 && members.get('status')?.canon === '"empty"'
+  return isEmpty && members.get('div')?.canon === JSON.stringify(WITHHELD_DIV)
+}
+
+/** The same of a meta, in whose lists masking says what it did: there each coding counts for itself. */
+function isLabelled(shown: Node, metas: readonly (Node | undefined)[]): boolean {
+  return [...shown.members].every(([name, value]) => {
+    const told = metas.map((meta) => meta?.members.get(name))
+    if (value.kind !== 'array') return told.some((one) => one?.canon === value.canon)
+    const codings = new Set(told.flatMap((one) => one?.items.map(({ canon }) => canon) ?? []))
+    return value.items.every(({ canon }) => codings.has(canon))
+  })
 }
 
 /** A resource as a tree. Throws Refusal when a member of it stands twice. */

@@ -103,7 +103,7 @@ async function judgeWrite(request: Request, type: string, grant: Grant): Promise
   const content =
     seen === undefined || sent === undefined ? sent : restoreHidden(request, bytes, seen, sent)
   if (seen !== undefined && sent !== undefined && content !== undefined) {
-    checkStillHidden(request, type, grant, { current: bytes, seen, next: content }, sent)
+    checkStillHidden(request, type, grant, { seen, next: content }, sent)
   }
   const next =
     code === 'patch'
@@ -171,13 +171,13 @@ function judgePatched(
   const isJsonPatch = parseMediaType(arrival.headers['content-type']) === JSON_PATCH
   const patch = parsePatch(body, isJsonPatch ? JSON_PATCH : 'application/fhir+json')
   if (patch.hasTest) checkReadable(request, type, current)
-  const apply = (resource: unknown): unknown => applyPatch(resource, patch)
+  const apply = (resource: unknown, asked?: string[]): unknown => applyPatch(resource, patch, asked)
   if (seen !== undefined) checkPatched(request, { current, seen }, apply)
   const patched = (bytes: Buffer): Buffer =>
     Buffer.from(JSON.stringify(apply(JSON.parse(bytes.toString('utf8')))))
   const next = patched(current)
   if (seen !== undefined) {
-    checkStillHidden(request, type, grant, { current, seen, next }, patched(seen))
+    checkStillHidden(request, type, grant, { seen, next }, patched(seen))
   }
   return judgeBody(request, type, grant, next)
 }

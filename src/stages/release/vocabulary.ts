@@ -257,9 +257,6 @@ export function buildBundleWords({ at }: Vocabulary): BundleWords {
 export const DATA_ABSENT_EXTENSION =
   '{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason","valueCode":"masked"}'
 
-/** Stands where a narrative stood. */
-export const WITHHELD = 'Narrative withheld: parts of this resource are masked.'
-
 /** Stands where an address with content in it stood (RFC 2397): one with none. */
 export const EMPTY_CONTENT = 'data:,'
 

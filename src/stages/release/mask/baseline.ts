@@ -1,3 +1,4 @@
+import { WITHHELD } from '../../../fhir/withheld.ts'
 import type { Edit } from '../../../json/tape.ts'
 import { LEAST_DIGITS } from '../../../json/notice.ts'
 import { KIND } from '../../../json/tape.ts'
@@ -29,7 +30,6 @@ import {
   DATA_ABSENT_EXTENSION,
   EMPTY_CONTENT,
   SECRET_TYPES,
-  WITHHELD,
 } from '../vocabulary.ts'
 import type { Vocabulary } from '../vocabulary.ts'
 import { publicOf, rewriteUrl } from '../address.ts'

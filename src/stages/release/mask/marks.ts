@@ -1,3 +1,4 @@
+import { WITHHELD, WITHHELD_NARRATIVE } from '../../../fhir/withheld.ts'
 import type { Edit } from '../../../json/tape.ts'
 import {
   after,
@@ -15,11 +16,9 @@ import type { Tape } from '../../../json/tape.ts'
 import { CODE } from './alteration.ts'
 import type { Alteration } from './alteration.ts'
 import { MASKED_TEXT } from './compile-masking.ts'
-import { DIV } from './stub.ts'
-import { EMPTY_CONTENT, WITHHELD } from '../vocabulary.ts'
+import { EMPTY_CONTENT } from '../vocabulary.ts'
 import type { Vocabulary } from '../vocabulary.ts'
 
-const NARRATIVE = `{"status":"empty","div":${JSON.stringify(DIV)}}`
 const SYSTEM = 'http://terminology.hl7.org/CodeSystem/v3-ObservationValue'
 const NAMES = Object.entries(CODE)
 
@@ -59,7 +58,7 @@ export function markAltered(
     addCodings(tape, meta, words.at.tag, 'tag', tag, edits)
   }
   for (const text of narratives) {
-    edits.push({ start: startOf(tape, text), end: endOf(tape, text), text: NARRATIVE })
+    edits.push({ start: startOf(tape, text), end: endOf(tape, text), text: WITHHELD_NARRATIVE })
   }
   return edits
 }

@@ -1,3 +1,4 @@
+import { WITHHELD_DIV } from '../../../fhir/withheld.ts'
 import type { ElementDefinition } from '../../../fhir/elements.ts'
 import {
   after,
@@ -21,7 +22,7 @@ import { alter, lastOf, pseudonymAt } from './methods.ts'
 import type { MethodContext } from './methods.ts'
 import { OLD, readAge } from './ages.ts'
 import { isNamed } from './members.ts'
-import { buildStub, DIV, STUB } from './stub.ts'
+import { buildStub, STUB } from './stub.ts'
 import { CLEAN, CLEAN_SHIFT } from '../systems.ts'
 import { DATA_ABSENT_EXTENSION } from '../vocabulary.ts'
 import type { Vocabulary } from '../vocabulary.ts'
@@ -255,7 +256,7 @@ function redact(
   rendered?: string,
 ): void {
   if (element.type === 'xhtml') {
-    put(walk, key + 1, JSON.stringify(DIV), action, CODE.MASKED)
+    put(walk, key + 1, JSON.stringify(WITHHELD_DIV), action, CODE.MASKED)
     return
   }
   const extensions = [DATA_ABSENT_EXTENSION]

@@ -1,11 +1,11 @@
 import type { Elements } from '../../../fhir/elements.ts'
-import { DATA_ABSENT_EXTENSION, WITHHELD } from '../vocabulary.ts'
+import { WITHHELD_DIV } from '../../../fhir/withheld.ts'
+import { DATA_ABSENT_EXTENSION } from '../vocabulary.ts'
 
 /** What stands where a value of some type must stand and none may be shown. */
 
 /** An element that says that it is masked. */
 export const STUB = `{"extension":[${DATA_ABSENT_EXTENSION}]}`
-export const DIV = `<div xmlns="http://www.w3.org/1999/xhtml">${WITHHELD}</div>`
 const DEEPEST = 8
 
 /** The least that is valid of a type: what must be in it says that it is masked as well. */
@@ -17,7 +17,7 @@ export function buildStub(structure: Elements['structure'], type: string, depth 
     if (min === 0 || met.has(name) || depth > DEEPEST) continue
     met.add(name)
     const isSimple = /^[a-z]/.test(own)
-    if (own === 'xhtml') members.push(`"${key}":${JSON.stringify(DIV)}`)
+    if (own === 'xhtml') members.push(`"${key}":${JSON.stringify(WITHHELD_DIV)}`)
     else {
       const one = isSimple ? STUB : buildStub(structure, own, depth + 1)
       members.push(`"${isSimple ? '_' : ''}${key}":${isArray ? `[${one}]` : one}`)
