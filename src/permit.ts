@@ -83,17 +83,18 @@ export type Terms = {
   /** Whether it is said that something was withheld: to who could break glass for it (BTG-2). */
   readonly tellsWithheld?: boolean | undefined
   /**
-   * What was asked of texts and identifiers, held once more against what is shown of a match of which
-   * something is masked: it is found by nothing that does not show (MASK-9).
+   * What was asked, held once more against what is shown of a match of which something is masked, and
+   * against the whole: it is found by nothing that does not show (MASK-9).
    */
   readonly shown?:
-    { readonly type: string; readonly hold: (masked: unknown) => boolean } | undefined
-  /** What each resource is cut down to on its way out (`_elements`, `_summary=text`). */
+    | { readonly type: string; readonly hold: (masked: unknown, whole: unknown) => boolean }
+    | undefined
+  /** What each resource is cut down to on its way out (`_elements`, `_summary`). */
   readonly trim?: Trim | undefined
 }
 
-/** Top-level elements that a caller asked for; what FHIR cannot do without comes along. */
-export type Trim = { readonly keep: ReadonlySet<string> }
+/** Whether a top-level element was asked for; what FHIR cannot do without comes along. */
+export type Trim = (type: string, name: string) => boolean
 
 /** What judging one resource against terms found; made by release, also asked by authorize. */
 export type Inspection = {

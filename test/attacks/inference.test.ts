@@ -38,19 +38,24 @@ const HELD = [
   },
 ]
 
-async function setUp(policy?: { readonly rules: string; readonly masking?: string }) {
-  const server = await startFhirServer()
-  for (const one of HELD) server.put(JSON.stringify(one))
-  let folder: string | undefined
-  if (policy !== undefined) {
-    folder = mkdtempSync(join(tmpdir(), 'fhirewall-inference-'))
-    mkdirSync(join(folder, 'masking'))
-    writeFileSync(join(folder, 'own.yaml'), `policy: own\ndescription: d\nrules:\n${policy.rules}`)
-    if (policy.masking !== undefined) {
-      const text = `masking: hide\ndescription: d\nrules:\n${policy.masking}`
-      writeFileSync(join(folder, 'masking', 'hide.yaml'), text)
-    }
+type Policy = { readonly rules: string; readonly masking?: string }
+
+/** A folder with a policy, and the masking profile "hide". */
+function writePolicy({ rules, masking }: Policy): string {
+  const folder = mkdtempSync(join(tmpdir(), 'fhirewall-inference-'))
+  mkdirSync(join(folder, 'masking'))
+  writeFileSync(join(folder, 'own.yaml'), `policy: own\ndescription: d\nrules:\n${rules}`)
+  if (masking !== undefined) {
+    const text = `masking: hide\ndescription: d\nrules:\n${masking}`
+    writeFileSync(join(folder, 'masking', 'hide.yaml'), text)
   }
+  return folder
+}
+
+async function setUp(policy?: Policy, more: readonly object[] = []) {
+  const server = await startFhirServer()
+  for (const one of [...HELD, ...more]) server.put(JSON.stringify(one))
+  const folder = policy === undefined ? undefined : writePolicy(policy)
   const config = folder === undefined ? {} : { policies: folder }
   const gateway = await startGateway({ upstreamUrl: server.url, config })
   const token = await gateway.token({ scope: 'user/*.cruds', fhirUser: 'Practitioner/d1' })
@@ -129,6 +134,140 @@ async function refusesEach(t: Test, ask: Ask, targets: readonly string[]): Promi
 const all = (obligations: string): string =>
   `  - { id: all, effect: permit, levels: [user], interactions: [read, vread, history-instance, search-type, search-compartment, operation], operations: [$everything, $lastn], types: ['*'], obligations: { ${obligations} } }\n`
 
+/** Hidden from whoever is not cleared for R, element by element (LABEL-2). */
+const inline = (code: string) => ({
+  extension: [{ url: INLINE, valueCoding: coding(code, 'v3-Confidentiality') }],
+})
+const LABELLED = {
+  ...{ resourceType: 'Patient', id: 'p3', gender: 'male' },
+  meta: { versionId: '1', security: [coding('PROCESSINLINELABEL', 'v3-ActCode')] },
+  ...{ birthDate: '1970-05-06', _birthDate: inline('R') },
+  telecom: [{ system: 'phone', value: '617-555-1234', ...inline('R') }],
+  name: [{ family: 'Roe' }],
+}
+const RESULT = {
+  ...{ resourceType: 'Observation', id: 'o3', status: 'final', meta: LABELLED.meta },
+  code: { coding: [{ system: 'http://loinc.org', code: '5220-9' }], ...inline('R') },
+  subject: { reference: 'Patient/p3' },
+  performer: [{ reference: 'Practitioner/d9', ...inline('R') }],
+}
+
+t.test('no search finds what is hidden by a label (MASK-9, LABEL-2, REST-12)', async (t) => {
+  const { ask, close } = await setUp(undefined, [
+    LABELLED,
+    RESULT,
+    { resourceType: 'Practitioner', id: 'd9', name: [{ family: 'Who' }] },
+  ])
+  t.teardown(close)
+  t.notMatch((await ask('GET', '/Patient/p3')).text, /1970-05-06|617-555/)
+  const ways: [right: string, wrong: string][] = [
+    ['/Patient?birthdate=1970-05-06', '/Patient?birthdate=1970-05-07'],
+    ['/Patient?birthdate=ne1970-05-06', '/Patient?birthdate=ne1970-05-07'],
+    ['/Patient?birthdate=gt1970-05-05', '/Patient?birthdate=gt1970-05-07'],
+    ['/Patient?phone=617-555-1234', '/Patient?phone=617-555-1235'],
+    ['/Observation?code=5220-9', '/Observation?code=1'],
+    ['/Observation?code:not=5220-9', '/Observation?code:not=1'],
+    [
+      '/Patient?_filter=birthdate%20eq%201970-05-06',
+      '/Patient?_filter=birthdate%20eq%201970-05-07',
+    ],
+    [
+      '/Observation?subject:Patient.birthdate=1970-05-06',
+      '/Observation?subject:Patient.birthdate=1970-05-07',
+    ],
+    [
+      '/Practitioner?_has:Observation:performer:status=final',
+      '/Practitioner?_has:Observation:performer:status=amended',
+    ],
+  ]
+  const idsOf = async (query: string) => {
+    const { status, text } = await ask('GET', query)
+    return `${status} ${[...text.matchAll(/"id":"([pod]\d)"/g)].map(([, id]) => id).join()}`
+  }
+  for (const [right, wrong] of ways) t.equal(await idsOf(right), await idsOf(wrong), right)
+  t.equal(await idsOf('/Patient?family=Roe'), '200 p3', 'what shows is found')
+  t.equal(await idsOf('/Patient?gender=male&family=Roe'), '200 p3')
+  t.equal(await idsOf('/Observation?subject=Patient/p3'), '200 o3')
+})
+
+t.test('no order tells what is hidden (MASK-9, REST-12)', async (t) => {
+  const probe = (id: string, valueString: string) => ({
+    ...{ resourceType: 'Observation', id, status: 'final', code: { text: 'x' }, valueString },
+  })
+  const { ask, close } = await setUp(undefined, [
+    LABELLED,
+    probe('o4', 'my SSN is 2'),
+    probe('o5', 'my SSN is 0'),
+    { resourceType: 'Patient', id: 'p4', birthDate: '1960-01-01', name: [{ family: 'Poe' }] },
+  ])
+  t.teardown(close)
+  const order = async (query: string) => {
+    const { text } = await ask('GET', query)
+    return [...text.matchAll(/"id":"([pod]\d)"/g)].map(([, id]) => id).join()
+  }
+  t.equal(await order('/Observation?_sort=value-string'), 'o5,o4', 'o1 has no place among them')
+  t.equal(
+    await order('/Patient?_sort=birthdate'),
+    'p4,p1,p2',
+    'nor has one whose day of birth is hidden',
+  )
+  t.match(await order('/Patient?_sort=family'), /p1.*p4.*p3/, 'by what shows')
+  for (const by of [
+    'subject.identifier',
+    '-subject:Patient.identifier',
+    'patient.name',
+    'nonsense',
+    '_has:Observation:patient:code',
+  ])
+    t.match((await ask('GET', `/Observation?_sort=${by}`)).text, /"code":"parameter-/, by)
+})
+
+t.test('no summary of upstream’s takes away what is judged by (REST-12, LABEL-2)', async (t) => {
+  // As a server makes them: without extensions, and without what is no summary element.
+  const summary = JSON.stringify({
+    ...LABELLED,
+    _birthDate: undefined,
+    telecom: [{ value: '617-555-1234' }],
+  })
+  const gateway = await startGateway({
+    handler: (request, response) => {
+      const body = request.target.includes('_summary')
+        ? summary
+        : JSON.stringify({
+            ...LABELLED,
+            photo: [{ title: 'x' }],
+            text: {
+              status: 'generated',
+              div: '<div xmlns="http://www.w3.org/1999/xhtml">Roe</div>',
+            },
+          })
+      const isSearch = /Patient(\?|$)/.test(request.target)
+      response.writeHead(200, { 'content-type': 'application/fhir+json' })
+      response.end(
+        isSearch
+          ? `{"resourceType":"Bundle","type":"searchset","entry":[{"resource":${body}}]}`
+          : body,
+      )
+    },
+  })
+  t.teardown(() => gateway.close())
+  const token = await gateway.token({ scope: 'user/*.rs', fhirUser: 'Practitioner/d1' })
+  const ask = async (target: string) =>
+    (await fetch(gateway.url + target, { headers: { authorization: `Bearer ${token}` } })).text()
+  for (const place of ['/Patient/p3', '/Patient', '/Patient/p3/_history/1']) {
+    for (const value of ['true', 'data', 'text', 'false']) {
+      const text = await ask(`${place}?_summary=${value}`)
+      t.notMatch(text, /1970-05-06|617-555/, `${place} ${value}`)
+      t.match(text, '"id":"p3"')
+      t.equal(/"photo"/.test(text), value === 'data' || value === 'false', `${place} ${value}`)
+      t.equal(/"name"/.test(text), value !== 'text', `${place} ${value}`)
+      t.equal(/SUBSETTED/.test(text), value !== 'false', `${place} ${value}`)
+    }
+  }
+  t.match(await ask('/Patient?_summary=maybe'), '"code":"parameter-malformed"')
+  t.notOk(gateway.upstream.received.some(({ target }) => target.includes('_summary')))
+})
+
 t.test('a link that is masked is followed by nobody (MASK-9, SCOPE-10)', async (t) => {
   const masking =
     '  - { id: a, select: [Observation.performer, Observation.subject, List.entry, Observation.code, Meta.lastUpdated], method: remove }\n'
@@ -147,6 +286,40 @@ t.test('a link that is masked is followed by nobody (MASK-9, SCOPE-10)', async (
     '/Patient/p1/$everything?start=2024-03-04',
     '/Observation/$lastn?code=5220-9',
   ])
+})
+
+t.test('what comes beside a match is masked as in a search (REST-11, MASK-1)', async (t) => {
+  const rule = (id: string, interactions: string, types: string, masking: string) =>
+    `  - { id: ${id}, effect: permit, levels: [user], interactions: [${interactions}], types: [${types}], obligations: { masking: ${masking} } }\n`
+  const folder = writePolicy({
+    rules:
+      rule('found', 'search-type', 'Patient', 'minimum-necessary') +
+      rule('read', 'read', 'Patient', 'baseline') +
+      rule('results', 'search-type', 'Observation', 'baseline'),
+  })
+  const patient = { resourceType: 'Patient', id: 'p5', telecom: [{ value: '617-555-1234' }] }
+  const result = { resourceType: 'Observation', id: 'o6', subject: { reference: 'Patient/p5' } }
+  const entry = (resource: object, mode: string) => ({ resource, search: { mode } })
+  const found = [entry(result, 'match'), entry(patient, 'include')]
+  const gateway = await startGateway({
+    config: { policies: folder },
+    handler: (request, response, raw) => {
+      const isRead = request.target.includes('Patient/p5')
+      const whole = { resourceType: 'Bundle', type: 'searchset', entry: found }
+      json(JSON.stringify(isRead ? patient : whole))(request, response, raw)
+    },
+  })
+  t.teardown(async () => {
+    await gateway.close()
+    rmSync(folder, { recursive: true })
+  })
+  const token = await gateway.token({ scope: 'user/*.rs', fhirUser: 'Practitioner/d1' })
+  const ask = async (target: string) =>
+    (await fetch(gateway.url + target, { headers: { authorization: `Bearer ${token}` } })).text()
+  t.match(await ask('/Patient/p5'), '617-555-1234', 'read alone')
+  const text = await ask('/Observation?_include=Observation:subject')
+  t.match(text, '"id":"p5"')
+  t.notMatch(text, '617-555-1234')
 })
 
 t.test('a parameter that a policy forbids is forbidden in every disguise', async (t) => {

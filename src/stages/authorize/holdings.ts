@@ -81,9 +81,12 @@ export class Holdings {
     return found instanceof Refusal ? undefined : found
   }
 
-  /** The grant by which a resource of this type may be shown beside another, or undefined. */
+  /**
+   * The grant by which a resource of this type may be shown beside another, or undefined. Many come so at
+   * once: what a policy masks in searches is masked there as well.
+   */
   find(type: string): Grant | undefined {
-    return this.look(type, READ) ?? this.look(type, SEARCH)
+    return this.look(type, SEARCH) ?? this.look(type, READ)
   }
 
   /** Throws Refusal unless there is a grant for one of the types at least. */

@@ -37,10 +37,11 @@ export function checkParameters(
         values.some((value) => isProbe(value, name === 'identifier' || modifier === 'identifier')))
     const sorting =
       name === '_sort' &&
-      values.some((value) => {
-        const by = value.replace(/^-/, '')
+      sortKeys({ values }).some((by) => {
+        // A chain, or what upstream alone knows, would order by what nobody has judged.
+        const isUnknown = by !== '_score' && pathsOf(by, type, definitions).length === 0
         const isClosed = grant.forbids?.(by) === true || isMasked?.(by, undefined) === true
-        return by === 'identifier' || isClosed
+        return by === 'identifier' || isUnknown || isClosed
       })
     const isBanned = grant.forbids?.(name) === true && !OURS.has(name)
     const isForbidden =
@@ -66,14 +67,28 @@ function createMaskCheck(
   if (maskings.length === 0) return undefined
   return (name, modifier) => {
     if (OURS.has(name) || SHAPES.has(name)) return false
-    const own = COMMON.get(name) ?? definitions.searchParameters(type).get(name)?.paths ?? []
-    const paths = modifier === 'identifier' ? own.map((path) => [...path, 'identifier']) : own
+    const paths = pathsOf(name, type, definitions, modifier)
     return (
       paths.length === 0 ||
       maskings.some((masking) => paths.some((path) => touches(masking, type, path)))
     )
   }
 }
+
+/** Where a search parameter looks; nowhere = that is not known. */
+export function pathsOf(
+  name: string,
+  type: string,
+  definitions: Definitions,
+  modifier?: string,
+): readonly ElementPath[] {
+  const paths = COMMON.get(name) ?? definitions.searchParameters(type).get(name)?.paths ?? []
+  return modifier === 'identifier' ? paths.map((path) => [...path, 'identifier']) : paths
+}
+
+/** What `_sort` orders by. */
+export const sortKeys = ({ values }: Pick<Parameter, 'values'>): readonly string[] =>
+  values.map((value) => value.replace(/^-/, ''))
 
 /** They shape the answer or name other types, and look at no element. */
 const SHAPES = new Set(['_sort', '_include', '_revinclude', '_type', '_elements'])
@@ -168,30 +183,48 @@ export function capCount(parameters: readonly Parameter[], count: number): Param
  * Takes out of a question what would cut away the evidence that release judges by: whole resources
  * are fetched and cut afterwards. `_total` goes, because it counts what is withheld (REST-11).
  */
-export function takeShape(parameters: readonly Parameter[]): {
-  readonly parameters: readonly Parameter[]
-  readonly trim: Trim | undefined
-} {
+export function takeShape(
+  parameters: readonly Parameter[],
+  definitions: Definitions,
+): { readonly parameters: readonly Parameter[]; readonly trim: Trim | undefined } {
   if (!parameters.some(({ name }) => SHAPING.has(name))) return { parameters, trim: undefined }
   const valuesOf = (wanted: string): string[] =>
     parameters.filter(({ name }) => name === wanted).flatMap(({ values }) => values)
   const elements = valuesOf('_elements')
-  const isTextOnly = valuesOf('_summary').includes('text')
   for (const element of elements) {
     if (!/^(?:[A-Z][A-Za-z]+\.)?[a-z][A-Za-z]{0,63}$/.test(element)) {
       throw new Refusal('parameter-malformed', { parameter: '_elements' })
     }
   }
-  const keep = isTextOnly ? ['text'] : elements.map((element) => element.replace(/^.*\./, ''))
+  const [summary = 'false', ...more] = valuesOf('_summary')
+  const summarize = SUMMARIES.get(summary)
+  if (summarize === undefined || more.length > 0) {
+    throw new Refusal('parameter-malformed', { parameter: '_summary' })
+  }
+  const named = new Set(elements.map((element) => element.replace(/^.*\./, '')))
+  const isCut = named.size > 0 || summarize !== 'whole'
   return {
+    // One that counts is refused where all parameters are looked at.
     parameters: parameters.filter(
-      ({ name }) =>
-        name !== '_elements' && name !== '_total' && !(name === '_summary' && isTextOnly),
+      ({ name }) => !SHAPING.has(name) || (name === '_summary' && summary === 'count'),
     ),
-    trim: keep.length === 0 ? undefined : { keep: new Set(keep) },
+    trim: !isCut
+      ? undefined
+      : (type, name) =>
+          (summarize === 'whole' || summarize(type, name, definitions)) &&
+          (named.size === 0 || named.has(name)),
   }
 }
 const SHAPING = new Set(['_elements', '_summary', '_total'])
+/** https://hl7.org/fhir/R4/search.html#summary: which top-level elements stay. */
+type Summarize = (type: string, name: string, definitions: Definitions) => boolean
+const SUMMARIES: ReadonlyMap<string, 'whole' | Summarize> = new Map<string, 'whole' | Summarize>([
+  ['false', 'whole'],
+  ['count', 'whole'],
+  ['true', (type, name, definitions) => definitions.summaryElements(type).has(name)],
+  ['text', (_type, name) => name === 'text'],
+  ['data', (_type, name) => name !== 'text'],
+])
 
 /** `_include` and `_revinclude`: `Type:parameter[:Type]`, or `*`; every one that comes is judged. */
 export function checkIncludes(

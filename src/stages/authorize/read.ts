@@ -19,7 +19,7 @@ export function decideInstance({
   const { interaction } = inquiry
   const { type = '' } = interaction
   const grant = holdings.demand(type, ASKED[interaction.code as 'read'])
-  const { parameters, trim } = takeShape(interaction.parameters)
+  const { parameters, trim } = takeShape(interaction.parameters, definitions)
   checkParameters(type, parameters, grant, { definitions, touches })
   return Permit.issue({
     interaction: { ...interaction, parameters },
@@ -45,7 +45,7 @@ export function decideHistory({
   const { interaction } = inquiry
   const { type } = interaction
   const asked = ASKED[interaction.code as 'history-type']
-  const { parameters, trim } = takeShape(interaction.parameters)
+  const { parameters, trim } = takeShape(interaction.parameters, definitions)
   if (parameters.some(({ name }) => name === '_list')) {
     throw new Refusal('parameter-forbidden', { parameter: '_list' })
   }

@@ -1,7 +1,6 @@
 import type { Definitions } from '../../fhir/definitions.ts'
 import { parseFilter } from '../../fhir/filter.ts'
 import type { Interaction, Parameter } from '../../fhir/interaction.ts'
-import { compileCriteria } from '../../fhir/match.ts'
 import { patientsOf, Permit } from '../../permit.ts'
 import type { Grant, Terms, Touches } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
@@ -11,6 +10,7 @@ import { brokenBy } from './emergency.ts'
 import { capCount, checkIncludes, checkParameters, narrow, takeShape } from './question.ts'
 import { only } from './request.ts'
 import type { Request } from './request.ts'
+import { shownBy } from './shown.ts'
 
 /** Search of a type, of a type in a patient's compartment, or of several types. */
 export function decideSearch(request: Request): Permit | Promise<Permit> {
@@ -28,29 +28,6 @@ export function decideSearch(request: Request): Permit | Promise<Permit> {
   )
 }
 
-/**
- * What was asked of texts and identifiers, in which numbers are masked by how they look. What cannot be
- * held exactly finds nothing of which something is masked.
- */
-function shownBy(
-  parameters: readonly Parameter[],
-  type: string,
-  { definitions, bases }: Request,
-): Terms['shown'] {
-  const own = definitions.searchParameters(type)
-  const isText = (name: string): boolean =>
-    own.get(name)?.type === 'string' || name === 'identifier'
-  const asked = parameters.filter(({ name }) => isText(name))
-  const isVague = parameters.some(({ name, values }) =>
-    name === '_filter'
-      ? parseFilter(values.join(), type, definitions).comparisons.some((one) => isText(one.name))
-      : own.get(name)?.type === 'composite',
-  )
-  if (asked.length === 0 && !isVague) return undefined
-  const hold = isVague ? undefined : compileCriteria(type, asked, definitions, bases)
-  return { type, hold: hold ?? (() => false) }
-}
-
 function permitSearch(
   request: Request,
   type: string,
@@ -58,7 +35,7 @@ function permitSearch(
   interaction: Interaction,
 ): Permit {
   const { inquiry, holdings, definitions, touches, config, cursors, reason } = request
-  const shaped = takeShape(interaction.parameters)
+  const shaped = takeShape(interaction.parameters, request.definitions)
   const { trim } = shaped
   const parameters = rewriteFilters(shaped.parameters, type, grant, { definitions, touches })
   const grantOf = (other: string): Grant | undefined =>
@@ -132,7 +109,7 @@ function decideSystemSearch(request: Request): Permit {
   if (types.length === 0 || interaction.compartment !== undefined) {
     throw new Refusal('interaction-refused', { detail: 'a search of all types there are' })
   }
-  const { parameters, trim } = takeShape(interaction.parameters)
+  const { parameters, trim } = takeShape(interaction.parameters, request.definitions)
   const grants = types.map((type) => {
     const grant = holdings.demand(type, ASKED['search-system'])
     checkParameters(type, parameters, grant, request)

@@ -50,15 +50,14 @@ export async function searchInView(
   for (const resource of resources) {
     const one = Buffer.from(JSON.stringify(resource))
     const { withheld, id, masked } = inspect(permit.terms, one)
+    if (withheld !== undefined || id === undefined || resource['resourceType'] !== type) continue
     const { shown } = permit.terms
-    const isFound =
-      withheld !== undefined ||
-      masked === 0 ||
-      shown?.hold(JSON.parse(request.view(permit.terms, one).toString())) !== false
-    if (!isFound) continue
-    if (withheld === undefined && id !== undefined && resource['resourceType'] === type) {
-      seen.push({ id, resource })
-    }
+    // What is hidden of it leads nowhere.
+    const view =
+      masked === 0
+        ? resource
+        : (JSON.parse(request.view(permit.terms, one).toString()) as typeof resource)
+    if (masked === 0 || shown?.hold(view, resource) !== false) seen.push({ id, resource: view })
   }
   if (!isWhole || seen.length > MOST_SEEN) {
     throw new Refusal('parameter-forbidden', {

@@ -23,7 +23,7 @@ export async function decideWrite(request: Request): Promise<Permit> {
   const { interaction, body, arrival } = request.inquiry
   const { type = '' } = interaction
   const grant = request.holdings.demand(type, ASKED[interaction.code as 'create'])
-  const { parameters, trim } = takeShape(interaction.parameters)
+  const { parameters, trim } = takeShape(interaction.parameters, request.definitions)
   checkParameters(type, parameters, grant, request)
   const { ifMatch, patients, content } = await judgeWrite(request, type, grant)
   const isJsonPatch = parseMediaType(arrival.headers['content-type']) === JSON_PATCH

@@ -13,13 +13,13 @@ import {
   startOf,
   textOf,
 } from '../../json/tape.ts'
-import type { Permit } from '../../permit.ts'
+import type { Permit, Terms } from '../../permit.ts'
 import { publicOf, releaseAddress, rewriteUrls } from './address.ts'
 import type { Hidden } from './mask/compile-masking.ts'
 import type { Context } from './context.ts'
 import { hiddenIn } from './frame.ts'
 import { planMasking } from './mask/plan-masking.ts'
-import { addCounts, releaseResource, viewerOf } from './resource.ts'
+import { addCounts, isFound, releaseResource, viewerOf } from './resource.ts'
 import { pseudonym } from './mask/methods.ts'
 import type { Released } from './resource.ts'
 import { isIn } from './vocabulary.ts'
@@ -48,7 +48,7 @@ export function releaseEntries(
     const first = pairs?.[pair] === element ? (pairs[pair + 1] as number) : element
     const common = first === element ? undefined : known.get(first)
     const leaves =
-      (common && repeatEntry(tape, element, common, context, tally, edits)) ??
+      (common && repeatEntry(tape, element, common, permit.terms, context, tally, edits)) ??
       releaseEntry(tape, element, permit, context, tally, edits, (found) => known.set(first, found))
     if (leaves) left += 1
     return !leaves
@@ -63,6 +63,7 @@ export function releaseEntries(
  * long. undefined = there is no address.
  */
 type Common = {
+  readonly type: string | undefined
   readonly resource: number
   readonly fullUrl: { readonly isBehind: boolean; readonly offset: number } | undefined
 }
@@ -71,17 +72,22 @@ type Common = {
 function repeatEntry(
   tape: Tape,
   element: number,
-  { resource, fullUrl }: Common,
+  { type, resource, fullUrl }: Common,
+  terms: Terms,
   context: Context,
   tally: Tally,
   edits: Edit[],
 ): true | undefined {
-  const masked = planMasking(tape, element + resource, undefined, context)
+  const object = element + resource
+  const masked = planMasking(tape, object, undefined, context)
   if (masked === undefined || masked.renamed !== undefined) return undefined
+  if (masked.counts !== undefined && !isFound(tape, object, masked.edits, type, terms)) {
+    return undefined
+  }
   if (fullUrl?.isBehind === false) releaseAddress(tape, element + fullUrl.offset, context, edits)
   for (const edit of orderEdits(masked.edits)) edits.push(edit)
   if (fullUrl?.isBehind === true) {
-    const end = after(tape, element + resource)
+    const end = after(tape, object)
     releaseAddress(tape, end + fullUrl.offset, context, edits)
   }
   tally.inspected += 1
@@ -118,10 +124,7 @@ function releaseEntry(
   let isPlain = true
   // What was cut down, or is remembered by its id, is so for itself.
   let isCommon =
-    released.verdict.isCommon &&
-    tally.seen === undefined &&
-    permit.terms.trim === undefined &&
-    permit.terms.shown === undefined
+    released.verdict.isCommon && tally.seen === undefined && permit.terms.trim === undefined
   let fullUrl: Common['fullUrl']
   for (let key = element + 1; key < end; key = after(tape, key + 1)) {
     const name = nameOf(tape, key)
@@ -147,7 +150,7 @@ function releaseEntry(
     } else if (part !== undefined || !isIn(entry, name) || !isSimple) isPlain = false
   }
   if (!isPlain) edits.push(...keepOnly(tape, element, entry, context.bundleWords))
-  else if (isCommon) say({ resource: resource - element, fullUrl })
+  else if (isCommon) say({ type: released.verdict.type, resource: resource - element, fullUrl })
   return true
 }
 

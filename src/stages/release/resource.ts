@@ -40,8 +40,7 @@ export function releaseResource(
     return undefined
   }
   const { edits, counts, renamed } = masked
-  const shown = counts === undefined || terms.shown?.type !== verdict.type ? undefined : terms.shown
-  if (shown?.hold(JSON.parse(bytesOf(tape, object, edits).toString())) === false) {
+  if (counts !== undefined && !isFound(tape, object, edits, verdict.type, terms)) {
     tally.withheld += 1
     return undefined
   }
@@ -60,6 +59,20 @@ export function releaseResource(
     renamed,
     edits: [{ start: startOf(tape, object), end: endOf(tape, object), text }],
   }
+}
+
+/** Whether what is shown of a resource of which something is masked is what was searched for. */
+export function isFound(
+  tape: Tape,
+  object: number,
+  edits: readonly Edit[],
+  type: string | undefined,
+  { shown }: Terms,
+): boolean {
+  if (shown === undefined || shown.type !== type) return true
+  const parse = (made: readonly Edit[]): unknown =>
+    JSON.parse(bytesOf(tape, object, made).toString())
+  return shown.hold(parse(edits), parse([]))
 }
 
 /** Counts what was altered, by rule. */

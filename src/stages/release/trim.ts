@@ -20,12 +20,13 @@ export function createTrim(
   { at }: Vocabulary,
   mandatory: (type: string) => ReadonlySet<string>,
 ): (resource: Buffer, trim: Trim) => Buffer {
-  return (resource, { keep }) => {
+  return (resource, trim) => {
     const tape = scan(resource)
-    const needed = mandatory(textOf(tape, member(tape, 0, at.resourceType)) ?? '')
+    const type = textOf(tape, member(tape, 0, at.resourceType)) ?? ''
+    const needed = mandatory(type)
     const cut = removeMembers(tape, 0, (key) => {
       const name = (textOf(tape, key) ?? '').replace(/^_/, '')
-      return !keep.has(name) && !ALWAYS.has(name) && !needed.has(name)
+      return !ALWAYS.has(name) && !needed.has(name) && !trim(type, name)
     })
     const edits: Edit[] = [...cut]
     const meta = member(tape, 0, at.meta)
