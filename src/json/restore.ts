@@ -12,36 +12,46 @@ export class RestoreError extends Error {
   }
 }
 
+/** Where in a resource something is; and the steps that comparing lists may still cost in all of it. */
+type Place = { readonly path: readonly string[]; readonly effort: { left: number } }
+
+/** Some 10 ms and 8 MB: what masking leaves of a list is told without, but for lists made up for it. */
+const MOST_STEPS = 4_194_304
+
 /**
  * Somebody saw `masked`, a view of `original`, and wrote `changed`. Gives the text of what he means:
  * his changes, with everything back that was hidden from him. Throws RestoreError where he changed or
  * took away what he saw hidden, or gave a value to what he did not see at all, and where it cannot be
- * told which of several items is which.
+ * told which of several items is which, with no more than a fixed effort.
  */
 export function restore(original: Node, masked: Node, changed: Node): string {
-  return value(original, masked, changed, []) ?? '{}'
+  return value(original, masked, changed, { path: [], effort: { left: MOST_STEPS } }) ?? '{}'
 }
+
+const below = (place: Place, name: string): Place => ({ ...place, path: [...place.path, name] })
 
 const isSame = (one: Node, other: Node): boolean => one.canon === other.canon
 
 /** undefined = nothing is left of it: neither an empty object nor an empty list is FHIR. */
-function value(o: Node, m: Node, b: Node, path: readonly string[]): string | undefined {
+function value(o: Node, m: Node, b: Node, place: Place): string | undefined {
   if (isSame(o, m)) return b.text
   if (isSame(m, b)) return o.text
   if (o.kind === 'object' && m.kind === 'object' && b.kind === 'object')
-    return object(o, m, b, path)
-  if (o.kind === 'array' && m.kind === 'array' && b.kind === 'array') return array(o, m, b, path)
-  throw new RestoreError(path)
+    return object(o, m, b, place)
+  if (o.kind === 'array' && m.kind === 'array' && b.kind === 'array') return array(o, m, b, place)
+  throw new RestoreError(place.path)
 }
 
-function object(o: Node, m: Node, b: Node, path: readonly string[]): string | undefined {
+function object(o: Node, m: Node, b: Node, place: Place): string | undefined {
+  const { path } = place
   const out: string[] = []
   const put = (name: string, text: string | undefined): void => {
     if (text !== undefined) out.push(`${JSON.stringify(name)}:${text}`)
   }
   for (const [name, now] of b.members) {
     const [was, seen] = [o.members.get(name), m.members.get(name)]
-    if (was !== undefined && seen !== undefined) put(name, value(was, seen, now, [...path, name]))
+    if (was !== undefined && seen !== undefined)
+      put(name, value(was, seen, now, below(place, name)))
     else if (seen !== undefined) put(name, withoutMarks(seen, now, [...path, name]))
     else if (was === undefined) put(name, now.text)
     else throw new RestoreError([...path, name])
@@ -76,11 +86,11 @@ function withoutMarks(mark: Node, b: Node, path: readonly string[]): string | un
     return left.length === 0 ? undefined : `{${left.join()}}`
   }
   if (mark.kind === 'array' && b.kind === 'array') {
-    const marks = mark.items.map(({ canon }) => canon)
-    const left = b.items.filter(({ canon }) => !marks.includes(canon))
+    const [marks, there] = [countsOf(mark.items), countsOf(b.items)]
+    const left = b.items.filter(({ canon }) => !marks.has(canon))
     // One that is gone while another has come may be the same, altered.
-    const gone = marks.filter((canon) => !b.items.some((item) => item.canon === canon))
-    if (gone.length > 0 && left.length > 0) throw new RestoreError(path)
+    const isGone = mark.items.some(({ canon }) => !there.has(canon))
+    if (isGone && left.length > 0) throw new RestoreError(path)
     return left.length === 0 ? undefined : `[${left.map(({ text }) => text).join()}]`
   }
   throw new RestoreError(path)
@@ -96,38 +106,41 @@ function hides(o: Node, m: Node): boolean {
     })
   }
   if (o.kind !== 'array' || m.kind !== 'array') return true
-  const seen = m.items.map(({ canon }) => canon)
-  return o.items.some(({ canon }) => {
-    const at = seen.indexOf(canon)
-    if (at >= 0) seen.splice(at, 1)
-    return at < 0
-  })
+  const shown = countsOf(m.items)
+  return [...countsOf(o.items)].some(([canon, times]) => times > (shown.get(canon) ?? 0))
+}
+
+/** How often each item is in a list. */
+function countsOf(items: readonly Node[]): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>()
+  for (const { canon } of items) counts.set(canon, (counts.get(canon) ?? 0) + 1)
+  return counts
 }
 
 /** An item of the original and what it became in the view; either may have no other. */
 type Pair = { readonly was: Node | undefined; readonly seen: Node | undefined }
 
-function array(o: Node, m: Node, b: Node, path: readonly string[]): string | undefined {
-  const pairs = align(o.items, m.items, path)
-  const place = locate(pairs, m.items, b.items, path)
+function array(o: Node, m: Node, b: Node, place: Place): string | undefined {
+  const { path } = place
+  const pairs = align(o.items, m.items, place)
+  const places = locate(pairs, m.items, b.items, path)
   /** What becomes of each item of `b`; and what stands before it again. */
   const texts: (string | undefined)[] = b.items.map(({ text }) => text)
   const hidden: string[][] = Array.from({ length: b.items.length + 1 }, () => [])
   let next = 0
   for (const pair of pairs) {
-    const at = place.get(pair)
+    const at = places.get(pair)
     if (at !== undefined) next = at + 1
     const { was, seen } = pair
     if (was !== undefined && seen === undefined) hidden[next]?.push(was.text)
     const now = at === undefined ? undefined : b.items[at]
     if (at === undefined || seen === undefined || now === undefined) continue
-    texts[at] = was === undefined ? withoutMarks(seen, now, path) : value(was, seen, now, path)
+    texts[at] = was === undefined ? withoutMarks(seen, now, path) : value(was, seen, now, place)
   }
-  const out = texts.flatMap((text, at) => [
-    ...(hidden[at] ?? []),
-    ...(text === undefined ? [] : [text]),
-  ])
-  out.push(...(hidden[b.items.length] ?? []))
+  const out = hidden.flatMap((before, at) => {
+    const text = texts[at]
+    return text === undefined ? before : [...before, text]
+  })
   return out.length === 0 ? undefined : `[${out.join()}]`
 }
 
@@ -155,19 +168,19 @@ function isSilent(o: Node, m: Node): boolean {
 }
 
 /** Which item became which: those that are equal stay in order, and between them all or nothing. */
-function align(o: readonly Node[], m: readonly Node[], path: readonly string[]): Pair[] {
+function align(o: readonly Node[], m: readonly Node[], place: Place): Pair[] {
   // Masking moves nothing: where nothing has gone or come, each is where it was.
   if (o.length === m.length) return o.map((was, n) => ({ was, seen: m[n] }))
-  const times = (items: readonly Node[], canon: string): number =>
-    items.filter((item) => item.canon === canon).length
+  const { path } = place
+  const [own, shown] = [countsOf(o), countsOf(m)]
   // One that was masked looks like another that was not: nobody knows which is which.
-  for (const { canon } of m) {
-    const own = times(o, canon)
-    if (own > 0 && times(m, canon) > own) throw new RestoreError(path)
+  for (const [canon, times] of shown) {
+    if (times > (own.get(canon) ?? times)) throw new RestoreError(path)
   }
+  const isAlone = (canon: string): boolean => own.get(canon) === 1 && shown.get(canon) === 1
   const pairs: Pair[] = []
   let [from, to] = [0, 0]
-  for (const [i, j] of [...commonOf(o, m), [o.length, m.length] as const]) {
+  for (const [i, j] of [...commonOf(o, m, isAlone, place), [o.length, m.length] as const]) {
     const [were, saw] = [o.slice(from, i), m.slice(to, j)]
     if (were.length > 0 && saw.length > 0 && were.length !== saw.length)
       throw new RestoreError(path)
@@ -179,21 +192,73 @@ function align(o: readonly Node[], m: readonly Node[], path: readonly string[]):
   return pairs
 }
 
-/** The longest common subsequence of equal items, as pairs of indexes. */
-function commonOf(o: readonly Node[], m: readonly Node[]): (readonly [number, number])[] {
-  const width = m.length + 1
-  const lengths = new Uint32Array((o.length + 1) * width)
-  for (let i = o.length - 1; i >= 0; i--) {
-    for (let j = m.length - 1; j >= 0; j--) {
-      lengths[i * width + j] =
-        o[i]?.canon === m[j]?.canon
-          ? (lengths[(i + 1) * width + j + 1] ?? 0) + 1
-          : Math.max(lengths[(i + 1) * width + j] ?? 0, lengths[i * width + j + 1] ?? 0)
+/** An item of a list: where it is, and a number that only its equals have. */
+type Item = { readonly at: number; readonly number: number; readonly isAlone: boolean }
+
+/**
+ * The longest common subsequence of equal items, as pairs of indexes; of several as long, the one that
+ * passes over more of `o` first. `isAlone`: it is in both lists, and in each of them once.
+ */
+function commonOf(
+  o: readonly Node[],
+  m: readonly Node[],
+  isAlone: (canon: string) => boolean,
+  place: Place,
+): (readonly [number, number])[] {
+  const numbers = new Map(m.map(({ canon }, at) => [canon, at]))
+  const itemsOf = (nodes: readonly Node[]): readonly Item[] =>
+    nodes.map(({ canon }, at) => {
+      return { at, number: numbers.get(canon) ?? -1, isAlone: isAlone(canon) }
+    })
+  // What is not in the view at all is passed over in any case.
+  const [were, saw] = [itemsOf(o).filter(({ number }) => number >= 0), itemsOf(m)]
+  const known = new Set(were.map(({ number }) => number))
+  const rest = saw.filter(({ number }) => known.has(number))
+  // Equals are masked alike: nearly always what is in both stands in both in one order.
+  if (were.length === rest.length && were.every((one, n) => isEqual(one, rest[n])))
+    return pairUp(were, rest)
+  let begin = 0
+  while (begin < were.length && isEqual(were[begin], saw[begin])) begin++
+  let [i, j] = [were.length, saw.length]
+  // Only of what is alone the last are a pair for certain.
+  while (i > begin && were[i - 1]?.isAlone === true && isEqual(were[i - 1], saw[j - 1])) {
+    i--
+    j--
+  }
+  return [
+    ...pairUp(were.slice(0, begin), saw),
+    ...longest(were.slice(begin, i), saw.slice(begin, j), place),
+    ...pairUp(were.slice(i), saw.slice(j)),
+  ]
+}
+
+const isEqual = (one: Item | undefined, other: Item | undefined): boolean =>
+  one?.number === other?.number
+
+const pairUp = (one: readonly Item[], other: readonly Item[]): (readonly [number, number])[] =>
+  one.map(({ at }, n) => [at, other[n]?.at ?? at])
+
+/** The same, each compared with each. */
+function longest(
+  one: readonly Item[],
+  other: readonly Item[],
+  { path, effort }: Place,
+): (readonly [number, number])[] {
+  const width = other.length + 1
+  effort.left -= (one.length + 1) * width
+  if (effort.left < 0) throw new RestoreError(path)
+  // No longer than the shorter list, which is below the root of MOST_STEPS.
+  const lengths = new Uint16Array((one.length + 1) * width)
+  for (let i = one.length - 1; i >= 0; i--) {
+    for (let j = other.length - 1; j >= 0; j--) {
+      lengths[i * width + j] = isEqual(one[i], other[j])
+        ? (lengths[(i + 1) * width + j + 1] ?? 0) + 1
+        : Math.max(lengths[(i + 1) * width + j] ?? 0, lengths[i * width + j + 1] ?? 0)
     }
   }
   const pairs: (readonly [number, number])[] = []
-  for (let i = 0, j = 0; i < o.length && j < m.length;) {
-    if (o[i]?.canon === m[j]?.canon) pairs.push([i++, j++])
+  for (let i = 0, j = 0; i < one.length && j < other.length;) {
+    if (isEqual(one[i], other[j])) pairs.push([one[i++]?.at ?? 0, other[j++]?.at ?? 0])
     else if ((lengths[(i + 1) * width + j] ?? 0) >= (lengths[i * width + j + 1] ?? 0)) i++
     else j++
   }
@@ -207,37 +272,33 @@ function locate(
   b: readonly Node[],
   path: readonly string[],
 ): ReadonlyMap<Pair, number> {
-  const place = new Map<Pair, number>()
+  const places = new Map<Pair, number>()
   const taken = new Set<number>()
   const take = (pair: Pair, at: number): void => {
-    place.set(pair, at)
+    places.set(pair, at)
     taken.add(at)
   }
-  const count = (items: readonly Node[], canon: string): number =>
-    items.filter((item) => item.canon === canon).length
+  const [shown, there] = [countsOf(m), countsOf(b)]
   // Items that are as they were shown.
+  const findSame = finder(b, (item) => item?.canon, taken)
   for (const pair of pairs) {
     const { was, seen } = pair
     if (seen === undefined) continue
-    const at = b.findIndex((item, n) => !taken.has(n) && item.canon === seen.canon)
+    const at = findSame(seen.canon)
+    if (at === undefined) continue
     // Of several that look alike none can be missing: nobody knows which of them it is.
     const isHiding = was !== undefined && hides(was, seen)
-    if (isHiding && at >= 0 && count(b, seen.canon) !== count(m, seen.canon)) {
-      throw new RestoreError(path)
-    }
-    if (at >= 0) take(pair, at)
+    if (isHiding && there.get(seen.canon) !== shown.get(seen.canon)) throw new RestoreError(path)
+    take(pair, at)
   }
   // Items that were changed: by their id, or because everything else is in its place.
+  const findId = finder(b, idOf, taken)
+  const own = new Map(m.map((item, at) => [item, at]))
   for (const pair of pairs) {
     const { was, seen } = pair
-    if (seen === undefined || was === undefined || place.has(pair) || isSame(was, seen)) continue
+    if (seen === undefined || was === undefined || places.has(pair) || isSame(was, seen)) continue
     if (!hides(was, seen)) continue
-    const id = seen.members.get('id')?.canon
-    const byId =
-      id === undefined
-        ? -1
-        : b.findIndex((item, n) => !taken.has(n) && item.members.get('id')?.canon === id)
-    const same = m.indexOf(seen)
+    const same = own.get(seen) ?? -1
     const inPlace = b[same]
     const isEdited =
       b.length === m.length &&
@@ -245,9 +306,27 @@ function locate(
       inPlace !== undefined &&
       isOneEdit(seen, inPlace) &&
       !isSilent(was, seen)
-    const at = byId >= 0 ? byId : isEdited ? same : -1
-    if (at < 0) throw new RestoreError(path)
+    const at = findId(idOf(seen)) ?? (isEdited ? same : undefined)
+    if (at === undefined) throw new RestoreError(path)
     take(pair, at)
   }
-  return place
+  return places
+}
+
+const idOf = (item: Node | undefined): string | undefined => item?.members.get('id')?.canon
+
+/** Finds the first item with a key that is not taken; what it has found is to be taken. */
+function finder(
+  items: readonly Node[],
+  keyOf: (item: Node | undefined) => string | undefined,
+  taken: ReadonlySet<number>,
+): (key: string | undefined) => number | undefined {
+  // The last first: the end of a list is what can be taken off for nothing.
+  const places = Map.groupBy([...items.keys()].reverse(), (at) => keyOf(items[at]))
+  return (key) => {
+    const left = key === undefined ? undefined : places.get(key)
+    let at = left?.pop()
+    while (at !== undefined && taken.has(at)) at = left?.pop()
+    return at
+  }
 }
