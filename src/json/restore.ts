@@ -12,8 +12,21 @@ export class RestoreError extends Error {
   }
 }
 
+/** What is known of an object in a resource. */
+export type Shape = {
+  /** The element that a member is a form of, where it has several: an object has one of them. */
+  readonly choiceOf: (name: string) => string | undefined
+  /** Of the object that a member holds, or of each in its list. */
+  readonly inside: (name: string) => ShapeOf
+}
+export type ShapeOf = (object: Node) => Shape
+
 /** Where in a resource something is; and the steps that comparing lists may still cost in all of it. */
-type Place = { readonly path: readonly string[]; readonly effort: { left: number } }
+type Place = {
+  readonly path: readonly string[]
+  readonly shapeOf: ShapeOf
+  readonly effort: { left: number }
+}
 
 /** Some 10 ms and 8 MB: what masking leaves of a list is told without, but for lists made up for it. */
 const MOST_STEPS = 4_194_304
@@ -21,14 +34,13 @@ const MOST_STEPS = 4_194_304
 /**
  * Somebody saw `masked`, a view of `original`, and wrote `changed`. Gives the text of what he means:
  * his changes, with everything back that was hidden from him. Throws RestoreError where he changed or
- * took away what he saw hidden, or gave a value to what he did not see at all, and where it cannot be
- * told which of several items is which, with no more than a fixed effort.
+ * took away what he saw hidden, or gave a value to what he did not see at all, in another form of it too,
+ * and where it cannot be told which of several items is which, with no more than a fixed effort.
  */
-export function restore(original: Node, masked: Node, changed: Node): string {
-  return value(original, masked, changed, { path: [], effort: { left: MOST_STEPS } }) ?? '{}'
+export function restore(original: Node, masked: Node, changed: Node, shapeOf: ShapeOf): string {
+  const place = { path: [], shapeOf, effort: { left: MOST_STEPS } }
+  return value(original, masked, changed, place) ?? '{}'
 }
-
-const below = (place: Place, name: string): Place => ({ ...place, path: [...place.path, name] })
 
 const isSame = (one: Node, other: Node): boolean => one.canon === other.canon
 
@@ -44,14 +56,17 @@ function value(o: Node, m: Node, b: Node, place: Place): string | undefined {
 
 function object(o: Node, m: Node, b: Node, place: Place): string | undefined {
   const { path } = place
-  const out: string[] = []
+  const shape = place.shapeOf(b)
+  const below = (name: string): Place => {
+    return { ...place, path: [...path, name], shapeOf: shape.inside(name) }
+  }
+  const out = new Map<string, string>()
   const put = (name: string, text: string | undefined): void => {
-    if (text !== undefined) out.push(`${JSON.stringify(name)}:${text}`)
+    if (text !== undefined) out.set(name, text)
   }
   for (const [name, now] of b.members) {
     const [was, seen] = [o.members.get(name), m.members.get(name)]
-    if (was !== undefined && seen !== undefined)
-      put(name, value(was, seen, now, below(place, name)))
+    if (was !== undefined && seen !== undefined) put(name, value(was, seen, now, below(name)))
     else if (seen !== undefined) put(name, withoutMarks(seen, now, [...path, name]))
     else if (was === undefined) put(name, now.text)
     else throw new RestoreError([...path, name])
@@ -64,8 +79,32 @@ function object(o: Node, m: Node, b: Node, place: Place): string | undefined {
     if (seen === undefined) put(name, was.text)
     else if (hides(was, seen)) throw new RestoreError([...path, name])
   }
-  return out.length === 0 ? undefined : `{${out.join()}}`
+  checkForms(o, [...out.keys()], shape, path)
+  if (out.size === 0) return undefined
+  return `{${[...out].map(([name, text]) => `${JSON.stringify(name)}:${text}`).join()}}`
 }
+
+/** What he wrote may be another form of what came back: only what already had both has them again. */
+function checkForms(
+  o: Node,
+  names: readonly string[],
+  { choiceOf }: Shape,
+  path: readonly string[],
+): void {
+  const had = new Set([...o.members.keys()].map(formOf))
+  const forms = new Map<string, string>()
+  for (const name of names) {
+    const [element, form] = [choiceOf(name), formOf(name)]
+    if (element === undefined) continue
+    const other = forms.get(element) ?? form
+    if (form !== other && !(had.has(form) && had.has(other)))
+      throw new RestoreError([...path, element])
+    forms.set(element, form)
+  }
+}
+
+/** `_valueString` belongs to `valueString`. */
+const formOf = (name: string): string => name.replace(/^_/, '')
 
 /** `_given` belongs to `given` item by item: where that list is another, nobody knows to which. */
 function isBesideMoved(name: string, m: Node, b: Node): boolean {

@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import { compileNames } from '../../src/json/names.ts'
 import { restore, RestoreError } from '../../src/json/restore.ts'
+import type { Shape } from '../../src/json/restore.ts'
 import { createSimdScan } from '../../src/json/simd-scan.ts'
 import { buildTree, TreeError } from '../../src/json/tree.ts'
 import type { Node } from '../../src/json/tree.ts'
@@ -10,12 +11,17 @@ import { plainRestore } from '../support/plain-restore.ts'
 // MASK-10, C11, pitfall row 23: who writes back what he read masked destroys nothing.
 const scan = createSimdScan(compileNames([]), 64)
 const tree = (text: string): Node => buildTree(scan(Buffer.from(text)))
+/** `oneA` and `oneB` are forms of `one`, wherever they stand. */
+const SHAPE: Shape = {
+  choiceOf: (name) => (/^_?one[A-Z]/.test(name) ? 'one' : undefined),
+  inside: () => () => SHAPE,
+}
 const MARK = '{"extension":[{"url":"dar","valueCode":"masked"}]}'
 
 /** The text that is written, or where it cannot be told. */
 function restored(original: string, masked: string, changed: string, by = restore): string {
   try {
-    return by(tree(original), tree(masked), tree(changed))
+    return by(tree(original), tree(masked), tree(changed), () => SHAPE)
   } catch (error) {
     if (error instanceof RestoreError) return `? ${error.path}`
     throw error
@@ -155,6 +161,34 @@ t.test('items that were hidden whole come back where they were', (t) => {
       expected.startsWith('?') ? expected : wrap(expected),
       `${o} ${b}`,
     )
+  }
+  t.end()
+})
+
+t.test('what was hidden does not come back beside another form of it', (t) => {
+  for (const [o, m, b, expected] of [
+    ['{"oneA":1,"x":2}', '{"x":2}', '{"x":2,"oneB":3}', '? one'],
+    ['{"oneA":1,"x":2}', '{"x":2}', '{"x":2,"_oneB":3}', '? one'],
+    ['{"_oneA":1,"x":2}', '{"x":2}', '{"x":2,"oneB":3}', '? one'],
+    ['{"oneA":1}', '{"_oneA":0}', '{"_oneA":0,"oneB":3}', '? one'],
+    ['{"oneA":1}', '{"_oneA":0}', '{"oneB":3}', '? one'],
+    ['{"oneA":1,"oneB":2,"x":2}', '{"oneB":2,"x":2}', '{"x":2,"oneC":3}', '? one'],
+    ['{"l":[{"oneA":1},{"x":2}]}', '{"l":[{},{"x":2}]}', '{"l":[{"oneB":1},{"x":2}]}', '? l'],
+    ['{"l":{"oneA":1,"x":2}}', '{"l":{"x":2}}', '{"l":{"x":2,"oneB":3}}', '? l.one'],
+    // What has nothing to do with it, and what had both already.
+    ['{"oneA":1,"x":2}', '{"x":2}', '{"x":3}', '{"x":3,"oneA":1}'],
+    ['{"oneA":1,"x":2}', '{"oneA":1}', '{"oneB":1}', '{"oneB":1,"x":2}'],
+    ['{"oneA":1,"oneB":2}', '{"oneB":2}', '{"oneB":3}', '{"oneB":3,"oneA":1}'],
+    [
+      '{"oneA":1,"_oneA":2,"x":2}',
+      '{"oneA":1,"x":2}',
+      '{"oneA":3,"x":2}',
+      '{"oneA":3,"x":2,"_oneA":2}',
+    ],
+  ] as const) {
+    const found = restored(o, m, b)
+    if (expected === '? l') t.match(found, /^\? l/, b)
+    else t.equal(found, expected, b)
   }
   t.end()
 })

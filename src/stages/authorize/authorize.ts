@@ -1,6 +1,8 @@
 import type { Config } from '../../config/schema.ts'
 import type { Inquiry, Principal } from '../../exchange.ts'
+import { createChoices } from '../../fhir/choices.ts'
 import type { Definitions } from '../../fhir/definitions.ts'
+import { loadElements } from '../../fhir/elements.ts'
 import type { InteractionCode } from '../../fhir/interaction.ts'
 import { createTreeReader } from '../../json/tree.ts'
 import type { Seal } from '../../http/seal.ts'
@@ -71,6 +73,7 @@ export function createAuthorize(
   const bases = [config.upstream.url, config.public.url].map((url) => url.replace(/\/$/, ''))
 
   const readTree = createTreeReader(config.limits.jsonDepth)
+  const shapeOf = createChoices(loadElements(definitions.version))
 
   /** SCOPE-7: the filters of a granular scope are search criteria, once for each scope and type. */
   const compiled = new WeakMap<SmartScope, Map<string, Criteria | undefined>>()
@@ -120,6 +123,7 @@ export function createAuthorize(
       inward,
       touches,
       readTree,
+      shapeOf,
       bases,
       cursors,
       budget,

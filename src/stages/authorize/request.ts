@@ -2,6 +2,7 @@ import type { Config } from '../../config/schema.ts'
 import type { Inquiry, Principal } from '../../exchange.ts'
 import type { Definitions } from '../../fhir/definitions.ts'
 import type { Interaction } from '../../fhir/interaction.ts'
+import type { ShapeOf } from '../../json/restore.ts'
 import type { Node } from '../../json/tree.ts'
 import type { Grant, Inspect, Inward, Permit, Terms, Touches, View } from '../../permit.ts'
 import type { Upstream } from '../../ports.ts'
@@ -20,6 +21,8 @@ export type Request = {
   readonly inspect: Inspect
   readonly view: View
   readonly readTree: (bytes: Buffer) => Node
+  /** Which members of a resource are forms of one element. */
+  readonly shapeOf: ShapeOf
   readonly inward: Inward
   readonly touches: Touches
   /** Both: a reference on either is to a resource of ours. */

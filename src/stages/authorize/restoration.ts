@@ -1,5 +1,6 @@
-import { restore, RestoreError } from '../../json/restore.ts'
 import { WITHHELD_DIV } from '../../fhir/withheld.ts'
+import { restore, RestoreError } from '../../json/restore.ts'
+import type { ShapeOf } from '../../json/restore.ts'
 import { TreeError } from '../../json/tree.ts'
 import type { Node } from '../../json/tree.ts'
 import type { Grant } from '../../permit.ts'
@@ -55,9 +56,8 @@ export function restoreHidden(
   seen: Buffer,
   body: Buffer,
 ): Buffer {
-  return Buffer.from(
-    restored(treeOf(request, current), treeOf(request, seen), treeOf(request, body)),
-  )
+  const [o, m, b] = [treeOf(request, current), treeOf(request, seen), treeOf(request, body)]
+  return Buffer.from(restored(o, m, b, request.shapeOf))
 }
 
 /**
@@ -88,15 +88,16 @@ export function checkPatched(
     treeOf(request, plain(current)),
     treeOf(request, plain(seen)),
     treeOf(request, meant),
+    request.shapeOf,
   )
   if (treeOf(request, Buffer.from(text)).canon !== treeOf(request, done).canon) {
     throw hidden('a patch of what is hidden')
   }
 }
 
-function restored(o: Node, m: Node, b: Node): string {
+function restored(o: Node, m: Node, b: Node, shapeOf: ShapeOf): string {
   try {
-    return restore(o, m, b)
+    return restore(o, m, b, shapeOf)
   } catch (error) {
     if (error instanceof RestoreError) throw hidden('hidden values in the body', error.path, error)
     throw error
