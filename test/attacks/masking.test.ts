@@ -425,6 +425,76 @@ t.test('before R4: bytes of a Binary and details of an AuditEvent (MASK-8)', asy
   }
 })
 
+const shifting = maskWith([
+  'masking: own\ndescription: d\nrules: [{ id: r, select: [date, dateTime, instant], method: date-shift }]\n',
+])
+const shiftOf = async (dates: string, patient: string): Promise<string> => {
+  const text = `{"resourceType":"Observation","id":"a","status":"final","code":{"text":"c"},"subject":{"reference":"Patient/${patient}"},${dates}}`
+  return (await shifting.send(text, [['own']])).text
+}
+
+// What everybody knows, shifted, tells by how much all other dates of the patient are.
+t.test('dates that stand for none tell nothing about a shift (MASK-12)', async (t) => {
+  const known = [
+    ['9999-12-31', '9999'],
+    ['9999-12-31T23:59:59.999+14:00', '9999'],
+    ['2999-12-31', '2999'],
+    ['2099-12-31', '2099'],
+    ['0001-01-01T00:00:00Z', '0001'],
+    ['1753-01-01', '1753'],
+    ['1840-12-31', '1840'],
+    ['1899-12-30T00:00:00Z', '1899'],
+    ['1900-01-01', '1900'],
+    ['1970-01-01', '1970'],
+    ['1969-12-31T19:00:00-05:00', '1969'],
+    ['1969-12-31', '1969'],
+    ['2000-01-01T00:04:17Z', '2000'],
+  ] as const
+  for (const [date, left] of known) {
+    for (let n = 0; n < 4; n++) {
+      const out = await shiftOf(`"effectiveDateTime":"${date}"`, `p${n}`)
+      t.match(out, `"effectiveDateTime":"${left}"`, `${date} of p${n}`)
+    }
+  }
+  const instant = await shiftOf('"issued":"9999-12-31T00:00:00Z"', 'p1')
+  t.match(instant, '"issued":"9999-01-01T00:00:00Z"', 'an instant has no year alone')
+  t.match(await shiftOf('"effectiveDateTime":"1971-01-01"', 'p1'), /Time":"197[01]-\d\d-\d\d"/)
+})
+
+t.test('a shifted date is a date of FHIR, or is not there (MASK-3)', async (t) => {
+  const odd = [
+    '0000-00-00',
+    '0000',
+    '2020-01-01T617.555.1234Z',
+    '2020-01-01T25:00:00Z',
+    '2020-01-01T10:00:00+99:00',
+    '2020-01-01T10:00:00',
+    '+010000-01-01',
+  ]
+  for (const date of odd) {
+    const out = await shiftOf(`"effectiveDateTime":"${date}"`, 'p1')
+    t.match(out, /"_effectiveDateTime":\{"extension"/, date)
+    t.notMatch(out, /"effectiveDateTime"/, date)
+  }
+  t.match(await shiftOf('"issued":"2020-01-01"', 'p1'), '"_issued":{', 'an instant without a time')
+  const patient = '{"resourceType":"Patient","id":"p1","birthDate":"1980-05-06T00:00:00Z"}'
+  const { text } = await shifting.send(patient, [['own']])
+  t.match(text, /"birthDate":"\d{4}-\d\d-\d\d"/, 'no time in a date')
+  const years = fc.integer({ min: 1, max: 9999 })
+  await fc.assert(
+    fc.asyncProperty(years, fc.integer({ min: 0, max: 364 }), async (year, day) => {
+      const at = new Date(0)
+      at.setUTCFullYear(year, 0, day + 1)
+      const [date = ''] = at.toISOString().split('T')
+      fc.pre(/^\d{4}-/.test(date))
+      const out = await shiftOf(`"effectiveDateTime":"${date}"`, `p${day}`)
+      const [, seen = ''] = /"effectiveDateTime":"(\d{4}(?:-\d\d-\d\d)?)"/.exec(out) ?? []
+      if (seen === '' || Number.isNaN(Date.parse(seen))) throw new Error(`${date}: ${out}`)
+    }),
+    { numRuns: 200 },
+  )
+})
+
 // Decision 13: one more way shows no less, and no more than both together.
 t.test('properties: nothing altered, nothing changed; ways add up (SCOPE-6)', async (t) => {
   const elements = loadElements('R4')

@@ -96,31 +96,56 @@ function zip3Of(text: string): string | undefined {
 }
 
 /** By 1 to 182 days either way, the same for all of one patient; the time of day stays. */
-function shifted(
+function shifted(text: string, type: string, context: MethodContext): Made | undefined {
+  const [, day = '', year = '', date, time = ''] = MOMENT.exec(text) ?? []
+  // There is no year 0, and no instant without a time.
+  if (day === '' || year === '0000' || (type === 'instant' && time === '')) return undefined
+  const moved = date === undefined ? undefined : moveDay(day, text, context)
+  if (moved === undefined)
+    return { text: type === 'instant' ? `${year}-01-01T00:00:00Z` : year, code: CODE.ABSTRED }
+  return { text: type === 'date' ? moved : moved + time, code: CODE.MASKED }
+}
+
+/** As FHIR writes dates; whatever else is in a time may be anything. */
+const MOMENT =
+  /^((\d{4})(?:-\d{2}(-\d{2})?)?)(T(?:[01]\d|2[0-3]):[0-5]\d:(?:[0-5]\d|60)(?:\.\d{1,9})?(?:Z|[+-](?:0\d|1[0-4]):[0-5]\d))?$/
+
+/** The day that is shown for one; undefined = nothing but its year. */
+function moveDay(
+  day: string,
   text: string,
-  type: string,
-  { keyedHash, patient }: MethodContext,
-): Made | undefined {
-  const [, day, rest = ''] =
-    /^(\d{4}-\d{2}-\d{2})(T[\d:.]{5,30}(?:Z|[+-]\d{2}:\d{2}))?$/.exec(text) ?? []
-  if (day === undefined) {
-    const [year] = /^\d{4}(?=-\d{2}$|$)/.exec(text) ?? []
-    return year === undefined || type === 'instant' ? undefined : { text: year, code: CODE.ABSTRED }
-  }
-  const time = Date.parse(day)
+  { keyedHash, patient, known: { thisYear } }: MethodContext,
+): string | undefined {
+  const [time, moment] = [Date.parse(day), Date.parse(text)]
   // A patient nobody can name has no shift of its own: another's would tell them apart from nothing.
-  if (patient === undefined || Number.isNaN(time)) {
-    return {
-      text: type === 'instant' ? `${day.slice(0, 4)}-01-01T00:00:00Z` : day.slice(0, 4),
-      code: CODE.ABSTRED,
-    }
-  }
+  if (patient === undefined || Number.isNaN(time) || Number.isNaN(moment)) return undefined
   const digest = keyedHash(formatParts('date-shift', patient))
   const drawn = Number.parseInt(digest.slice(0, 8), 16) % 364
   const days = drawn < 182 ? drawn - 182 : drawn - 181
-  const moved = new Date(time + days * DAY).toISOString().slice(0, 10)
-  return { text: moved + rest, code: CODE.MASKED }
+  const moved = time + days * DAY
+  // Shifted, a day that stands for none would give away by how much all the others are.
+  const isReal = [time, moved].every((one) => {
+    const year = new Date(one).getUTCFullYear()
+    return year >= thisYear - LONGEST_LIFE && year <= thisYear + FURTHEST
+  })
+  if (!isReal || STAND_INS.has(day) || STAND_INS.has(dayOf(moment))) return undefined
+  return dayOf(moved)
 }
+
+const dayOf = (time: number): string => new Date(time).toISOString().slice(0, 10)
+
+/** Years: what is older is the zero of some system (1753, 1840, 1900), what is later means no end. */
+const LONGEST_LIFE = 120
+const FURTHEST = 20
+
+/**
+ * Days within that range at which clocks begin or end: of Unix, which is the day before west of
+ * Greenwich, of DOS, of devices without a battery, and of 32 bits. Somebody may be born on one, so
+ * that it cannot stay as it is.
+ */
+const STAND_INS: ReadonlySet<string> = new Set([
+  ...['1969-12-31', '1970-01-01', '1980-01-01', '2000-01-01', '2038-01-19'],
+])
 
 /**
  * The same for the same text and recipient wherever it stands, so that references still lead to what
