@@ -425,6 +425,81 @@ t.test('before R4: bytes of a Binary and details of an AuditEvent (MASK-8)', asy
   }
 })
 
+type Named = {
+  readonly id: string
+  readonly meta: { readonly versionId: string }
+  readonly subject: { readonly reference: string }
+  readonly focus: readonly { readonly reference: string }[]
+  readonly contained: readonly Named[]
+  readonly entry: readonly { readonly fullUrl: string; readonly resource: Named }[]
+}
+const nameWith = async (profile: string, text: string): Promise<Named> =>
+  JSON.parse((await send(text, [[profile]])).text) as Named
+const named = (type: string, id: string, more = ''): string =>
+  `{"resourceType":"${type}","id":"${id}","meta":{"versionId":"1"}${more}}`
+const about = (reference: string, more = ''): string =>
+  named('Observation', '1', `,"status":"final","subject":{"reference":"${reference}"}${more}`)
+const ELSEWHERE = 'https://other-hospital.example/fhir'
+
+// Two people with one pseudonym are one person to whoever counts them.
+t.test('what is not one has not one pseudonym (MASK-12)', async (t) => {
+  for (const profile of ['safe-harbor', 'limited-data-set']) {
+    const see = (text: string): Promise<Named> => nameWith(profile, text)
+    const [patient, group] = [await see(named('Patient', '1')), await see(named('Group', '1'))]
+    const ours = `Patient/${patient.id}`
+    for (const one of ['Patient/1', `${UP}/Patient/1`, 'https://public.example/fhir/Patient/1']) {
+      for (const version of ['', '/_history/1'])
+        t.equal((await see(about(one + version))).subject.reference, ours, one)
+    }
+    const theirs = [
+      `${ELSEWHERE}/Patient/1`,
+      'https://third.example/fhir/Patient/1',
+      `${UP}-two/Patient/1`,
+      `${UP}/tenant/Patient/1`,
+      'tenant/Patient/1',
+    ]
+    const seen = await Promise.all(theirs.map(async (one) => (await see(about(one))).subject))
+    for (const { reference } of seen) t.match(reference, /^Patient\/[0-9a-f]{32}$/)
+    t.equal(new Set([ours, ...seen.map(({ reference }) => reference)]).size, theirs.length + 1)
+    t.not(group.id, patient.id, 'types number for themselves')
+    t.equal((await see(about('Group/1'))).subject.reference, `Group/${group.id}`)
+    t.not(patient.meta.versionId, patient.id, 'a version is no id')
+    t.equal(patient.meta.versionId, group.meta.versionId)
+    const held = await see(about('#1', `,"contained":[${named('Patient', '1')}]`))
+    t.equal(held.subject.reference, `#${held.contained[0]?.id}`, 'what is contained')
+    t.not(held.contained[0]?.id, patient.id, 'is nobody outside')
+  }
+})
+
+t.test('a Bundle from elsewhere is about its own, links and all (MASK-3, MASK-12)', async (t) => {
+  const see = (text: string): Promise<Named> => nameWith('limited-data-set', text)
+  const entry = (url: string, one: string): string => `{"fullUrl":"${url}","resource":${one}}`
+  const bundle = (base: string): string =>
+    `{"resourceType":"Bundle","id":"b","type":"collection","entry":[${[
+      entry(`${base}/Patient/1`, named('Patient', '1')),
+      entry(
+        `${base}/Observation/1`,
+        about('Patient/1', `,"focus":[{"reference":"${base}/Patient/1"},{"reference":"#"}]`),
+      ),
+    ].join()}]}`
+  const within = (one: string): string => `{"resourceType":"Basic","id":"a","contained":[${one}]}`
+  const { id: ours } = await see(named('Patient', '1'))
+  for (const base of [UP, ELSEWHERE]) {
+    const [patient, observation] = (await see(within(bundle(base)))).contained[0]?.entry ?? []
+    const id = patient?.resource.id
+    t.equal(id === ours, base === UP, base)
+    t.equal(patient?.fullUrl, `Patient/${id}`)
+    t.equal(observation?.resource.subject.reference, `Patient/${id}`, 'relative to the entry')
+    t.equal(observation?.resource.focus[0]?.reference, `Patient/${id}`)
+  }
+  // What upstream answers with is its own, whatever it calls itself.
+  const answer = `{"resourceType":"Bundle","type":"history","entry":[{"fullUrl":"http://inside/fhir/Patient/1","resource":${named('Patient', '1')},"response":{"status":"200","location":"http://inside/fhir/Patient/1/_history/1"}}]}`
+  const out = await send(answer, [['limited-data-set']], { code: 'history-type' })
+  const url = `https://public.example/fhir/Patient/${ours}`
+  t.match(out.text, `"fullUrl":"${url}"`)
+  t.match(out.text, `"location":"${url}"`)
+})
+
 const shifting = maskWith([
   'masking: own\ndescription: d\nrules: [{ id: r, select: [date, dateTime, instant], method: date-shift }]\n',
 ])

@@ -5,7 +5,12 @@ import { compileNames } from '../../src/json/names.ts'
 import { createSimdScan } from '../../src/json/simd-scan.ts'
 import { member } from '../../src/json/tape.ts'
 import { createKeyedHash } from '../../src/stages/release/mask/keyed-hash.ts'
-import { createKnown, pseudonym, pseudonymAt } from '../../src/stages/release/mask/methods.ts'
+import {
+  CONTAINED,
+  createKnown,
+  pseudonym,
+  pseudonymAt,
+} from '../../src/stages/release/mask/methods.ts'
 
 /** What pseudonyms are made of: HMAC-SHA256, and that equal texts have equal ones wherever they stand. */
 
@@ -53,27 +58,42 @@ const keyedHash = createKeyedHash(createSecretKey(Buffer.alloc(32, 7)))
 const contextOf = (recipient: string) => ({
   keyedHash,
   recipient,
-  known: createKnown(Date.now(), () => true),
+  known: createKnown(Date.now(), () => true, ['http://up.example/fhir']),
 })
 
 t.test(
   'one id has one pseudonym in references, addresses and ids, another for others',
   async (t) => {
     const one = contextOf('one')
-    const id = pseudonym('p1', 'id', one)
+    const id = pseudonym('p1', 'id', one, 'Patient')
     t.match(id, /^[0-9a-f]{32}$/)
     t.equal(pseudonym('Patient/p1', 'string', one), `Patient/${id}`)
     t.equal(pseudonym('http://up.example/fhir/Patient/p1', 'uri', one), `Patient/${id}`)
     t.equal(pseudonym('Patient/p1/_history/3', 'string', one), `Patient/${id}`)
-    t.equal(pseudonym('#p1', 'string', one), `#${id}`)
+    const theirs = { ...one, home: 'http://else.example/' }
+    t.not(pseudonym('p1', 'id', theirs, 'Patient'), id, 'elsewhere it is another')
+    t.equal(
+      pseudonym('Patient/p1', 'string', theirs),
+      `Patient/${pseudonym('p1', 'id', theirs, 'Patient')}`,
+    )
+    t.equal(
+      pseudonym('http://else.example/Patient/p1', 'string', one),
+      pseudonym('Patient/p1', 'string', theirs),
+    )
+    t.equal(pseudonym('http://up.example/fhir/Patient/p1', 'uri', theirs), `Patient/${id}`)
+    const contained = pseudonym('p1', 'id', one, CONTAINED)
+    t.equal(pseudonym('#p1', 'string', one), `#${contained}`)
+    const kinds = [undefined, 'Patient', 'Group', 'Meta', CONTAINED]
+    const seen = new Set(kinds.map((kind) => pseudonym('p1', 'id', one, kind)))
+    t.equal(seen.size, kinds.length, 'one for each that it is the id of')
     const uuid = pseudonym('urn:uuid:0B7C', 'string', one)
     t.match(uuid, /^urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-8[0-9a-f]{3}-[0-9a-f]{12}$/)
-    t.equal(
-      uuid.replace(/^urn:uuid:|-/g, '').slice(0, 12),
-      pseudonym('0b7c', 'id', one).slice(0, 12),
-      'the uuid is made of the token of the id',
+    t.equal(uuid, pseudonym('URN:UUID:0b7c', 'uri', one))
+    t.not(
+      pseudonym('p1', 'id', contextOf('another'), 'Patient'),
+      id,
+      'no two recipients can compare theirs',
     )
-    t.not(pseudonym('p1', 'id', contextOf('another')), id, 'no two recipients can compare theirs')
     t.not(pseudonym('p1', 'uri', one), id, 'as a URI it is an address')
   },
 )

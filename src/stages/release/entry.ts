@@ -19,6 +19,7 @@ import type { Hidden } from './mask/compile-masking.ts'
 import type { Context } from './context.ts'
 import { hiddenIn } from './frame.ts'
 import { planMasking } from './mask/plan-masking.ts'
+import { identify } from './judge.ts'
 import { addCounts, isFound, releaseResource, viewerOf } from './resource.ts'
 import { pseudonym } from './mask/methods.ts'
 import type { Released } from './resource.ts'
@@ -117,7 +118,8 @@ function releaseEntry(
   if (released === undefined) return false
   const { besideOf } = context.bundleWords
   const { maskings } = released.verdict
-  const view = maskings.length === 0 ? undefined : viewOf(released, permit, context)
+  const idOf = (): string | undefined => identify(tape, resource, context.words).id
+  const view = maskings.length === 0 ? undefined : viewOf(released, idOf(), permit, context)
   const entry =
     released.renamed === 'gone' ? context.bundleWords.nameless : context.bundleWords.entry
   const end = after(tape, element)
@@ -182,19 +184,29 @@ type View = Hidden & {
   readonly rename: ((address: string) => string) | undefined
 }
 
-function viewOf({ verdict, renamed }: Released, permit: Permit, context: Context): View {
+function viewOf(
+  { verdict, renamed }: Released,
+  id: string | undefined,
+  permit: Permit,
+  context: Context,
+): View {
   const viewer = viewerOf(verdict, permit.terms, context)
+  const own = `${verdict.type}/${id}`
   const rename = (address: string): string => {
     if (viewer === undefined) return ''
     const { methods } = viewer
     const query = address.indexOf('?')
-    const named = pseudonym(query < 0 ? address : address.slice(0, query), 'uri', methods)
+    const bare = (query < 0 ? address : address.slice(0, query)).replace(VERSION, '')
+    // Beside a resource, upstream's name for itself may be another than the one that we know.
+    const named = pseudonym(bare.endsWith(`/${own}`) ? own : bare, 'uri', methods)
     return /^[A-Z]/.test(named) ? `${context.publicUrl}/${named}` : named
   }
   const hidden = hiddenIn(verdict)
   // Also where the resource itself does not say its id.
   return { ...hidden, rename: renamed === undefined && !hidden.id ? undefined : rename }
 }
+
+const VERSION = /\/_history\/[^/]{1,64}$/
 
 /** Puts the address that the caller knows in place of one of upstream's, if it names a resource. */
 function renameAddress(tape: Tape, value: number, view: View | undefined, edits: Edit[]): void {

@@ -85,13 +85,13 @@ export function addCounts(tally: Tally, counts: Masked['counts']): void {
 export function viewerOf(
   { maskings, recipient, patients, maySeeElement }: Verdict,
   terms: Terms,
-  { keyedHash, pseudonyms, now, words: { types } }: Context,
+  { keyedHash, pseudonyms, now, bases, words: { types } }: Context,
 ): Viewer | undefined {
   if (maskings.length === 0 && maySeeElement === undefined) return undefined
   const ofAnswer = pseudonyms.get(terms) ?? new Map<string, Known>()
   let known = ofAnswer.get(recipient)
   if (known === undefined) {
-    known = createKnown(now(), (name) => types.id(name) >= 0)
+    known = createKnown(now(), (name) => types.id(name) >= 0, bases)
     pseudonyms.set(terms, ofAnswer.set(recipient, known))
   }
   const patient = patients.length === 1 ? patients[0] : undefined

@@ -14,6 +14,8 @@ export type MethodContext = {
   readonly patient: string | undefined
   /** Made for this answer and recipient already: most references name the same few. */
   readonly known: Known
+  /** Base of what is named relative to it; undefined = ours. */
+  readonly home?: string | undefined
 }
 
 /** What need not be found out again for one answer. */
@@ -22,6 +24,8 @@ export type Known = {
   readonly thisYear: number
   /** What may stand before an id: any other word may be somebody's name. */
   readonly isType: (name: string) => boolean
+  /** Upstream's base and the public one: what is there is ours. */
+  readonly bases: readonly string[]
   /** Pseudonyms by the text that they take the place of, and what they share by the part that is one. */
   readonly texts: Map<string, string>
   readonly tokens: Map<string, string>
@@ -31,9 +35,14 @@ export type Known = {
 }
 
 /** `now` in milliseconds since the epoch. */
-export const createKnown = (now: number, isType: Known['isType']): Known => ({
+export const createKnown = (
+  now: number,
+  isType: Known['isType'],
+  bases: Known['bases'],
+): Known => ({
   thisYear: new Date(now).getUTCFullYear(),
   isType,
+  bases,
   texts: new Map(),
   tokens: new Map(),
   places: new Map(),
@@ -149,15 +158,28 @@ const STAND_INS: ReadonlySet<string> = new Set([
 
 /**
  * The same for the same text and recipient wherever it stands, so that references still lead to what
- * they led to: of `Patient/1` the id, of `urn:uuid:…` the uuid, of `#1` what follows the sign.
+ * they led to: of `Patient/1` the id, of `urn:uuid:…` the uuid, of `#1` what follows the sign. A bare
+ * id has that of what it is one of: `Patient/1` and `Group/1` are two.
  */
-export function pseudonym(text: string, type: string, context: PseudonymContext): string {
+export function pseudonym(
+  text: string,
+  type: string,
+  context: PseudonymContext,
+  idOf?: string,
+): string {
   // What is no address is one thing as a URI and another as a text.
   const isUri = URIS.has(type)
-  return recall(context.known.texts, isUri ? `uri ${text}` : text, () =>
-    buildPseudonym(text, isUri, context),
+  const { home = '', known } = context
+  const name = `${home.length}${isUri ? '/' : ' '}${home}${idOf ?? ''} ${text}`
+  return recall(known.texts, name, () =>
+    idOf === undefined || text.startsWith('#')
+      ? buildPseudonym(text, isUri, context)
+      : tokenOf(idOf === CONTAINED ? idOf : `${home}${idOf}`, text, context),
   )
 }
+
+/** Ids of what is contained: a reference to one does not say its type. */
+export const CONTAINED = '#'
 
 /** The same of a string on a tape. */
 export function pseudonymAt(
@@ -166,7 +188,7 @@ export function pseudonymAt(
   type: string,
   context: PseudonymContext,
 ): string {
-  const { known } = context
+  const { known, home } = context
   if (known.tape !== tape) {
     known.tape = tape
     known.places.clear()
@@ -174,10 +196,10 @@ export function pseudonymAt(
   // Where equal ones are not known each is its own, and met once.
   const first = sameAs(tape, entry)
   const place = first * 2 + (URIS.has(type) ? 1 : 0)
-  const met = first < entry ? known.places.get(place) : undefined
+  const met = first < entry && home === undefined ? known.places.get(place) : undefined
   if (met !== undefined) return met
   const made = pseudonym(textOf(tape, entry) ?? '', type, context)
-  known.places.set(place, made)
+  if (home === undefined) known.places.set(place, made)
   return made
 }
 
@@ -192,30 +214,48 @@ function recall(known: Map<string, string>, name: string, make: () => string): s
 const MOST_KNOWN = 20_000
 
 /** What pseudonyms are made of. */
-export type PseudonymContext = Pick<MethodContext, 'keyedHash' | 'recipient' | 'known'>
+export type PseudonymContext = Pick<MethodContext, 'keyedHash' | 'recipient' | 'known' | 'home'>
 
 function buildPseudonym(text: string, isUri: boolean, context: PseudonymContext): string {
-  const { keyedHash, recipient, known } = context
-  const token = (part: string): string =>
-    recall(known.tokens, part, () =>
-      keyedHash(formatParts('pseudonym', recipient, part)).slice(0, 32),
-    )
+  const token = (part: string, of = ''): string => tokenOf(of, part, context)
   if (text.includes('/')) {
-    const [, folder, id] = LOCAL.exec(text) ?? ELSEWHERE.exec(text) ?? []
-    if (folder !== undefined && id !== undefined && known.isType(folder.slice(0, -1)))
-      return folder + token(id)
+    const [, base, type, id] = RESOURCE.exec(text) ?? []
+    if (type !== undefined && id !== undefined && context.known.isType(type))
+      return `${type}/${token(id, `${homeOf(base, context) ?? ''}${type}`)}`
   }
   if (/^urn:uuid:/i.test(text)) return `urn:uuid:${uuidOf(token(text.slice(9).toLowerCase()))}`
-  if (text.startsWith('#')) return `#${text === '#' ? '' : token(text.slice(1))}`
+  if (text.startsWith('#')) return `#${text === '#' ? '' : token(text.slice(1), CONTAINED)}`
   // What is some other address, or must be one, is known by nobody elsewhere.
   const isAddress = isUri || /^[a-z][a-z0-9+.-]{1,20}:/i.test(text)
   return isAddress ? `urn:uuid:${uuidOf(token(text))}` : token(text)
 }
 
+function tokenOf(
+  of: string,
+  part: string,
+  { keyedHash, recipient, known }: PseudonymContext,
+): string {
+  return recall(known.tokens, `${of.length} ${of}${part}`, () =>
+    keyedHash(formatParts('pseudonym', recipient, of, part)).slice(0, 32),
+  )
+}
+
 /** `Patient/1`, and the same at the end of an address. */
-const LOCAL = /^([A-Z][A-Za-z]{1,63}\/)([A-Za-z0-9\-.]{1,64})$/
-const ELSEWHERE =
-  /^(?:.{0,2000}\/)?([A-Z][A-Za-z]{1,63}\/)([A-Za-z0-9\-.]{1,64})(?:\/_history\/.{1,64})?$/
+const RESOURCE =
+  /^(?:(.{0,2000})\/)?([A-Z][A-Za-z]{1,63})\/([A-Za-z0-9\-.]{1,64})(?:\/_history\/.{1,64})?$/
+
+/** The base that tells what an address names from what has its type and id with us. */
+function homeOf(base: string | undefined, { known, home }: PseudonymContext): string | undefined {
+  if (base === undefined) return home
+  return known.bases.includes(base) ? undefined : `${base}/`
+}
+
+/** The same context within an entry of a Bundle, whose own address the others there are relative to. */
+export function atHome(fullUrl: string, context: MethodContext): MethodContext {
+  const [, base] = RESOURCE.exec(fullUrl) ?? []
+  const home = homeOf(base, context)
+  return home === context.home ? context : { ...context, home }
+}
 
 /** 122 bits in the form of a uuid of version 8, "custom" (RFC 9562 §5.8). */
 function uuidOf(hex: string): string {

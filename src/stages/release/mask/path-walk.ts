@@ -18,7 +18,7 @@ import type { Method } from '../../../policy/masking-schema.ts'
 import type { Action, Automaton, Member, Place, State } from './automaton.ts'
 import { CODE } from './alteration.ts'
 import type { Alteration } from './alteration.ts'
-import { alter, lastOf, pseudonymAt } from './methods.ts'
+import { alter, atHome, CONTAINED, lastOf, pseudonym, pseudonymAt } from './methods.ts'
 import type { MethodContext } from './methods.ts'
 import { OLD, readAge } from './ages.ts'
 import { isNamed } from './members.ts'
@@ -46,6 +46,7 @@ type Walk = {
   readonly tape: Tape
   readonly rules: PathRules
   readonly methods: MethodContext
+  readonly isContained: boolean
   readonly found: Alteration[]
 }
 
@@ -65,7 +66,7 @@ export function planPaths(
   methods: MethodContext,
 ): readonly Alteration[] | 'whole' {
   const { automaton, labelled, at: words } = rules
-  const walk: Walk = { tape, rules, methods, found: [] }
+  const walk: Walk = { tape, rules, methods, isContained: false, found: [] }
   const type = textOf(tape, member(tape, object, words.resourceType)) ?? ''
   const root = automaton.root(type)
   if (root === undefined) return 'whole'
@@ -214,24 +215,34 @@ function alterPrimitive(
   const value = key + 1
   if (method.kind === 'remove' || isAttribute(element, at)) {
     if (mustStay(element, at) && !isAttribute(element, at)) redact(walk, key, element, action)
-    else if (method.kind === 'pseudonym') alterValues(walk, key, element, action)
+    else if (method.kind === 'pseudonym') alterValues(walk, key, element, action, at)
     else remove(walk, key, parent, -1, rule)
   } else if (method.kind === 'redact') redact(walk, key, element, action)
   else if (method.kind === 'last') {
     const isList = kindOf(tape, value) === KIND.array
     const rendered = isList ? undefined : lastOf(textOf(tape, value) ?? '', method.count)
     redact(walk, key, element, action, rendered)
-  } else alterValues(walk, key, element, action)
+  } else alterValues(walk, key, element, action, at)
 }
 
-function alterValues(walk: Walk, key: number, element: ElementDefinition, action: Action): void {
+function alterValues(
+  walk: Walk,
+  key: number,
+  element: ElementDefinition,
+  action: Action,
+  at: State,
+): void {
   const { tape, found, methods } = walk
   const value = key + 1
   const before = found.length
   const isList = kindOf(tape, value) === KIND.array
+  const idOf = idKind(walk, element, at)
   for (let one = isList ? value + 1 : value; one < after(tape, value); one = after(tape, one)) {
     if (action.method.kind === 'pseudonym' && kindOf(tape, one) === KIND.string) {
-      const name = pseudonymAt(tape, one, element.type, methods)
+      const name =
+        idOf === undefined
+          ? pseudonymAt(tape, one, element.type, methods)
+          : pseudonym(textOf(tape, one) ?? '', element.type, methods, idOf)
       put(walk, one, `"${name}"`, action, CODE.PSEUDED)
       continue
     }
@@ -245,6 +256,12 @@ function alterValues(walk: Walk, key: number, element: ElementDefinition, action
     }
     if (made.text !== text) put(walk, one, quoted(made.text, action.method), action, made.code)
   }
+}
+
+/** What a bare id is one of; undefined = it is none. */
+function idKind(walk: Walk, { key }: ElementDefinition, at: State): string | undefined {
+  if (key === 'id' && at.isResource) return walk.isContained ? CONTAINED : at.type
+  return key === 'versionId' && at.isMeta ? 'Meta' : undefined
 }
 
 /** A value that may not be shown, where something must stand: says that it is masked. */
@@ -303,13 +320,15 @@ function isCode(walk: Walk, entry: number): boolean {
 }
 
 function walkComplex(
-  walk: Walk,
+  outer: Walk,
   key: number,
   parent: number,
   { element, next }: Member,
   at: State,
 ): void {
-  const { tape } = walk
+  const { tape } = outer
+  const isContained = element.name === 'contained'
+  const walk = element.type === 'Resource' ? { ...outer, isContained } : outer
   const value = key + 1
   if (kindOf(tape, value) !== KIND.array) {
     walkObject(walk, value, parent, -1, key, next(), mustStay(element, at))
@@ -347,12 +366,20 @@ function walkObject(
   const label = labelled?.(tape, value)
   const action: Action | undefined =
     label === undefined ? at.action : { rule: label, method: REMOVE, rank: REMOVAL }
-  if (action === undefined) walkMembers(walk, value, at)
+  if (action === undefined)
+    walkMembers(at.type === 'Bundle.entry' ? atEntry(walk, value) : walk, value, at)
   else if (action.method.kind === 'generalise' && action.method.to === 'age-90')
     alterAge(walk, value, action, at)
   else if (isResource || (action.method.kind === 'remove' && !stays))
     remove(walk, gone, parent, holder, action.rule)
   else put(walk, value, stubOf(walk, at.type), action, CODE.MASKED)
+}
+
+/** A Bundle may come from elsewhere: what is relative in an entry is so to where that is from. */
+function atEntry(walk: Walk, entry: number): Walk {
+  const { tape, rules, methods } = walk
+  const fullUrl = textOf(tape, member(tape, entry, rules.at.fullUrl)) ?? ''
+  return { ...walk, methods: atHome(fullUrl, methods) }
 }
 
 /** An age above 89 says no more than that: `>= 90`, in years. */
