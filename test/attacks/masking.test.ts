@@ -195,6 +195,44 @@ t.test(
   },
 )
 
+// As of elements: of one profile the last rule, of several the strictest, however they are named.
+t.test(
+  'numbers in texts: several profiles show no more than each of them (MASK-1, MASK-7)',
+  async (t) => {
+    const own = (name: string, rules: string): string =>
+      `masking: ${name}\ndescription: d\nrules: [${rules}]\n`
+    const of = (detectors: string, method: string, id = 'r'): string =>
+      `{ id: ${id}, detect: [${detectors}], method: ${method} }`
+    const { send: sendOwn } = maskWith([
+      own('four', of('payment-card, iban', '{ last: 4 }')),
+      own('two', of('payment-card, iban', '{ last: 2 }')),
+      own('none', of('iban', 'redact')),
+      own('later', `${of('iban', 'redact', 'q')}, ${of('iban', '{ last: 4 }')}`),
+      own('address', of('url', '{ last: 4 }')),
+      own('words', of('iban', '{ replace: X }')),
+    ])
+    const text = observation(
+      '"valueString":"4111 1111 1111 1111; DE89 3704 0044 0532 0130 00; https://x.example/4111111111111111"',
+    )
+    const rows: [names: string[], shown: RegExp][] = [
+      [['payment-card', 'four'], /"\[masked\]; \[masked\]; .*\[masked\]"/],
+      [['four', 'none'], /"\*{4} \*{4} \*{4} 1111; \[masked\];/],
+      [['four', 'two'], /"\*{4} \*{4} \*{4} \*{2}11; [* ]*00;/],
+      [['four', 'later'], /; [* ]*30 00;/],
+      [['none', 'later'], /; \[masked\];/],
+      [['words', 'none'], /; \[masked\];/],
+      [['words', 'four'], /; X;/],
+      [['address', 'payment-card'], /"\[masked\]; \[masked\]; \[masked\]"/],
+    ]
+    for (const [names, shown] of rows) {
+      for (const order of [names, names.toReversed()]) {
+        const { text: out } = await sendOwn(text, [order])
+        t.match(out, shown, order.join())
+      }
+    }
+  },
+)
+
 const BASE64 = Buffer.from('SSN 123-45-6789').toString('base64')
 const UP = 'http://127.0.0.1:9/base'
 const INLINE_R =

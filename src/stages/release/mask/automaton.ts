@@ -87,7 +87,9 @@ type Position = { readonly selection: number; readonly at: number }
 const RANKS = ['date-shift', 'generalise', 'last', 'pseudonym', 'replace', 'redact', 'remove']
 
 /** How much a method takes away. */
-export const rankOf = (method: Method): number => RANKS.indexOf(method.kind)
+export const rankOf = (method: Method): number =>
+  RANKS.indexOf(method.kind) + (method.kind === 'last' ? (MOST_SHOWN - method.count) / 10 : 0)
+const MOST_SHOWN = 4
 
 /** Names of elements must have numbers in `names`; those that have none are no elements. */
 export function buildAutomaton(

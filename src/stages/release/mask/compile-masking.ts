@@ -19,7 +19,7 @@ import type { DetectorName, Method } from '../../../policy/masking-schema.ts'
 import { BASELINE } from '../../../policy/load-masking.ts'
 import type { MaskingProfile, MaskingRule } from '../../../policy/load-masking.ts'
 import type { Alteration } from './alteration.ts'
-import { buildAutomaton } from './automaton.ts'
+import { buildAutomaton, rankOf } from './automaton.ts'
 import type { Place, Selection, Test } from './automaton.ts'
 import { createLabelling } from './labelling.ts'
 import { IDENTIFIER_TYPE_SYSTEMS, matchIdentifiers } from '../identifiers.ts'
@@ -267,11 +267,6 @@ export function compileMasking(
   }
 
   function compileDetectors(all: readonly MaskingProfile[]): PathRules['detect'] {
-    const found = all.flatMap(({ name, rules: own }) =>
-      own.flatMap(({ id, detect, method }) =>
-        (detect ?? []).map((detector) => ({ detector, method, rule: `${name}/${id}` })),
-      ),
-    )
     if (
       all.every(
         ({ name, rules: own }) =>
@@ -279,12 +274,20 @@ export function compileMasking(
       )
     )
       return undefined
-    // Later rules say what becomes of what earlier ones find as well.
-    const methods = new Map<DetectorName, (typeof found)[number]>([
-      ...ALWAYS.map((one) => [one.detector, one] as const),
-      ...found.map((one) => [one.detector, one] as const),
-    ])
-    const find = createFinder(new Set(methods.keys()))
+    // Of one profile the last rule, of all of them the strictest; the baseline is one of them.
+    const methods = new Map<DetectorName, Detection>(ALWAYS)
+    for (const { name, rules: own } of all) {
+      const detections = own.flatMap(({ id, detect, method }) =>
+        (detect ?? []).map((detector) => [detector, { method, rule: `${name}/${id}` }] as const),
+      )
+      for (const [detector, one] of new Map(detections)) {
+        const met = methods.get(detector)
+        if (met === undefined || rankOf(one.method) >= rankOf(met.method))
+          methods.set(detector, one)
+      }
+    }
+    const ranks = new Map([...methods].map(([name, { method }]) => [name, rankOf(method)]))
+    const find = createFinder(new Set(methods.keys()), (name) => ranks.get(name) ?? 0)
     const detect = (text: string): { readonly text: string; readonly rule: string } | undefined => {
       const findings = find(text)
       const [first] = findings
@@ -330,10 +333,11 @@ const LOOKED_AT: Readonly<Record<string, readonly string[]>> = {
 const UNSEEN: ReadonlySet<string> = new Set(['id', 'extension', 'modifierExtension'])
 
 /** What the baseline finds, whatever else is looked for. */
-const ALWAYS = [
-  { detector: 'us-ssn', method: { kind: 'last', count: 4 }, rule: 'ssn' },
-  { detector: 'payment-card', method: { kind: 'last', count: 4 }, rule: 'payment-card' },
-] as const
+const ALWAYS: readonly (readonly [DetectorName, Detection])[] = [
+  ['us-ssn', { method: { kind: 'last', count: 4 }, rule: 'ssn' }],
+  ['payment-card', { method: { kind: 'last', count: 4 }, rule: 'payment-card' }],
+]
+type Detection = { readonly method: Method; readonly rule: string }
 
 /** Stands in a text where something was found. */
 export const MASKED_TEXT = '[masked]'

@@ -34,10 +34,12 @@ export function createMaskings(
   }
 
   function find(names: MaskingNames, current: MaskingProfiles): Masking {
-    const key = [...names].sort().join()
+    // In one order, so that nothing hangs on how the first who asked for them spelt it.
+    const sorted = [...names].sort()
+    const key = sorted.join()
     const same = compiled.get(key)
     if (same !== undefined) return same
-    const found = [...names].map((name) => {
+    const found = sorted.map((name) => {
       const profile = current.get(name)
       if (profile === undefined && name !== BASELINE)
         throw new Error(`no masking profile "${name}"`)

@@ -18,8 +18,14 @@ const RECOGNIZER = new Recognizer(ROWS.map(({ pattern }) => pattern))
 const MAY_HOLD = /[\d@:]|www\.|[^\0-\x7f]/i
 const NOTHING: readonly Found[] = []
 
-/** Finds what the detectors do in a text, in order and apart; where two overlap the first one's whole. */
-export function createFinder(names: ReadonlySet<DetectorName>): (text: string) => readonly Found[] {
+/**
+ * Finds what the detectors do in a text, in order and apart; where two overlap all of it is that of the
+ * stricter, or else of the first.
+ */
+export function createFinder(
+  names: ReadonlySet<DetectorName>,
+  strictness: (name: DetectorName) => number = () => 0,
+): (text: string) => readonly Found[] {
   const hasNumbers = names.has('us-ssn') || names.has('payment-card')
   let wanted = 0
   for (const [n, { name }] of ROWS.entries()) if (names.has(name)) wanted |= 1 << n
@@ -30,7 +36,7 @@ export function createFinder(names: ReadonlySet<DetectorName>): (text: string) =
   return (text) => {
     if (!MAY_HOLD.test(text)) return NOTHING
     const numbers = hasNumbers ? findSecrets(text) : []
-    const apart = new Apart(ranks)
+    const apart = new Apart(ranks, strictness)
     let n = 0
     const takeNumbers = (before: number): void => {
       for (let one = numbers[n]; one !== undefined && one.start < before; one = numbers[++n]) {
@@ -53,8 +59,14 @@ class Apart {
   readonly found: { start: number; end: number; name: DetectorName }[] = []
   readonly #ranks: ReadonlyMap<DetectorName, number>
 
-  constructor(ranks: ReadonlyMap<DetectorName, number>) {
+  readonly #strictness: (name: DetectorName) => number
+
+  constructor(
+    ranks: ReadonlyMap<DetectorName, number>,
+    strictness: (name: DetectorName) => number,
+  ) {
     this.#ranks = ranks
+    this.#strictness = strictness
   }
 
   add(start: number, end: number, name: DetectorName): void {
@@ -66,7 +78,8 @@ class Apart {
     const isFirst =
       start === last.start &&
       (end > last.end || (end === last.end && this.#rankOf(name) < this.#rankOf(last.name)))
-    if (isFirst) last.name = name
+    const more = this.#strictness(name) - this.#strictness(last.name)
+    if (more > 0 || (more === 0 && isFirst)) last.name = name
     if (end > last.end) last.end = end
   }
 
