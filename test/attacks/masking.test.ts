@@ -608,6 +608,49 @@ t.test('a shifted date is a date of FHIR, or is not there (MASK-3)', async (t) =
   )
 })
 
+// A search finds by what a combination of conditions hides, or it is refused: never one or the other at random.
+t.test(
+  'no search looks at what any combination of conditions hides (MASK-9, REST-12)',
+  async (t) => {
+    const conditions = ["system = 'phone'", "use = 'home'", "rank = '1'"]
+    const members = ['"system":"phone"', '"use":"home"', '"rank":"1"']
+    const rules = fc.array(
+      fc.record({
+        where: fc.subarray(conditions),
+        method: fc.constantFrom('keep', 'remove', 'redact'),
+      }),
+      { minLength: 1, maxLength: 5 },
+    )
+    const [one, two] = [conditions.slice(0, 2), conditions.slice(2)]
+    const found: (typeof rules extends fc.Arbitrary<infer Rules> ? Rules : never)[] = [
+      [
+        { where: one, method: 'remove' },
+        { where: two, method: 'keep' },
+      ],
+      ...fc.sample(rules, { numRuns: 60, seed: 18 }),
+    ]
+    const { send: sendOwn, touches } = maskWith(
+      found.map((own, n) => {
+        const lines = own.map(({ where, method }, at) => {
+          const path = ['ContactPoint', ...where.map((one) => `where(${one})`), 'value'].join('.')
+          return `  - { id: r${at}, select: ["${path}"], method: ${method} }\n`
+        })
+        return `masking: n${n}\ndescription: d\nrules:\n${lines.join('')}`
+      }),
+    )
+    for (const [n, own] of found.entries()) {
+      let isHidden = false
+      for (let holds = 0; holds < 1 << members.length; holds++) {
+        const held = members.filter((_, at) => (holds & (1 << at)) !== 0)
+        const text = patient(`"telecom":[{${[...held, '"value":"617"'].join()}}]`)
+        isHidden ||= !(await sendOwn(text, [[`n${n}`]])).text.includes('617')
+      }
+      const isRefused = touches(new Set(['baseline', `n${n}`]), 'Patient', ['telecom', 'value'])
+      t.equal(isRefused, isHidden, JSON.stringify(own))
+    }
+  },
+)
+
 // Decision 13: one more way shows no less, and no more than both together.
 t.test('properties: nothing altered, nothing changed; ways add up (SCOPE-6)', async (t) => {
   const elements = loadElements('R4')

@@ -58,6 +58,8 @@ export type Place = {
   readonly plain: () => State
   /** What holds once it is known which tests do. */
   readonly settle: (holds: readonly boolean[]) => State
+  /** States of which one alters whatever any of all alters. */
+  readonly outcomes: () => readonly State[]
   /** Of `Resource`: what the type turns out to be; undefined = no such type. */
   readonly ofType: (type: string) => Place | undefined
   /** All actions that some outcome of the tests leads to. */
@@ -137,6 +139,11 @@ export function buildAutomaton(
         const made = state(type, left)
         settled.set(outcome, made)
         return made
+      },
+      outcomes() {
+        // Where a rule alters, it still does where no test holds but its own: fewer rules may keep it.
+        const alone = positions.map((one) => tests.map((test) => testsAt(one).includes(test)))
+        return [...new Set([tests.map(() => false), ...alone].map(made.settle))]
       },
       ofType(actual) {
         if (!elements.structure(actual)?.kinds.includes('Resource')) return undefined

@@ -79,6 +79,7 @@ export function compileMasking(
   if (beyond.every(({ rules }) => rules.length === 0)) {
     return { names, plan: () => [], touches: () => false, hidden: () => NOTHING_HIDDEN, labelsOf }
   }
+  const tests = new Map<string, Test>()
   const selections = beyond.flatMap((profile, at) =>
     profile.rules.flatMap((rule) => selectionsOf(rule, at, profile.name)),
   )
@@ -112,7 +113,11 @@ export function compileMasking(
   }
 
   function testOf(filter: Filter): Test {
-    return compileTest(filter, words.names)
+    // What is asked twice is asked once, and cannot hold for one rule and not for another.
+    const asked = JSON.stringify(filter)
+    const test = tests.get(asked) ?? compileTest(filter, words.names)
+    tests.set(asked, test)
+    return test
   }
 
   function selectionsOf(rule: MaskingRule, profile: number, name: string): Selection[] {
@@ -216,35 +221,23 @@ export function compileMasking(
     const start = automaton.root(type)
     // What nobody knows may be anything, and is removed.
     if (start === undefined) return true
-    let places: Place[] = [start]
+    let places: ReadonlySet<Place> = new Set([start])
     if (start.actions.length > 0) return true
     for (const key of path) {
-      const next: Place[] = []
+      const next = new Set<Place>()
       for (const place of places) {
-        for (const state of statesOf(place)) {
+        for (const state of place.outcomes()) {
           const found = state.member(words.names.id(key))
           if (found === undefined) return true
           if (found.action !== undefined) return true
           // A primitive stands at the end of its path.
-          if (!found.isPrimitive) next.push(found.next())
+          if (!found.isPrimitive) next.add(found.next())
         }
       }
-      if (next.some(({ actions }) => actions.length > 0)) return true
+      if ([...next].some(({ actions }) => actions.length > 0)) return true
       places = next
     }
-    return places.some((place) => altersBelow(place, new Set()))
-  }
-
-  /** All that a place may turn out to be; tests are few where paths are followed. */
-  function statesOf({ tests, settle }: Place) {
-    if (tests.length === 0) return [settle([])]
-    // Each test alone, all and none: what any of them brings about is brought about by one of these.
-    const all = tests.map(() => true)
-    return [
-      settle(all),
-      settle(tests.map(() => false)),
-      ...tests.map((_, n) => settle(tests.map((_test, i) => i === n))),
-    ]
+    return [...places].some((place) => altersBelow(place, new Set()))
   }
 
   /** Whether what a search looks at within a value is altered. */
@@ -253,7 +246,7 @@ export function compileMasking(
     met.add(place)
     const looked = LOOKED_AT[place.type]
     const keys = looked ?? [...(elements.structure(place.type)?.elements.keys() ?? [])]
-    return statesOf(place).some((state) =>
+    return place.outcomes().some((state) =>
       keys.some((key) => {
         if (looked === undefined && UNSEEN.has(key)) return false
         const found = state.member(words.names.id(key))
