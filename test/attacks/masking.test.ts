@@ -538,6 +538,66 @@ t.test('a Bundle from elsewhere is about its own, links and all (MASK-3, MASK-12
   t.match(out.text, `"location":"${url}"`)
 })
 
+const ICD = 'http://hl7.org/fhir/sid/icd-10-cm'
+const SNOMED = 'http://snomed.info/sct'
+
+// Servers write one code in many ways; whoever reads it knows what is meant.
+t.test('a sensitive code is one, however it is written (LABEL-9)', async (t) => {
+  const seen = async (coding: object): Promise<boolean> => {
+    const code = { coding: [coding] }
+    const text = JSON.stringify({ resourceType: 'Condition', id: 'a', code })
+    return (await send(text, [['sensitive-categories']])).text !== '<not-found>'
+  }
+  const sensitive = [
+    { system: [ICD], code: 'F11.20' },
+    { system: ['http://local', [ICD]], code: 'F11.20' },
+    { system: ICD, code: ['E11.9', ['F11.20']] },
+    ...[
+      'ICD-10-CM',
+      'icd10',
+      'ICD_10 GM',
+      'http://hl7.org/fhir/sid/icd-10-am',
+      'http://hl7.org/fhir/ValueSet/icd-10-cm',
+      'http://terminology.hl7.org/CodeSystem/icd-10-cm|2024',
+      '2.16.840.1.113883.6.90',
+      'urn:oid:2.16.840.1.113883.6.90|2024',
+    ].map((system) => ({ system, code: 'F11.20' })),
+    ...['f1120', ' F11.20|Opioid dependence|', 'F11.20:x', 'F11-20', 'G63.2*+F10.2'].map(
+      (code) => ({
+        ...{ system: ICD, code },
+      }),
+    ),
+    ...[
+      '7200002|Alcoholism|',
+      ' 7200002 : 246112005 = 24484000',
+      '7200002 |Alcoholism: chronic| : 246112005 |Severity| = 24484000',
+      '=== 64572001 |Disease| + 7200002 |Alcoholism|',
+      '(7200002)',
+    ].map((code) => ({ system: SNOMED, code })),
+    { system: 'SNOMED CT', code: '7200002' },
+    { system: SNOMED, code: 7200002 },
+    { system: 'LOINC', code: '5643-2' },
+    { code: 'F11.20' },
+    { system: '', code: 'F11' },
+    { system: ' ', code: '7200002|Alcoholism|' },
+    { code: '5643-2' },
+  ]
+  for (const coding of sensitive) t.notOk(await seen(coding), JSON.stringify(coding))
+  const others = [
+    { system: ICD, code: 'E11.9|F11.20|' },
+    { system: SNOMED, code: '73211009 |Diabetes| : 246112005 = 7200002' },
+    { system: SNOMED, code: '72000021' },
+    { system: 'http://local', code: 'F11.20' },
+    { system: SNOMED, code: 'F11.20' },
+    { code: 'F1120' },
+    { code: 'F115' },
+    // Hearing and balance, in 7 signs without a point: no diagnosis.
+    { system: 'http://hl7.org/fhir/sid/icd-10-pcs', code: 'F13ZBKZ' },
+    { system: 'http://www.cms.gov/Medicare/Coding/ICD10', code: 'F15Z01Z' },
+  ]
+  for (const coding of others) t.ok(await seen(coding), JSON.stringify(coding))
+})
+
 const shifting = maskWith([
   'masking: own\ndescription: d\nrules: [{ id: r, select: [date, dateTime, instant], method: date-shift }]\n',
 ])

@@ -1,22 +1,30 @@
-import { after, kindOf, KIND, member, textOf } from '../../../json/tape.ts'
+import {
+  after,
+  elements,
+  endOf,
+  kindOf,
+  KIND,
+  member,
+  startOf,
+  textOf,
+} from '../../../json/tape.ts'
 import type { Tape } from '../../../json/tape.ts'
 import type { Category } from '../../../policy/masking-schema.ts'
-import { systemOf } from '../vocabulary.ts'
 import type { Vocabulary } from '../vocabulary.ts'
 
-/** Code systems as `systemOf` spells them, and which list of a category they are looked up in. */
-const SYSTEMS: ReadonlyMap<string, keyof Category['codes']> = new Map([
-  ['http://hl7.org/fhir/sid/icd-10-cm', 'icd-10'],
-  ['http://hl7.org/fhir/sid/icd-10', 'icd-10'],
-  ['http://hl7.org/fhir/sid/icd-10-de', 'icd-10'],
-  ['http://fhir.de/codesystem/bfarm/icd-10-gm', 'icd-10'],
-  ['urn:oid:2.16.840.1.113883.6.90', 'icd-10'],
-  ['urn:oid:2.16.840.1.113883.6.3', 'icd-10'],
-  ['http://snomed.info/sct', 'snomed'],
-  ['urn:oid:2.16.840.1.113883.6.96', 'snomed'],
-  ['http://loinc.org', 'loinc'],
-  ['urn:oid:2.16.840.1.113883.6.1', 'loinc'],
-])
+type List = keyof Category['codes']
+
+/** Code systems by a part of what servers call them, without what separates words and numbers. */
+const SYSTEMS: readonly (readonly [part: RegExp, list: List])[] = [
+  [/icd10|^(?:urnoid)?2168401113883(?:690|63)$/, 'icd-10'],
+  [/snomed|^(?:urnoid)?2168401113883696$/, 'snomed'],
+  [/loinc|^(?:urnoid)?216840111388361$/, 'loinc'],
+]
+/** ICD-10-PCS numbers procedures: what begins as a diagnosis does is none, in its form. */
+const PROCEDURES = /icd10pcs|codingicd10$/
+const PROCEDURE = /^[0-9A-Z]{7}$/
+/** Nothing but a diagnosis has the point there. */
+const DIAGNOSIS = /^[A-Z]\d[0-9A-Z]\.[0-9A-Z]{1,4}$/i
 
 /**
  * Tells the sensitivity of a resource that nobody labelled from its codes (LABEL-9), wherever they
@@ -29,12 +37,16 @@ export function createLabelling(
   if (categories.length === 0) return undefined
   const exact = new Map<string, Set<string>>()
   const prefixes: { readonly prefix: string; readonly label: string }[] = []
+  const add = (list: List | 'any', code: string, label: string): void => {
+    const key = `${list} ${code}`
+    exact.set(key, (exact.get(key) ?? new Set()).add(label))
+  }
   for (const { label, codes } of categories) {
     for (const prefix of codes['icd-10']) prefixes.push({ prefix: plain(prefix), label })
-    for (const list of ['snomed', 'loinc'] as const) {
+    for (const list of ['icd-10', 'snomed', 'loinc'] as const) {
       for (const code of codes[list]) {
-        const key = `${list} ${code}`
-        exact.set(key, (exact.get(key) ?? new Set()).add(label))
+        add(list, code, label)
+        add('any', code, label)
       }
     }
   }
@@ -43,24 +55,52 @@ export function createLabelling(
     const end = after(tape, object)
     for (let entry = object; entry < end; entry++) {
       if (kindOf(tape, entry) !== KIND.object) continue
-      const code = textOf(tape, member(tape, entry, at.code))
-      if (code === undefined) continue
-      const list = SYSTEMS.get(editionless(systemOf(textOf(tape, member(tape, entry, at.system)))))
-      if (list === undefined) continue
-      if (list === 'icd-10') {
-        const text = plain(code)
-        for (const { prefix, label } of prefixes) if (text.startsWith(prefix)) labels.add(label)
-      } else for (const label of exact.get(`${list} ${code.trim()}`) ?? []) labels.add(label)
+      const codes = textsOf(tape, member(tape, entry, at.code))
+      if (codes.length === 0) continue
+      const systems = textsOf(tape, member(tape, entry, at.system))
+      for (const system of systems.length === 0 ? [''] : systems) label(system, codes, labels)
     }
     return [...labels]
+  }
+
+  function label(system: string, codes: readonly string[], labels: Set<string>): void {
+    const name = nameOf(system)
+    const list = name === '' ? 'any' : SYSTEMS.find(([part]) => part.test(name))?.[1]
+    if (list === undefined) return
+    for (const code of codes.flatMap(conceptsOf)) {
+      for (const one of exact.get(`${list} ${code}`) ?? []) labels.add(one)
+      const isIcd = list === 'icd-10' || (list === 'any' && DIAGNOSIS.test(code))
+      if (!isIcd || (PROCEDURES.test(name) && PROCEDURE.test(code))) continue
+      const text = plain(code)
+      for (const { prefix, label } of prefixes) if (text.startsWith(prefix)) labels.add(label)
+    }
   }
 }
 
 /** ICD codes are written with and without the point. */
-const plain = (code: string): string => code.trim().toUpperCase().replaceAll('.', '')
+const plain = (code: string): string => code.toUpperCase().replace(/[^0-9A-Z]/g, '')
 
-/** SNOMED CT may name its edition after its address; an OID stands with and without `urn:oid:`. */
-const editionless = (system: string): string =>
-  system.startsWith('http://snomed.info/sct/')
-    ? 'http://snomed.info/sct'
-    : system.replace(/^(?=\d+(?:\.\d+){2})/, 'urn:oid:')
+function nameOf(system: string): string {
+  const [bare = ''] = system.split('|', 1)
+  return bare.toLowerCase().replace(/[^0-9a-z]/g, '')
+}
+
+/**
+ * What a code names: servers write terms beside it, and what refines it (SNOMED CT compositional
+ * grammar), of which nothing says that the patient has it.
+ */
+function conceptsOf(code: string): readonly string[] {
+  if (SIMPLE.test(code)) return [code]
+  const [focus = ''] = code.replace(/\|[^|]*\|?/g, ' ').split(':')
+  return focus.split('+').map((one) => one.replace(/[\s=<(){}]/g, ''))
+}
+const SIMPLE = /^[\w.-]*$/
+
+/** Texts where there should be one: of a list each, of a number its digits. */
+function textsOf(tape: Tape, value: number): readonly string[] {
+  const kind = value < 0 ? undefined : kindOf(tape, value)
+  if (kind === KIND.string) return [textOf(tape, value) ?? '']
+  if (kind === KIND.number)
+    return [tape.bytes.toString('latin1', startOf(tape, value), endOf(tape, value))]
+  return kind === KIND.array ? [...elements(tape, value)].flatMap((one) => textsOf(tape, one)) : []
+}
