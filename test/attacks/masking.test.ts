@@ -433,6 +433,63 @@ t.test('what a second look found', async (t) => {
   }
 })
 
+// 45 CFR 164.514(e)(2): what a limited data set must not have, wherever somebody wrote it.
+const LEFT_OUT = /canary|617|oneill|facebook|MEMBER|42\.3|-71\.05|4711/i
+const limited: readonly string[] = [
+  '{"resourceType":"Account","id":"a","status":"active","name":"Billing for Mrs Canary","description":"tel 617-555-1234, canary@x.example"}',
+  '{"resourceType":"CareTeam","id":"a","name":"Care team of Mrs Canary"}',
+  '{"resourceType":"CarePlan","id":"a","status":"active","intent":"plan","title":"For Mrs Canary","description":"617-555-1234"}',
+  '{"resourceType":"Condition","id":"a","onsetString":"when Mrs Canary moved in"}',
+  '{"resourceType":"AllergyIntolerance","id":"a","reaction":[{"manifestation":[{"text":"x"}],"description":"Mrs Canary"}]}',
+  '{"resourceType":"Task","id":"a","status":"requested","intent":"order","description":"call Mrs Canary","input":[{"type":{"text":"x"},"valueString":"Mrs Canary"}]}',
+  '{"resourceType":"QuestionnaireResponse","id":"a","status":"completed","item":[{"linkId":"1","text":"Your mail, Mrs Canary?","answer":[{"valueUri":"mailto:canary@x.example"}]}]}',
+  '{"resourceType":"Coverage","id":"a","status":"active","class":[{"type":{"coding":[{"code":"rxid"}]},"value":"1-MEMBER","name":"Canary"}]}',
+  patient(
+    '"extension":[{"url":"http://x/web","valueUri":"https://facebook.com/x"},{"url":"http://hl7.org/fhir/StructureDefinition/geolocation","extension":[{"url":"latitude","valueDecimal":42.36},{"url":"longitude","valueDecimal":-71.05}]}]',
+  ),
+  patient(
+    '"address":[{"city":"Boston","extension":[{"url":"http://hl7.org/fhir/StructureDefinition/geolocation","extension":[{"url":"latitude","valueDecimal":42.36}]}]}]',
+  ),
+  patient('"address":[{"city":"617-555-1234","_city":{"id":"Canary"}}]'),
+  observation('"code":{"coding":[{"code":"x","display":"oneill@x.example, 617-555-1234"}]}'),
+  '{"resourceType":"ImagingStudy","id":"a","status":"available","series":[{"uid":"MRN-4711"}]}',
+]
+
+t.test(
+  'limited-data-set: names, numbers and addresses anywhere (45 CFR 164.514(e)(2))',
+  async (t) => {
+    for (const text of limited) {
+      t.match(text, LEFT_OUT)
+      const out = (await send(text, [['limited-data-set']])).text
+      t.notMatch(out, LEFT_OUT, text)
+      t.ok(JSON.parse(out), text)
+    }
+    // What it is for: days, places, ages and codes.
+    const kept: readonly string[] = [
+      patient(
+        '"birthDate":"1931-02-03","address":[{"city":"Boston","state":"MA","postalCode":"02139-4307","country":"US"}]',
+      ),
+      patient(
+        '"extension":[{"url":"http://hl7.org/fhir/us/core/StructureDefinition/us-core-birthsex","valueCode":"F"},{"url":"http://hl7.org/fhir/StructureDefinition/patient-birthTime","valueDateTime":"1931-02-03T04:05:06Z"}]',
+      ),
+      observation(
+        '"effectiveDateTime":"2024-05-06T07:08:09Z","code":{"coding":[{"system":"http://loinc.org","version":"2.1.2.3","code":"30525-0","display":"Age"}]},"valueQuantity":{"value":93,"unit":"years","system":"http://unitsofmeasure.org","code":"a"}',
+      ),
+    ]
+    for (const text of kept) {
+      const out = (await send(text, [['limited-data-set']])).text
+      const id = /"id":"([^"]*)"/.exec(out)?.[1] ?? ''
+      t.equal(
+        out
+          .replace(/"meta":\{.*?\]\},?/, '')
+          .replace(id, 'a')
+          .replace('a1', 'a'),
+        text.replace('a1', 'a'),
+      )
+    }
+  },
+)
+
 t.test(
   'criteria and bare ids beside a resource that is masked (MASK-12, REST-10, row 22)',
   async (t) => {
