@@ -153,6 +153,10 @@ function checkMethod(
     return undefined
   if (method.kind === 'generalise' && method.to === 'age-90')
     return all(isQuantity) ? undefined : 'age-90 is for ages and quantities'
+  if (method.kind === 'generalise' && method.to === 'span-90')
+    return all((type) => isQuantity(type) || type === 'Range')
+      ? undefined
+      : 'span-90 is for quantities and ranges'
   if (!all((type) => elements.isPrimitive(type))) return 'this method is for simple values'
   return undefined
 }

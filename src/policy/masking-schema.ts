@@ -69,7 +69,7 @@ const methodSchema = z.union([
     .strictObject({ last: z.int().min(1).max(4).describe('of nine signs or more') })
     .transform(({ last }) => ({ kind: 'last' as const, count: last })),
   z
-    .strictObject({ generalise: z.enum(['year', 'zip3', 'age-90']) })
+    .strictObject({ generalise: z.enum(['year', 'zip3', 'age-90', 'span-90']) })
     .transform(({ generalise }) => ({ kind: 'generalise' as const, to: generalise })),
   z
     .strictObject({

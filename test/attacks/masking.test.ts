@@ -433,6 +433,67 @@ t.test('what a second look found', async (t) => {
   }
 })
 
+// 45 CFR 164.514(b)(2)(i)(C): wherever a number may be an age. `out` is what takes its place.
+const NINETY =
+  '{"value":90,"comparator":">=","unit":"years","system":"http://unitsofmeasure.org","code":"a"}'
+const answer = (value: string): string =>
+  `{"resourceType":"QuestionnaireResponse","id":"a","status":"completed","item":[{"linkId":"1","answer":[{${value}}]}]}`
+const group = (value: string): string =>
+  `{"resourceType":"Group","id":"a","type":"person","actual":true,"characteristic":[{"code":{"coding":[{"system":"http://loinc.org","code":"30525-0"}]},${value},"exclude":false}]}`
+const measured = (value: string): string =>
+  observation(`"code":{"coding":[{"code":"82811-1"}]},${value}`)
+const old: [text: string, out?: string][] = [
+  [answer('"valueInteger":97')],
+  [answer('"valueDecimal":97.5')],
+  [answer('"valueQuantity":{"value":97,"unit":"years","code":"a"}'), NINETY],
+  [answer('"valueQuantity":{"value":97}')],
+  [group('"valueQuantity":{"value":97,"code":"a"}'), NINETY],
+  [group('"valueRange":{"low":{"value":97,"code":"a"}}')],
+  [group('"valueRange":{"low":{"value":60,"unit":"years"},"high":{"value":97,"unit":"years"}}')],
+  [measured('"valueQuantity":{"value":97,"unit":"years","code":"a"}'), NINETY],
+  [measured('"valueQuantity":{"value":97,"unit":"Jahre"}'), NINETY],
+  [measured('"valueQuantity":{"value":97,"unit":"year(s)"}'), NINETY],
+  [measured('"valueQuantity":{"value":97,"unit":"years","code":"d"}'), NINETY],
+  [measured('"valueQuantity":{"value":97,"unit":"y.o.","code":"1"}'), NINETY],
+  [measured('"valueQuantity":{"value":97,"code":"{years}"}'), NINETY],
+  [measured('"valueQuantity":{"value":97,"code":"a{age}"}'), NINETY],
+  [measured('"valueQuantity":{"value":9.7,"unit":"decades"}'), NINETY],
+  [measured('"valueQuantity":{"value":1197,"code":"mo"}'), NINETY],
+  [measured('"valueQuantity":{"value":4970,"code":"wk"}'), NINETY],
+  [measured('"valueQuantity":{"value":34970,"code":"d"}'), NINETY],
+  [measured('"valueQuantity":{"comparator":"<","value":97,"code":"a"}')],
+  [
+    measured('"component":[{"code":{"text":"Age"},"valueQuantity":{"value":97,"code":"a"}}]'),
+    NINETY,
+  ],
+  [
+    '{"resourceType":"Claim","id":"a","status":"active","supportingInfo":[{"sequence":1,"valueQuantity":{"value":97,"unit":"years"}}]}',
+    NINETY,
+  ],
+]
+const young: readonly string[] = [
+  answer('"valueQuantity":{"value":97,"unit":"kg","code":"kg"}'),
+  answer('"valueBoolean":true'),
+  group('"valueRange":{"low":{"value":18,"code":"a"},"high":{"value":89,"code":"a"}}'),
+  measured('"valueQuantity":{"value":97,"unit":"mg/dL","code":"mg/dL"}'),
+  measured('"valueQuantity":{"value":970,"unit":"days","code":"d"}'),
+  measured('"valueQuantity":{"value":27}'),
+  '{"resourceType":"MedicationRequest","id":"a","status":"active","dispenseRequest":{"quantity":{"value":97}}}',
+]
+
+t.test('safe-harbor: an age over 89 is one wherever it stands (MASK-12)', async (t) => {
+  for (const [text, there] of old) {
+    const out = (await send(text, [['safe-harbor']])).text
+    t.notMatch(out, /"value\w*":[\d.]*97/, text)
+    if (there !== undefined) t.ok(out.includes(there), text)
+    t.ok(JSON.parse(out), text)
+  }
+  for (const text of young) {
+    const value = /"value.*?\}|"quantity.*?\}/.exec(text)?.[0] ?? ''
+    t.ok((await send(text, [['safe-harbor']])).text.includes(value), text)
+  }
+})
+
 // 45 CFR 164.514(e)(2): what a limited data set must not have, wherever somebody wrote it.
 const LEFT_OUT = /canary|617|oneill|facebook|MEMBER|42\.3|-71\.05|4711/i
 const limited: readonly string[] = [

@@ -690,6 +690,7 @@ const faults: [name: string, text: string, problem: RegExp][] = [
   ['a method that does not fit', rule('HumanName', 'pseudonym'), /for simple values/],
   ['age-90 of a name', rule('HumanName', '{ generalise: age-90 }'), /ages and quantities/],
   ['a method that is none', rule('HumanName', 'blur'), /0\.yaml:4:\d+ /],
+  ['span-90 of a name', rule('HumanName', '{ generalise: span-90 }'), /quantities and ranges/],
   ['nearly all of a number', rule('HumanName.family', '{ last: 9 }'), /0\.yaml:4:\d+ /],
   [
     'nothing to select by',
@@ -747,7 +748,7 @@ t.test('the page on masking: its example is a profile, and every construct is in
   const text = /```yaml\n(masking: house-rules\n[\s\S]*?)```/.exec(page)?.[1] ?? ''
   t.doesNotThrow(() => maskWith([text]))
   const methods = ['keep', 'remove', 'redact', 'pseudonym', 'date-shift', 'last', 'replace']
-  const words = [...methods, 'year', 'zip3', 'age-90', 'identifiers', 'detect', 'labels']
+  const words = [...methods, 'year', 'zip3', 'age-90', 'span-90', 'identifiers', 'detect', 'labels']
   for (const word of [...words, 'categories', 'ofType(', 'where(', 'extension(', ' or '])
     t.ok(text.includes(word), word)
 })

@@ -37,7 +37,8 @@ export function isMasked({ rules }: MaskingProfile, way: readonly Node[]): boole
 }
 
 /** Takes those only that are above 89. */
-const isOfAges = (method: Method): boolean => method.kind === 'generalise' && method.to === 'age-90'
+const isOfAges = (method: Method): boolean =>
+  method.kind === 'generalise' && (method.to === 'age-90' || method.to === 'span-90')
 
 /** Whether it may be, as its conditions turn out. */
 export function mayBeMasked(profile: MaskingProfile, way: readonly Node[]): boolean {

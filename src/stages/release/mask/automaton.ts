@@ -80,6 +80,8 @@ export type Automaton = {
   readonly root: (type: string) => Place | undefined
   /** The least that is valid of a type, once it was made. */
   readonly stubs: Map<string, string>
+  /** Numbers of the names that both ends of a Range have. */
+  readonly ends: readonly number[]
   readonly structure: Elements['structure']
 }
 
@@ -273,6 +275,7 @@ export function buildAutomaton(
       return found
     },
     stubs: new Map(),
+    ends: [names.id('low'), names.id('high')],
     structure: elements.structure,
   }
 }

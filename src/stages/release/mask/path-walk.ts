@@ -20,7 +20,7 @@ import { CODE } from './alteration.ts'
 import type { Alteration } from './alteration.ts'
 import { alter, atHome, CONTAINED, lastOf, pseudonym, pseudonymAt } from './methods.ts'
 import type { MethodContext } from './methods.ts'
-import { OLD, readAge } from './ages.ts'
+import { OLD, readAge, readSpan } from './ages.ts'
 import { isNamed } from './members.ts'
 import { buildStub, STUB } from './stub.ts'
 import { CLEAN, CLEAN_SHIFT } from '../systems.ts'
@@ -368,8 +368,7 @@ function walkObject(
     label === undefined ? at.action : { rule: label, method: REMOVE, rank: REMOVAL }
   if (action === undefined)
     walkMembers(at.type === 'Bundle.entry' ? atEntry(walk, value) : walk, value, at)
-  else if (action.method.kind === 'generalise' && action.method.to === 'age-90')
-    alterAge(walk, value, action, at)
+  else if (action.method.kind === 'generalise') alterAge(walk, value, action, at)
   else if (isResource || (action.method.kind === 'remove' && !stays))
     remove(walk, gone, parent, holder, action.rule)
   else put(walk, value, stubOf(walk, at.type), action, CODE.MASKED)
@@ -382,9 +381,20 @@ function atEntry(walk: Walk, entry: number): Walk {
   return { ...walk, methods: atHome(fullUrl, methods) }
 }
 
-/** An age above 89 says no more than that: `>= 90`, in years. */
+/** An age above 89 says no more than that: `>= 90`, in years; a range that has one says nothing. */
 function alterAge(walk: Walk, value: number, action: Action, at: State): void {
-  const age = readAge(walk.tape, value, walk.rules.at)
+  const {
+    tape,
+    rules: { automaton, at: words },
+  } = walk
+  const isSpan = action.method.kind === 'generalise' && action.method.to === 'span-90'
+  const age = !isSpan
+    ? readAge(tape, value, words)
+    : at.type !== 'Range'
+      ? readSpan(tape, value, words)
+      : automaton.ends.every((end) => readSpan(tape, member(tape, value, end), words) === 'young')
+        ? 'young'
+        : 'unclear'
   if (age === 'young') walkMembers(walk, value, at)
   else if (age === 'old') put(walk, value, OLD, action, CODE.ABSTRED)
   else put(walk, value, stubOf(walk, at.type), action, CODE.MASKED)
