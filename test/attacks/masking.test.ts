@@ -494,6 +494,103 @@ t.test('safe-harbor: an age over 89 is one wherever it stands (MASK-12)', async 
   }
 })
 
+// MASK-12: what looks as if nobody had written it.
+const written: [profiles: string, text: string, gone: RegExp][] = [
+  [
+    'safe-harbor limited-data-set',
+    '{"resourceType":"QuestionnaireResponse","id":"a","questionnaire":"http://hosp.example/Questionnaire/jane-doe|617-555-1234","status":"completed"}',
+    /jane|617/,
+  ],
+  [
+    'safe-harbor limited-data-set',
+    observation('"meta":{"profile":["http://hosp.example/StructureDefinition/Jane-Doe"]}'),
+    /jane/i,
+  ],
+  [
+    'safe-harbor limited-data-set',
+    '{"resourceType":"Questionnaire","id":"a","url":"http://hosp.example/Questionnaire/jane-doe","status":"active"}',
+    /jane/,
+  ],
+  ...[
+    'Jane Doe MRN 4711',
+    'jane@doe.example',
+    'http://doe.example/jane',
+    `jane-${'x'.repeat(40)}`,
+    'Jane\\u00a0Doe',
+  ].map((code): [string, string, RegExp] => [
+    'safe-harbor limited-data-set',
+    observation(`"code":{"coding":[{"system":"http://x","code":"${code}"}]}`),
+    /jane/i,
+  ]),
+  [
+    'safe-harbor limited-data-set',
+    observation('"code":{"coding":[{"code":"617-555-1234"},{"code":"123-45-6789"}]}'),
+    /617|123-/,
+  ],
+  [
+    'minimum-necessary payment-card',
+    observation(
+      '"code":{"coding":[{"code":"4111 1111 1111 1111"},{"code":"IBAN GB82 WEST 1234 5698 7654 32"}]}',
+    ),
+    /4111 1111|WEST/,
+  ],
+  [
+    'safe-harbor limited-data-set',
+    patient(
+      '"extension":[{"url":"http://hl7.org/fhir/us/core/StructureDefinition/us-core-race|Jane Doe","extension":[{"url":"ombCategory","valueCoding":{"code":"1"}}]},{"url":"http://hl7.org/fhir/us/core/StructureDefinition/us-core-race","extension":[{"url":"detailed|Jane Doe","valueDecimal":42.36},{"url":"detailed","valueDecimal":42.36}]}]',
+    ),
+    /jane|42\.36/i,
+  ],
+  ['safe-harbor', patient('"address":[{"postalCode":"101","country":"IS"}]'), /"101/],
+  ['safe-harbor', patient('"address":[{"country":"Germany","postalCode":"10115"}]'), /"101/],
+  ['safe-harbor', patient('"address":[{"postalCode":"10115","country":["DE"]}]'), /"101/],
+]
+const coded: readonly string[] = [
+  '"language":"en-US","code":{"coding":[{"system":"http://snomed.info/sct","code":"900000000000207008"}]}',
+  '"valueQuantity":{"value":5,"unit":"mL/min/1.73 m2","system":"http://unitsofmeasure.org","code":"mL/min/{1.73_m2}"}',
+  '"code":{"coding":[{"system":"urn:x","code":"123e4567-e89b-12d3-a456-426614174000"},{"system":"http://hl7.org/fhir/sid/ndc","code":"0777-3105-02"}]}',
+]
+
+t.test(
+  'texts in codes, canonicals and addresses of extensions; foreign codes (MASK-12)',
+  async (t) => {
+    for (const [profiles, text, gone] of written) {
+      for (const name of profiles.split(' ')) {
+        const out = (await send(text, [[name]])).text
+        t.notMatch(out, gone, `${name}: ${text}`)
+        t.ok(JSON.parse(out), text)
+      }
+    }
+    for (const text of coded)
+      for (const name of ['safe-harbor', 'limited-data-set', 'payment-card'])
+        t.ok((await send(observation(text), [[name]])).text.includes(text), `${name}: ${text}`)
+    for (const country of [
+      'US',
+      'usa',
+      'U.S.A.',
+      'United States',
+      'PR',
+      'Guam',
+      'VI',
+      'AS',
+      'MP',
+    ]) {
+      const text = patient(`"address":[{"postalCode":"02139-4307","country":"${country}"}]`)
+      t.match((await send(text, [['safe-harbor']])).text, '"postalCode":"021"', country)
+    }
+    const race =
+      '"extension":[{"url":"http://hl7.org/fhir/us/core/StructureDefinition/us-core-race","extension":[{"url":"ombCategory","valueCoding":{"code":"2106-3"}}]}]'
+    t.ok((await send(patient(race), [['safe-harbor']])).text.includes(race))
+    const answers =
+      '{"resourceType":"QuestionnaireResponse","id":"a","questionnaire":"http://hosp.example/Questionnaire/one","contained":[{"resourceType":"Questionnaire","id":"q","url":"http://hosp.example/Questionnaire/one","status":"active"}],"status":"completed"}'
+    t.match(
+      (await send(answers, [['safe-harbor']])).text,
+      /"questionnaire":"(Questionnaire\/[0-9a-f]{32})".*"url":"\1"/,
+      'an answer still leads to its questions',
+    )
+  },
+)
+
 // 45 CFR 164.514(e)(2): what a limited data set must not have, wherever somebody wrote it.
 const LEFT_OUT = /canary|617|oneill|facebook|MEMBER|42\.3|-71\.05|4711/i
 const limited: readonly string[] = [

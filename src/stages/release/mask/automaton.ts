@@ -46,6 +46,8 @@ export type Member = {
   readonly isText: boolean
   /** primitive: what becomes of the value. */
   readonly action: Action | undefined
+  /** code: what becomes of one that is a text, as a string in its place would. */
+  readonly ofText: Action | undefined
   /** Where the walk goes on; of a primitive, in what stands beside it. */
   readonly next: () => Place
 }
@@ -209,13 +211,16 @@ export function buildAutomaton(
     const begun = isPrimitive ? (rooted.get(element.type) ?? []) : []
     // Without its address nobody knows what an extension is.
     const isAddress = element.key === 'url' && kindsOf(type).includes('Extension')
-    const action =
-      isPrimitive && !isAddress
-        ? decide([...followed, ...begun.map((selection) => ({ selection, at: 0 }))])
-        : undefined
+    const all = [...followed, ...begun.map((selection) => ({ selection, at: 0 }))]
+    const action = isPrimitive && !isAddress ? decide(all) : undefined
+    const written = element.type === 'code' ? (rooted.get('string') ?? []) : []
+    const ofText =
+      written.length === 0
+        ? undefined
+        : decide([...all, ...written.map((selection) => ({ selection, at: 0 }))])
     let next: Place | undefined
     return {
-      ...{ element, name: names.id(element.key), isBeside, isPrimitive, action },
+      ...{ element, name: names.id(element.key), isBeside, isPrimitive, action, ofText },
       kind: kindOfType(element.type),
       isText: TEXTS.has(element.type) && !COUNTED.has(element.key),
       next: () => (next ??= place(isPrimitive ? 'Element' : element.type, followed)),

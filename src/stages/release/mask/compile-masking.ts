@@ -112,10 +112,10 @@ export function compileMasking(
     return found
   }
 
-  function testOf(filter: Filter): Test {
+  function testOf(filter: Filter, isKept = false): Test {
     // What is asked twice is asked once, and cannot hold for one rule and not for another.
-    const asked = JSON.stringify(filter)
-    const test = tests.get(asked) ?? compileTest(filter, words.names)
+    const asked = JSON.stringify([filter, isKept])
+    const test = tests.get(asked) ?? compileTest(filter, words.names, isKept)
     tests.set(asked, test)
     return test
   }
@@ -129,7 +129,9 @@ export function compileMasking(
       .map((path): Selection => {
         const selector = reroot(path, elements)
         const filters = [selector.filters, ...selector.steps.map((step) => step.filters)]
-        return { ...base, selector, method, tests: filters.map((all) => all.map(testOf)) }
+        const isKept = method.kind === 'keep'
+        const tests = filters.map((all) => all.map((one) => testOf(one, isKept)))
+        return { ...base, selector, method, tests }
       })
     if (identifiers === undefined) return found
     const test = identifierTest(matchIdentifiers(identifiers))
@@ -347,8 +349,11 @@ function hidden(text: string, method: Method | undefined): string {
     .join('')
 }
 
-/** Compiles `where()`: one of the members has the text; addresses are compared as addresses. */
-function compileTest(filter: Filter, names: Names): Test {
+/**
+ * Compiles `where()`: one of the members has the text; addresses are compared as addresses. Of what is
+ * kept for its address the address stays, and behind its version anything may stand.
+ */
+function compileTest(filter: Filter, names: Names, isKept: boolean): Test {
   const paths = new Map<string, { readonly path: readonly string[]; readonly texts: Set<string> }>()
   for (const { path, equals } of filter) {
     const key = path.join('.')
@@ -358,7 +363,8 @@ function compileTest(filter: Filter, names: Names): Test {
   }
   const all = [...paths.values()].map(({ path, texts }) => {
     const fits = isAddress(path)
-      ? (text: string) => texts.has(text) || texts.has(systemOf(text))
+      ? (text: string) =>
+          texts.has(text) || (!(isKept && text.includes('|')) && texts.has(systemOf(text)))
       : (text: string) => texts.has(text)
     // A name without a number is that of no element: nothing is called so.
     return { path: path.map((name) => names.id(name)), fits }

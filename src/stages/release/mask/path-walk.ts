@@ -2,6 +2,7 @@ import { WITHHELD_DIV } from '../../../fhir/withheld.ts'
 import type { ElementDefinition } from '../../../fhir/elements.ts'
 import {
   after,
+  endOf,
   kindOf,
   KIND,
   member,
@@ -149,10 +150,16 @@ function walkPrimitive(walk: Walk, key: number, parent: number, around: Member, 
   const isList = kindOf(tape, value) === KIND.array
   // A list where one value belongs could hold one for the rules and another for the reader.
   let areSound = !isList || element.isArray
+  let isWordy = false
   for (let one = isList ? value + 1 : value; one < after(tape, value); one = after(tape, one)) {
     if (!isSound(walk, one, around)) areSound &&= isList && isNull(walk, one)
-    else if (action === undefined && element.type === 'canonical') renameFragment(walk, one)
-    else if (action === undefined && around.isText && detect !== undefined) detectIn(walk, one)
+    else if (action !== undefined) continue
+    else if (element.type === 'canonical') renameFragment(walk, one)
+    else if (element.type === 'code') {
+      if ((detect === undefined && around.ofText === undefined) || !isWordyAt(walk, one)) continue
+      if (around.ofText !== undefined) isWordy = true
+      else if (detect !== undefined) detectIn(walk, one)
+    } else if (around.isText && detect !== undefined) detectIn(walk, one)
   }
   if (!areSound) {
     const rule = action?.rule ?? UNKNOWN
@@ -160,8 +167,29 @@ function walkPrimitive(walk: Walk, key: number, parent: number, around: Member, 
       redact(walk, key, element, { rule, method: REMOVE, rank: REMOVAL })
       removeBeside(walk, parent, element)
     } else remove(walk, key, parent, -1, rule)
-  } else if (action !== undefined) alterPrimitive(walk, key, parent, around, action, at)
+    return
+  }
+  const made = isWordy ? around.ofText : action
+  if (made !== undefined) alterPrimitive(walk, key, parent, around, made, at)
 }
+
+/** FHIR lets a code have spaces and any length, so that it may be a text that somebody wrote. */
+function isWordyAt({ tape }: Walk, entry: number): boolean {
+  const [start, end] = [startOf(tape, entry) + 1, endOf(tape, entry) - 1]
+  const first = tape.bytes[start] as number
+  // Most codes are plain, and need not be read.
+  let isPlain = end - start <= LONGEST_CODE && (first < 0x30 || first > 0x39)
+  for (let at = start; isPlain && at < end; at++) isPlain = PLAIN[tape.bytes[at] as number] === 1
+  if (isPlain) return false
+  const text = textOf(tape, entry) ?? ''
+  return text.length > LONGEST_CODE || WORDY.test(text)
+}
+/** A UUID has 36 signs. */
+const LONGEST_CODE = 40
+const WORDY = /[\s@]|:\/\/|^\d{3}[-.]\d{2,3}[-.]\d{4}$/
+const PLAIN = Uint8Array.from({ length: 0x100 }, (_, c) =>
+  /[!-~]/.test(String.fromCharCode(c)) && !'@:\\'.includes(String.fromCharCode(c)) ? 1 : 0,
+)
 
 /** What says that a value is masked stands where `_birthDate` did: two of the name are one too many. */
 function removeBeside(walk: Walk, parent: number, { key }: ElementDefinition): void {
@@ -222,7 +250,9 @@ function alterPrimitive(
     const isList = kindOf(tape, value) === KIND.array
     const rendered = isList ? undefined : lastOf(textOf(tape, value) ?? '', method.count)
     redact(walk, key, element, action, rendered)
-  } else alterValues(walk, key, element, action, at)
+  } else if (method.kind === 'generalise' && method.to === 'zip3' && !mayBeZip(walk, parent))
+    redact(walk, key, element, action)
+  else alterValues(walk, key, element, action, at)
 }
 
 function alterValues(
@@ -263,6 +293,23 @@ function idKind(walk: Walk, { key }: ElementDefinition, at: State): string | und
   if (key === 'id' && at.isResource) return walk.isContained ? CONTAINED : at.type
   return key === 'versionId' && at.isMeta ? 'Meta' : undefined
 }
+
+/** ZIP codes are those of the United States; three digits may be all of a code elsewhere. */
+function mayBeZip({ tape, rules: { at: words } }: Walk, address: number): boolean {
+  const country = member(tape, address, words.country)
+  if (country < 0) return true
+  const text = (textOf(tape, country) ?? '').slice(0, LONGEST_COUNTRY)
+  return WITH_ZIP.has(text.toLowerCase().replaceAll(/[^a-z\d]/g, ''))
+}
+const LONGEST_COUNTRY = 60
+/** ISO 3166-1 in two and three letters and by number, and names. */
+const WITH_ZIP: ReadonlySet<string> = new Set(
+  (
+    'us usa 840 unitedstates unitedstatesofamerica theunitedstates theunitedstatesofamerica ' +
+    'pr pri 630 puertorico gu gum 316 guam vi vir 850 virginislands virginislandsus usvirginislands ' +
+    'unitedstatesvirginislands as asm 016 americansamoa mp mnp 580 northernmarianaislands'
+  ).split(' '),
+)
 
 /** A value that may not be shown, where something must stand: says that it is masked. */
 function redact(
