@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto'
 import { compileNames } from './names.ts'
 import { createSimdScan } from './simd-scan.ts'
 import { after, endOf, kindOf, KIND, startOf, textOf } from './tape.ts'
@@ -8,7 +9,10 @@ export type Node = {
   readonly kind: 'object' | 'array' | 'scalar'
   /** The value as it was written. */
   readonly text: string
-  /** Written one way: equal values have equal ones. Numbers are equal when they are written alike. */
+  /**
+   * Written one way: equal values have equal ones, and no others have. Numbers are equal when they are
+   * written alike. Of a long value it is the digest.
+   */
   readonly canon: string
   /** object: its members, in order. */
   readonly members: ReadonlyMap<string, Node>
@@ -23,9 +27,39 @@ export class TreeError extends Error {
 
 const NO_MEMBERS: ReadonlyMap<string, Node> = new Map()
 
-/** Builds the tree of a scanned text; it stays good when the tape is used again. */
+/** A longer canon is digested, or each level would hold all below it once more. */
+const LONGEST_CANON = 256
+
+const shorten = (canon: string): string =>
+  canon.length > LONGEST_CANON ? `#${hash('sha256', canon, 'base64')}` : canon
+
+/** Keeps where its text stands, not the text: most of them nobody asks for. */
+class Value implements Node {
+  readonly kind: Node['kind']
+  readonly canon: string
+  readonly members: ReadonlyMap<string, Node>
+  readonly items: readonly Node[]
+  readonly #bytes: Buffer
+  readonly #start: number
+  readonly #end: number
+
+  constructor(tape: Tape, entry: number, known: Omit<Node, 'text'>) {
+    this.kind = known.kind
+    this.canon = shorten(known.canon)
+    this.members = known.members
+    this.items = known.items
+    this.#bytes = tape.bytes
+    this.#start = startOf(tape, entry)
+    this.#end = endOf(tape, entry)
+  }
+
+  get text(): string {
+    return this.#bytes.toString('utf8', this.#start, this.#end)
+  }
+}
+
+/** Builds the tree of a scanned text; it stays good when the tape is used again, but not its bytes. */
 export function buildTree(tape: Tape, entry = 0): Node {
-  const text = tape.bytes.toString('utf8', startOf(tape, entry), endOf(tape, entry))
   const end = after(tape, entry)
   switch (kindOf(tape, entry)) {
     case KIND.object: {
@@ -39,7 +73,7 @@ export function buildTree(tape: Tape, entry = 0): Node {
         .map(([name, { canon }]) => `${JSON.stringify(name)}:${canon}`)
         .sort()
         .join()
-      return { kind: 'object', text, canon: `{${canon}}`, members, items: [] }
+      return new Value(tape, entry, { kind: 'object', canon: `{${canon}}`, members, items: [] })
     }
     case KIND.array: {
       const items: Node[] = []
@@ -47,12 +81,15 @@ export function buildTree(tape: Tape, entry = 0): Node {
         items.push(buildTree(tape, item))
       }
       const canon = `[${items.map(({ canon }) => canon).join()}]`
-      return { kind: 'array', text, canon, members: NO_MEMBERS, items }
+      return new Value(tape, entry, { kind: 'array', canon, members: NO_MEMBERS, items })
     }
     default: {
       const decoded = textOf(tape, entry)
-      const canon = decoded === undefined ? text : JSON.stringify(decoded)
-      return { kind: 'scalar', text, canon, members: NO_MEMBERS, items: [] }
+      const canon =
+        decoded === undefined
+          ? tape.bytes.toString('latin1', startOf(tape, entry), endOf(tape, entry))
+          : JSON.stringify(decoded)
+      return new Value(tape, entry, { kind: 'scalar', canon, members: NO_MEMBERS, items: [] })
     }
   }
 }
