@@ -74,7 +74,7 @@ t.test(
       const line = `${init?.method ?? 'GET'} ${url}`
       const mine = await fetch(url, { ...init, headers: { 'x-request-id': 'my-own-id-1' } })
       const id = url.endsWith('/elsewhere') ? /^[\da-f-]{36}$/ : 'my-own-id-1'
-    t.match(mine.headers.get('x-request-id'), id, line)
+      t.match(mine.headers.get('x-request-id'), id, line)
       t.equal(mine.headers.get('x-content-type-options'), 'nosniff', line)
       t.equal(mine.headers.get('cache-control'), 'no-store', line)
       t.notOk(mine.headers.has('strict-transport-security'), `${line}: no TLS here`)
