@@ -113,8 +113,9 @@ export function compileMasking(
   }
 
   function testOf(filter: Filter, isKept = false): Test {
-    // What is asked twice is asked once, and cannot hold for one rule and not for another.
-    const asked = JSON.stringify([filter, isKept])
+    // What is asked twice is asked once, and cannot hold for one rule and not for another; but for the
+    // address of an extension, of which less is kept than removed.
+    const asked = JSON.stringify([filter, isKept && filter.some(({ path }) => isAddress(path))])
     const test = tests.get(asked) ?? compileTest(filter, words.names, isKept)
     tests.set(asked, test)
     return test
