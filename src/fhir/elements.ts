@@ -30,6 +30,8 @@ export type Elements = {
   readonly names: readonly string[]
   /** Every name that JSON has for an element, `_birthDate` and its like among them. */
   readonly keys: () => ReadonlySet<string>
+  /** Names of elements that may be of one of the types. */
+  readonly keysOf: (types: ReadonlySet<string>) => ReadonlySet<string>
   /** undefined for primitive types and for what this version does not know. */
   readonly structure: (name: string) => Structure | undefined
   /** Whether it is a primitive type of this version, `xhtml` included. */
@@ -84,7 +86,12 @@ export function loadElements(version: FhirVersion): Elements {
     return found
   }
 
-  return { version, names: [...known.keys()], keys, structure, isPrimitive }
+  function keysOf(types: ReadonlySet<string>): ReadonlySet<string> {
+    const own = [...known.values()].flatMap(([, ...elements]) => elements.flatMap(parse))
+    return new Set(own.flatMap(({ key, type }) => (types.has(type) ? key : [])))
+  }
+
+  return { version, names: [...known.keys()], keys, keysOf, structure, isPrimitive }
 }
 
 /** `name!*:Type|Type`: `!` must be there, `*` a list. */

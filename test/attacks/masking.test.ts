@@ -753,6 +753,55 @@ t.test('a Bundle from elsewhere is about its own, links and all (MASK-3, MASK-12
   t.match(out.text, `"location":"${url}"`)
 })
 
+// Where upstream is, is nobody's business, nor of use to anybody.
+t.test('upstream shows in no address and no narrative (REST-10)', async (t) => {
+  const OUR = 'https://public.example/fhir'
+  const div = (text: string): string =>
+    `<div xmlns=\\"http://www.w3.org/1999/xhtml\\">${text}</div>`
+  const told = (text: string): string => `"text":{"status":"generated","div":"${div(text)}"}`
+  const answered = (members: string): string =>
+    `{"resourceType":"QuestionnaireResponse","id":"a",${members},"status":"completed"}`
+  const rows: [text: string, left?: string][] = [
+    [answered(`"questionnaire":"${UP}/Questionnaire/1|2"`)],
+    [answered(`"meta":{"profile":["${UP}/StructureDefinition/x","http://else/${UP}/x"]}`)],
+    [`{"resourceType":"CarePlan","id":"a","instantiatesCanonical":["${UP}/PlanDefinition/1"]}`],
+    [`{"resourceType":"Endpoint","id":"a","address":"${UP}"}`],
+    [answered(`"questionnaire":"${UP.replaceAll('/', '\\/')}/Questionnaire/1"`)],
+    [answered(`"questionnaire":"${UP}-two/Questionnaire/1"`), 'all'],
+    [patient(told(`<a href=\\"${UP}/Patient/1\\">${UP}</a> <img src=\\"${UP}?x=1\\"/>`))],
+    [patient(told(`<a href='${UP.replaceAll('/', '\\/')}\\/Patient\\/1'>x</a>`))],
+    [patient(told(`${UP}-two ${UP}2 ${UP}.x ${UP}/`)), `${UP}-two ${UP}2 ${UP}.x ${OUR}/`],
+    [
+      `{"resourceType":"Composition","id":"a","contained":[${patient(told(`at ${UP}, \\u00e4`))}],"section":[{"text":{"status":"generated","div":"${div(`${UP}.`)}"}}]}`,
+    ],
+  ]
+  for (const [text, left] of rows) {
+    const plain = text.replaceAll(UP.replaceAll('/', '\\/'), UP)
+    const expected =
+      left === 'all'
+        ? text
+        : text.replaceAll(/(?<!else\/)http:(?:\\?\/){2}127\.0\.0\.1:9\\?\/base(?![-2]|\.x)/g, OUR)
+    const out = await send(text, [[]])
+    t.equal(out.text, expected, plain)
+    if (left !== undefined && left !== 'all') t.match(out.text, left)
+  }
+  // What is written comes back to where it was.
+  const { inward } = maskWith()
+  const seen = patient(told(`<a href=\\"${OUR}/Patient/1\\">x</a>`))
+  t.equal(inward(Buffer.from(seen)).toString(), seen.replace(OUR, UP))
+  const asked = answered(`"questionnaire":"${OUR}/Questionnaire/1"`)
+  t.equal(inward(Buffer.from(asked)).toString(), asked.replace(OUR, UP))
+  // A text of somebody's that begins like content in an address stays a text.
+  const text = '{"resourceType":"MessageDefinition","id":"a","definition":"data: see above"}'
+  t.equal((await send(text, [[]])).text, text)
+  const both = await send(
+    patient(`"gender":"male","name":[{"text":"SSN 123-45-6789"}],${told(`${UP}/Patient/1`)}`),
+    [[]],
+  )
+  t.notMatch(both.text, /127\.0\.0\.1|123-45/)
+  t.ok(JSON.parse(both.text))
+})
+
 const ICD = 'http://hl7.org/fhir/sid/icd-10-cm'
 const SNOMED = 'http://snomed.info/sct'
 

@@ -4,14 +4,18 @@ import type { Tape } from '../../json/tape.ts'
 import { after, endOf, flagsOf, kindOf, nameOf, startOf, textOf } from '../../json/tape.ts'
 import { FLAG } from '../../json/token.ts'
 import type { Context } from './context.ts'
-import { ADDRESS } from './vocabulary.ts'
+import { ADDRESS, BASED } from './vocabulary.ts'
 
-type Addresses = Pick<Context, 'upstreamUrl' | 'upstreamBytes' | 'publicUrl' | 'publicText'>
+type Addresses = Pick<
+  Context,
+  'upstreamUrl' | 'upstreamBytes' | 'upstreamSpelt' | 'publicUrl' | 'publicText'
+>
 
 /** Of a context: upstream's base, and ours in place of it. */
 export const addressesOf = (upstreamUrl: string, publicUrl: string): Addresses => ({
   upstreamUrl,
   upstreamBytes: Buffer.from(upstreamUrl),
+  upstreamSpelt: [upstreamUrl, upstreamUrl.replaceAll('/', '\\/')].map((text) => Buffer.from(text)),
   publicUrl,
   publicText: JSON.stringify(publicUrl).slice(1, -1),
 })
@@ -59,14 +63,37 @@ export function releaseAddress(tape: Tape, entry: number, context: Context, edit
   if (edit !== undefined) edits.push(edit)
 }
 
+/** The same wherever it stands in a narrative, as links do. */
+export function rewriteWithin(
+  tape: Tape,
+  div: number,
+  { upstreamSpelt, publicText }: Context,
+  edits: Edit[],
+): void {
+  if (div < 0 || kindOf(tape, div) !== KIND.string) return
+  const start = startOf(tape, div)
+  const text = tape.bytes.subarray(start, endOf(tape, div))
+  for (const base of upstreamSpelt) {
+    for (let at = text.indexOf(base); at >= 0; at = text.indexOf(base, at + base.length)) {
+      const end = at + base.length
+      if (GOES_ON.test(text.toString('latin1', end, end + 2))) continue
+      edits.push({ start: start + at, end: start + end, text: publicText })
+    }
+  }
+}
+/** The address is that of something else, as `http://up/base-two`. */
+const GOES_ON = /^(?:[\w~%-]|[.:]\w)/
+
 /** The same for every address in a value. */
 export function rewriteUrls(tape: Tape, value: number, context: Context, edits: Edit[]): void {
-  const { notable } = context.words
+  const { notable, at } = context.words
   const end = after(tape, value)
   for (let entry = value; entry < end; entry++) {
-    if (kindOf(tape, entry) !== KIND.string || notable[nameOf(tape, entry) + 1] !== ADDRESS)
-      continue
-    releaseAddress(tape, entry, context, edits)
+    if (kindOf(tape, entry) !== KIND.string) continue
+    const name = nameOf(tape, entry)
+    const mark = notable[name + 1]
+    if (mark === ADDRESS || mark === BASED) releaseAddress(tape, entry, context, edits)
+    else if (name === at.div) rewriteWithin(tape, entry, context, edits)
   }
 }
 

@@ -12,6 +12,8 @@ export type Context = {
   readonly bundleWords: BundleWords
   readonly upstreamUrl: string
   readonly upstreamBytes: Uint8Array
+  /** The ways in which it stands within a JSON string. */
+  readonly upstreamSpelt: readonly Uint8Array[]
   readonly publicUrl: string
   /** The public URL as it stands within a JSON string. */
   readonly publicText: string

@@ -112,7 +112,7 @@ export type Vocabulary = {
   readonly at: Readonly<Record<Word, number>>
   /** By name plus one: strings that are not searched for secrets. */
   readonly unscanned: Uint8Array
-  /** By name plus one: strings that are looked at whatever is in them: 1 = may be an address, 2 = base64. */
+  /** By name plus one: strings that are looked at whatever is in them: ADDRESS, BASE64, BASED. */
   readonly notable: Uint8Array
   /** Whether the value of a `detail` is base64: of an AuditEvent before R4. */
   readonly isDetailOpaque: boolean
@@ -146,14 +146,21 @@ export function buildVocabulary(
       list.map((path) => path.map((name) => names.id(name))),
     ]),
   )
-  const notable = markNames([
+  const size = names.list.length
+  const notable = markNames(size, [
+    ...[...elements.keysOf(URIS)].map(
+      (key) => [names.id(key), NAMING.has(key) ? 0 : BASED] as const,
+    ),
     ...ADDRESSES.map((word) => [at[word], ADDRESS] as const),
     ...opaqueOf(definitions.version).map((word) => [at[word], BASE64] as const),
   ])
-  const unscanned = markNames(UNSCANNED.map((word) => [at[word], 1]))
+  const unscanned = markNames(
+    size,
+    UNSCANNED.map((word) => [at[word], 1]),
+  )
   const asked = notable.map(
     (mark, name) =>
-      (mark === ADDRESS ? ASK.prefixed : mark === BASE64 ? ASK.always : 0) |
+      (mark === BASE64 ? ASK.always : mark === 0 ? 0 : ASK.prefixed) |
       (unscanned[name] === 0 ? 0 : ASK.unsearched) |
       (name === at.text + 1 ? ASK.object : 0),
   )
@@ -182,11 +189,17 @@ export function buildVocabulary(
 
 const MOST_UNIQUE = 128
 
+/** An address, whatever is in it. */
 export const ADDRESS = 1
 export const BASE64 = 2
+/** An address where it begins with our base or upstream's; else it may be a text. */
+export const BASED = 3
 
-function markNames(names: readonly (readonly [name: number, mark: number])[]): Uint8Array {
-  const table = new Uint8Array(MOST_UNIQUE + 1)
+function markNames(
+  size: number,
+  names: readonly (readonly [name: number, mark: number])[],
+): Uint8Array {
+  const table = new Uint8Array(size + 1)
   for (const [name, mark] of names) table[name + 1] = mark
   return table
 }
@@ -214,6 +227,10 @@ const ADDRESSES: readonly Word[] = [
   ...(['valueUri', 'valueUrl', 'valueCanonical'] as const),
 ]
 
+const URIS: ReadonlySet<string> = new Set(['uri', 'url', 'canonical'])
+/** Of these types, but names to compare and to search by: nobody follows them. */
+const NAMING: ReadonlySet<string> = new Set(['system', 'code'])
+
 /** A set of names as a table: 1 by name plus one. */
 export type NameSet = Uint8Array
 export const isIn = (set: NameSet, name: number): boolean => set[name + 1] === 1
@@ -235,7 +252,11 @@ export type BundleWords = {
 }
 
 export function buildBundleWords({ at }: Vocabulary): BundleWords {
-  const numbers = (...words: Word[]): NameSet => markNames(words.map((word) => [at[word], 1]))
+  const numbers = (...words: Word[]): NameSet =>
+    markNames(
+      MOST_UNIQUE,
+      words.map((word) => [at[word], 1]),
+    )
   const besideOf: (Beside | undefined)[] = Array.from({ length: MOST_UNIQUE + 1 }, () => undefined)
   besideOf[at.search + 1] = { kept: numbers('mode', 'score'), hasAddress: false }
   besideOf[at.request + 1] = { kept: numbers('method', 'url'), hasAddress: true }

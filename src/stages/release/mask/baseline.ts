@@ -27,12 +27,13 @@ import { SYSTEM, systemAt } from '../systems.ts'
 import {
   ADDRESS,
   BASE64,
+  BASED,
   DATA_ABSENT_EXTENSION,
   EMPTY_CONTENT,
   SECRET_TYPES,
 } from '../vocabulary.ts'
 import type { Vocabulary } from '../vocabulary.ts'
-import { publicOf, rewriteUrl } from '../address.ts'
+import { publicOf, rewriteUrl, rewriteWithin } from '../address.ts'
 import { isNamed } from './members.ts'
 import { decodeReferences, mayShowDigits, shownOf } from './detect/shown.ts'
 import type { Context } from '../context.ts'
@@ -119,16 +120,21 @@ class Plan implements Baseline {
     if (mark === ADDRESS) this.#releaseAddress(entry, name, flags)
     else {
       if (mark === BASE64) this.#dropOpaque(entry)
-      if (!this.#dropInline(entry, flags, INLINE_BASE64)) this.#scanString(entry, name)
+      if (this.#dropInline(entry, flags, INLINE_BASE64) || this.#scanString(entry, name)) return
+      if (mark === BASED) this.#rewrite(entry, flags)
     }
+  }
+
+  #rewrite(entry: number, flags: number): void {
+    const edit = rewriteUrl(this.#tape, entry, flags, this.#context)
+    if (edit !== undefined) this.edits.push(edit)
   }
 
   #releaseAddress(entry: number, name: number, flags: number): void {
     if (this.#dropInline(entry, flags, INLINE)) return
     const isScanned = this.#words.unscanned[name + 1] === 0
     if (isScanned ? this.#scanString(entry, name) : this.#cutQuery(entry, flags)) return
-    const edit = rewriteUrl(this.#tape, entry, flags, this.#context)
-    if (edit !== undefined) this.edits.push(edit)
+    this.#rewrite(entry, flags)
   }
 
   /** No element has a number for its name: what is called so goes. */
@@ -151,7 +157,9 @@ class Plan implements Baseline {
     const typed = (1 << at.system) | (1 << at.type)
     if ((members & coded) !== 0 && (members & typed) !== 0) this.#maskIdentifier(entry, members)
     if ((members & (1 << at.data)) !== 0) this.#rememberSamples(entry)
-    if (isNarrative(this.#tape, entry, this.#words)) (this.#narratives ??= []).push(entry)
+    if (!isNarrative(this.#tape, entry, this.#words)) return
+    rewriteWithin(this.#tape, member(this.#tape, entry, at.div), this.#context, this.edits)
+    ;(this.#narratives ??= []).push(entry)
   }
 
   /** Whether something was found in it. */
