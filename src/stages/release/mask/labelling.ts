@@ -20,6 +20,7 @@ const SYSTEMS: readonly (readonly [part: RegExp, list: List])[] = [
   [/snomed|^(?:urnoid)?2168401113883696$/, 'snomed'],
   [/loinc|^(?:urnoid)?216840111388361$/, 'loinc'],
 ]
+const MOST_KNOWN = 500
 /** ICD-10-PCS numbers procedures: what begins as a diagnosis does is none, in its form. */
 const PROCEDURES = /icd10pcs|codingicd10$/
 const PROCEDURE = /^[0-9A-Z]{7}$/
@@ -36,6 +37,8 @@ export function createLabelling(
 ): ((tape: Tape, object: number) => readonly string[]) | undefined {
   if (categories.length === 0) return undefined
   const exact = new Map<string, Set<string>>()
+  /** Systems come again and again. */
+  const known = new Map<string, System>()
   const prefixes: { readonly prefix: string; readonly label: string }[] = []
   const add = (list: List | 'any', code: string, label: string): void => {
     const key = `${list} ${code}`
@@ -63,9 +66,16 @@ export function createLabelling(
     return [...labels]
   }
 
-  function label(system: string, codes: readonly string[], labels: Set<string>): void {
+  function learn(system: string): System {
     const name = nameOf(system)
     const list = name === '' ? 'any' : SYSTEMS.find(([part]) => part.test(name))?.[1]
+    if (known.size >= MOST_KNOWN) known.clear()
+    known.set(system, { name, list })
+    return { name, list }
+  }
+
+  function label(system: string, codes: readonly string[], labels: Set<string>): void {
+    const { name, list } = known.get(system) ?? learn(system)
     if (list === undefined) return
     for (const code of codes.flatMap(conceptsOf)) {
       for (const one of exact.get(`${list} ${code}`) ?? []) labels.add(one)
@@ -76,6 +86,8 @@ export function createLabelling(
     }
   }
 }
+
+type System = { readonly name: string; readonly list: List | 'any' | undefined }
 
 /** ICD codes are written with and without the point. */
 const plain = (code: string): string => code.toUpperCase().replace(/[^0-9A-Z]/g, '')
