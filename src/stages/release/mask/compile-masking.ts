@@ -115,7 +115,7 @@ export function compileMasking(
   function testOf(filter: Filter, isKept = false): Test {
     // What is asked twice is asked once, and cannot hold for one rule and not for another; but for the
     // address of an extension, of which less is kept than removed.
-    const asked = JSON.stringify([filter, isKept && filter.some(({ path }) => isAddress(path))])
+    const asked = JSON.stringify([filter, isKept && filter.some(({ path }) => path.at(-1) === 'url')])
     const test = tests.get(asked) ?? compileTest(filter, words.names, isKept)
     tests.set(asked, test)
     return test
@@ -363,9 +363,10 @@ function compileTest(filter: Filter, names: Names, isKept: boolean): Test {
     paths.set(key, found)
   }
   const all = [...paths.values()].map(({ path, texts }) => {
+    const isWhole = isKept && path.at(-1) === 'url'
     const fits = isAddress(path)
       ? (text: string) =>
-          texts.has(text) || (!(isKept && text.includes('|')) && texts.has(systemOf(text)))
+          texts.has(text) || (!(isWhole && text.includes('|')) && texts.has(systemOf(text)))
       : (text: string) => texts.has(text)
     // A name without a number is that of no element: nothing is called so.
     return { path: path.map((name) => names.id(name)), fits }
