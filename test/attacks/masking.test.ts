@@ -591,6 +591,39 @@ t.test(
   },
 )
 
+// 45 CFR 164.502(b): how to reach somebody, wherever it says so.
+const reached: readonly string[] = [
+  '"extension":[{"url":"http://x/home","valueAddress":{"line":["12 Canary St"],"text":"12 Canary St"}}]',
+  '"extension":[{"url":"http://x/tel","valueContactPoint":{"system":"phone","value":"617-555-1234"}}]',
+  '"extension":[{"url":"http://x","extension":[{"url":"y","valueAddress":{"line":["12 Canary St"]}}]}]',
+  '"contact":[{"extension":[{"url":"http://x","valueAddress":{"line":["12 Canary St"]}}]}]',
+  '"address":[{"city":"B","extension":[{"url":"http://hl7.org/fhir/StructureDefinition/geolocation","extension":[{"url":"latitude","valueDecimal":42.36}]}]}]',
+  '"text":{"status":"generated","div":"<div xmlns=\\"http://www.w3.org/1999/xhtml\\">617-555-1234, 12 Canary St</div>"}',
+  '"contained":[{"resourceType":"RelatedPerson","id":"r","text":{"status":"generated","div":"<div>12 Canary St</div>"}}]',
+  '"identifier":[{"type":{"text":"Passport"},"value":"X617"}]',
+  '"identifier":[{"type":[{"text":"U.S. passport no."}],"value":"X617"}]',
+  '"identifier":[{"type":{"coding":[{"system":"http://x","code":"1","display":"Passport number"}]},"value":"X617"}]',
+  '"identifier":[{"system":"https://hospital.example/passport","value":"X617"}]',
+  '"identifier":[{"type":{"text":"Driver\'s license"},"value":"X617"}]',
+]
+
+t.test(
+  'minimum-necessary: in extensions, narratives and by the words of a type (MASK-4)',
+  async (t) => {
+    const gone = /Canary|617|42\.36/
+    for (const members of reached) {
+      t.match(members, gone)
+      const out = (await send(patient(members), [['minimum-necessary']])).text
+      t.notMatch(out.replace('a1', ''), gone, members)
+      t.ok(JSON.parse(out), members)
+    }
+    const text = patient(
+      '"name":[{"family":"F"}],"identifier":[{"type":{"text":"Chart"},"value":"C1"}],"extension":[{"url":"http://x","valueString":"y"}],"address":[{"city":"B"}]',
+    )
+    t.equal((await send(text, [['minimum-necessary']])).text, text)
+  },
+)
+
 // 45 CFR 164.514(e)(2): what a limited data set must not have, wherever somebody wrote it.
 const LEFT_OUT = /canary|617|oneill|facebook|MEMBER|42\.3|-71\.05|4711/i
 const limited: readonly string[] = [

@@ -4,10 +4,14 @@ import { systemOf } from './vocabulary.ts'
 /**
  * Identifiers known by name (requirements §9.2): the addresses and OIDs of their systems, as
  * `systemOf` spells them, and their types of HL7 v2-0203. A system that ends with a star stands for
- * all that begin so.
+ * all that begin so. `words` are what people call it, in a system of their own or where a type has
+ * nothing but words.
  */
 const REGISTRY: Readonly<
-  Record<IdentifierName, { readonly systems?: readonly string[]; readonly types?: string }>
+  Record<
+    IdentifierName,
+    { readonly systems?: readonly string[]; readonly types?: string; readonly words?: RegExp }
+  >
 > = {
   'us-ssn': {
     systems: ['http://hl7.org/fhir/sid/us-ssn', 'urn:oid:2.16.840.1.113883.4.1'],
@@ -61,8 +65,16 @@ const REGISTRY: Readonly<
     systems: ['http://hl7.it/sid/codicefiscale', 'urn:oid:2.16.840.1.113883.2.9.4.3.2'],
     types: 'NNITA',
   },
-  passport: { systems: ['http://hl7.org/fhir/sid/passport-*'], types: 'PPN' },
-  'driver-licence': { systems: ['urn:oid:2.16.840.1.113883.4.3.*'], types: 'DL' },
+  passport: {
+    systems: ['http://hl7.org/fhir/sid/passport-*'],
+    types: 'PPN',
+    words: /pass-?port|reisepass|pasaporte|passaporto|paspoort/i,
+  },
+  'driver-licence': {
+    systems: ['urn:oid:2.16.840.1.113883.4.3.*'],
+    types: 'DL',
+    words: /driv(?:er'?s?|ing)[ _-]?licen[cs]e|führerschein/i,
+  },
   'medical-record': { types: 'MR MRT PI PT PRN ANON' },
   'health-plan': { types: 'MB SN MC MA NH GKV PKV HC' },
   account: { types: 'AN ANC AND ANT BA BC AM DI DS MS VS' },
@@ -105,10 +117,11 @@ export const IDENTIFIER_TYPE_SYSTEMS = new Set([
 export type IdentifierChoice =
   IdentifierName | { readonly system: string } | { readonly type: string }
 
-/** Whether an identifier with this system, or a type with this code, is one of the choices. */
+/** Whether an identifier with this system, or a type with this code or these words, is one of the choices. */
 export type IdentifierMatch = {
   readonly system: (text: string) => boolean
   readonly type: (code: string) => boolean
+  readonly words: (text: string) => boolean
 }
 
 /** Compiles choices; an OID counts with and without `urn:oid:`. */
@@ -116,6 +129,7 @@ export function matchIdentifiers(choices: readonly IdentifierChoice[]): Identifi
   const systems = new Set<string>()
   const prefixes: string[] = []
   const types = new Set<string>()
+  const named: RegExp[] = []
   const addSystem = (text: string): void => {
     const system = systemOf(text).replace(/^(?=\d+(?:\.\d+){2})/, 'urn:oid:')
     if (system.endsWith('*')) prefixes.push(system.slice(0, -1))
@@ -123,18 +137,25 @@ export function matchIdentifiers(choices: readonly IdentifierChoice[]): Identifi
   }
   for (const choice of choices) {
     if (typeof choice === 'string') {
-      const { systems: own = [], types: codes = '' } = REGISTRY[choice]
+      const { systems: own = [], types: codes = '', words } = REGISTRY[choice]
+      if (words !== undefined) named.push(words)
       own.forEach(addSystem)
       codes.split(' ').forEach((code) => code !== '' && types.add(code))
     } else if ('system' in choice) addSystem(choice.system)
     else types.add(choice.type)
   }
   const hasNational = types.has('NNxxx')
+  const isNamed = (text: string): boolean => named.some((words) => words.test(text))
   return {
     system: (text) => {
       const system = systemOf(text).replace(/^(?=\d+(?:\.\d+){2})/, 'urn:oid:')
-      return systems.has(system) || prefixes.some((prefix) => system.startsWith(prefix))
+      return (
+        systems.has(system) ||
+        prefixes.some((prefix) => system.startsWith(prefix)) ||
+        isNamed(system)
+      )
     },
+    words: isNamed,
     type: (code) => types.has(code) || (hasNational && /^NN[A-Z]{3}$/.test(code)),
   }
 }

@@ -157,8 +157,12 @@ export function compileMasking(
       const isOne = (fits: (text: string) => boolean, value: number): boolean =>
         value >= 0 && hasText(tape, value, [], 0, fits)
       if (isOne(match.system, member(tape, object, at.system))) return true
+      const type = member(tape, object, at.type)
+      for (const one of listOf(tape, type))
+        if (isOne(match.words, member(tape, one, at.text))) return true
       for (const coding of valuesAt(tape, object, typeCoding)) {
         const system = systemOf(textOf(tape, member(tape, coding, at.system)))
+        if (isOne(match.words, member(tape, coding, at.display))) return true
         if (system !== '' && !IDENTIFIER_TYPE_SYSTEMS.has(system)) continue
         if (
           isOne(
