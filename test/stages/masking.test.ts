@@ -610,11 +610,52 @@ const samples: [text: string, found: string][] = [
   ['see http://x.org/y?z', 'url'],
   ['from 10.0.0.1', 'ip'],
   ['from abcd:abcd:abcd:abcd:abcd:abcd:abcd:abcd', 'ip'],
+  ['(617)555-1234', 'phone'],
+  ['617/555-1234', 'phone'],
+  ['1-800-555-1234', 'phone'],
+  ['1 (800) 555-1234', 'phone'],
+  ['+49 30 1234567', 'phone'],
+  ['+49 (0)30 1234567', 'phone'],
+  ['+49/30/1234567-0', 'phone'],
+  ['+49 17612345678', 'phone'],
+  ['+49 (0)17612345678', 'phone'],
+  ['+33 1 23 45 67 89', 'phone'],
+  ['+44 20 7946 0958', 'phone'],
+  ['tel 6175551234', 'phone'],
+  ['mobile: 16175551234', 'phone'],
+  ['6175551234', ''],
+  ['accession 6175551234', ''],
+  ['Na +2 140, edema +1 120/80', ''],
+  ['DE89-3704-0044-0532-0130-00', 'iban'],
+  ['DE89.3704.0044.0532.0130.00', 'iban'],
+  ['DE89-3704-0044-0532-0130-01', ''],
+  ['1EG4 TE5 MK73', 'us-mbi'],
+  ['jöhn@müller.example', 'email'],
+  ["o'brien@example.org", 'email'],
+  ['jane@localhost', 'email'],
+  ['pain@rest', ''],
+  ['from fe80::1', 'ip'],
+  ['from 2001:db8::8a2e:370:7334', 'ip'],
+  ['a::b, 10::2', ''],
   ['123-45-6789', 'us-ssn'],
   ['4111 1111 1111 1111', 'payment-card'],
   ['1.2.840.113619.2.176.3596.3364818.7271.1259708501.876', ''],
   ['2026-03-02 10:00, 120/80, 98.6 F', ''],
 ]
+
+t.test('detectors: what is found is found whole (MASK-7)', async (t) => {
+  const find = createFinder(new Set(DETECTORS))
+  const all = samples.filter(([, found]) => /^(?:phone|email|iban)$/.test(found))
+  for (const [text] of all) {
+    const bare = text.replace(/^(?:tel|mobile:) /, '')
+    const noted = `${text} ok`
+    t.same(
+      find(noted).map(({ start, end }) => noted.slice(start, end)),
+      [bare],
+      text,
+    )
+  }
+})
 
 t.test('detectors: samples with good and bad check digits (MASK-4, MASK-7, §9.2)', async (t) => {
   const find = createFinder(new Set(DETECTORS))
@@ -649,7 +690,13 @@ t.test(
       'GB82 ',
       'www.',
       '+1 ',
+      '+1/',
       '12.',
+      'ö',
+      "'a",
+      'fe80:',
+      'fe80::',
+      'DE89-',
     ]
     for (const unit of units) {
       const note = unit.repeat(Math.ceil(1_000_000 / unit.length))

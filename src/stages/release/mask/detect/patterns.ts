@@ -39,6 +39,21 @@ const SEPARATED = (groups: readonly number[]): string =>
 const number = (groups: readonly number[]): RegExp =>
   new RegExp(`(?<![\\w-])${SEPARATED(groups)}(?![\\w-])`, 'g')
 
+/**
+ * Signs of an address of mail (RFC 5322 §3.2.3) but for `/` and what markup has, and letters of scripts
+ * that have spaces between words (RFC 6531): elsewhere all that stands before would be one with it.
+ */
+const ATOM = "\\w.!#$%'*=?^{|}~\\u00c0-\\u052f\\u1e00-\\u1fff-"
+const LABEL = '[\\w\\u00c0-\\u052f\\u1e00-\\u1fff-]{1,63}'
+/**
+ * Of names without a dot one alone: `pain@rest` is no address. None begins with a +, as telephone
+ * numbers do: to be both for long would take many states.
+ */
+const MAIL = new RegExp(
+  `(?<![${ATOM}])[${ATOM}][+${ATOM}]{0,63}@(?:${LABEL}(?:\\.${LABEL}){1,8}|localhost)`,
+  'g',
+)
+
 export const PATTERNS: Readonly<Record<PatternName, Pattern>> = {
   'us-itin': {
     pattern: /(?<![\w-])9\d{2}[ -]?(?:5\d|6[0-5]|7\d|8[0-8]|9[0-24-9])[ -]?\d{4}(?![\w-])/g,
@@ -46,7 +61,7 @@ export const PATTERNS: Readonly<Record<PatternName, Pattern>> = {
   },
   'us-mbi': {
     pattern:
-      /(?<!\w)[1-9][AC-HJ-NP-RT-Y][0-9AC-HJ-NP-RT-Y]\d-?[AC-HJ-NP-RT-Y][0-9AC-HJ-NP-RT-Y]\d-?[AC-HJ-NP-RT-Y]{2}\d{2}(?!\w)/gi,
+      /(?<!\w)[1-9][AC-HJ-NP-RT-Y][0-9AC-HJ-NP-RT-Y]\d[ -]?[AC-HJ-NP-RT-Y][0-9AC-HJ-NP-RT-Y]\d[ -]?[AC-HJ-NP-RT-Y]{2}\d{2}(?!\w)/gi,
   },
   'us-dea': {
     pattern: /(?<!\w)[A-Z]{2}\d{7}(?!\w)/gi,
@@ -116,19 +131,22 @@ export const PATTERNS: Readonly<Record<PatternName, Pattern>> = {
   },
   'in-aadhaar': { pattern: number([4, 4, 4]), check: isVerhoeff, words: /aadhaar|uidai/i },
   iban: {
-    pattern: /(?<!\w)[A-Z]{2}\d{2}(?: ?[0-9A-Z]{4}){2,7}(?: ?[0-9A-Z]{1,3})?(?!\w)/gi,
+    pattern: /(?<!\w)[A-Z]{2}\d{2}(?:[ .-]?[0-9A-Z]{4}){2,7}(?:[ .-]?[0-9A-Z]{1,3})?(?!\w)/gi,
     check: isIban,
   },
+  // With a country code; of North America; bare only where words say what it is.
   phone: {
     pattern:
-      /(?<![\w+-])(?:\+\d{1,3}(?:[ .()-]{1,2}\d{1,5}){2,5}|\+\d{8,15}|\(?\d{3}\)?[ .-]{1,2}\d{3}[ .-]\d{4})(?![\w-])/g,
+      /(?<![\w+-])(?:\+\d{1,3}(?:[ .()/-]{1,3}\d{1,12}){1,2}(?:[ .()/-]{1,3}\d{1,8}){0,4}|\+\d{8,15})(?![\d])|(?<![\w+-])(?:1[ .-]{1,2})?(?:\(\d{3}\)[ ./-]{0,2}|\d{3}[ ./-]{1,2})\d{3}[ .-]\d{4}(?![\w-])|(?<![\w.+-])\d{10,11}(?![\w-])/g,
+    check: (_, count) => count >= 8,
+    words: /phone|telef|\btel\b|\bfax|mobil|\bcell|pager|whatsapp|\bsms\b|\bcall\b/i,
   },
-  email: { pattern: /(?<![\w.%+-])[\w.%+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}/g },
+  email: { pattern: MAIL },
   url: {
     pattern: /(?<!\w)(?:https?|ftp):\/\/[^\s"'<>]{1,2000}|(?<![\w.])www\.[^\s"'<>]{3,2000}/gi,
   },
   ip: {
     pattern:
-      /(?<![\w.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w.])|(?<![\w:])(?:[\da-f]{1,4}:){3,7}(?::[\da-f]{1,4}|[\da-f]{1,4}|:)(?![\w:])/gi,
+      /(?<![\w.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w.])|(?<![\w:])(?:[\da-f]{1,4}:){3,7}(?::[\da-f]{1,4}|[\da-f]{1,4}|:)(?![\w:])|(?<![\w:])[\da-f]{4}:(?:[\da-f]{1,4}:){0,6}(?::[\da-f]{1,4}){1,7}(?![\w:])/gi,
   },
 }
