@@ -80,7 +80,7 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
     entry: Entry,
     principal: Principal,
     upstream: Upstream,
-    isTransaction: boolean,
+    asked?: Set<string>,
   ): Promise<Permit> {
     const { exchange, request } = entry
     const { arrival } = exchange
@@ -97,7 +97,7 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
     if (isWrite !== (request.resource !== undefined)) {
       throw new Refusal('body-malformed', { detail: 'a resource where none belongs, or none' })
     }
-    await checkReferences(entry, principal, upstream, isTransaction)
+    await checkReferences(entry, principal, upstream, asked)
     const inquiry: Inquiry = { arrival, interaction, body: request.resource }
     const permit = exchange.record('permit', await stages.authorize(principal, inquiry, upstream))
     await stages.limit.permit(principal, permit)
@@ -108,12 +108,14 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
    * What a server would rewrite within the Bundle: a reference that is a search needs the right to
    * that search without any limit, and to lead to one that may be seen; a `fullUrl` may stand for nothing
    * but its own entry.
+   *
+   * @param asked - the searches of this transaction that were answered already; undefined in a batch
    */
   async function checkReferences(
     { exchange, request }: Entry,
     principal: Principal,
     upstream: Upstream,
-    isTransaction: boolean,
+    asked: Set<string> | undefined,
   ): Promise<void> {
     const { fullUrl, conditionalReferences } = request
     if (fullUrl !== undefined && !/^urn:(?:uuid|oid):[A-Za-z0-9.-]+$/.test(fullUrl)) {
@@ -121,10 +123,15 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
       if (fullUrl !== own) throw new Refusal('body-malformed', { detail: 'a fullUrl of another' })
     }
     if (conditionalReferences.length === 0) return
-    if (!isTransaction) throw new Refusal('body-malformed', { detail: 'a conditional reference' })
-    for (const reference of new Set(conditionalReferences)) {
+    if (asked === undefined) {
+      throw new Refusal('body-malformed', { detail: 'a conditional reference' })
+    }
+    for (const reference of conditionalReferences) {
+      if (asked.has(reference)) continue
+      asked.add(reference)
       const arrival = { ...exchange.arrival, method: 'GET', target: `/${reference}`, headers: {} }
       const interaction = parseInteraction(arrival, definitions, limits)
+      await stages.limit.principal(principal, interaction)
       const permit = await stages.authorize(
         principal,
         { arrival, interaction, body: undefined },
@@ -137,6 +144,7 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
       if (isNarrowed || isLimited) {
         throw new Refusal('policy-denied', { detail: 'a conditional reference beyond the grant' })
       }
+      await stages.limit.permit(principal, permit)
       // What it leads to must be one that the caller may see: by whether it is found it would be told.
       const came = await stages.forward(permit, upstream, exchange)
       const { answer } = await stages.release(permit, stages.sanitize(permit, came))
@@ -169,7 +177,7 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
       const { exchange } = entry
       let answer: Answer
       try {
-        const permit = await permitEntry(entry, principal, upstream, false)
+        const permit = await permitEntry(entry, principal, upstream)
         const came = await stages.forward(permit, upstream, exchange)
         exchange.record('upstreamStatus', came.status)
         const released = await stages.release(permit, stages.sanitize(permit, came))
@@ -195,9 +203,13 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
     const entries = bundle.entries.map((request) => open(whole, principal, request))
     const answers: Answer[] = []
     try {
+      checkCost(bundle)
       const permits: Permit[] = []
+      const asked = new Set<string>()
       // In the order they stand; the first that may not be is the answer to all.
-      for (const entry of entries) permits.push(await permitEntry(entry, principal, upstream, true))
+      for (const entry of entries) {
+        permits.push(await permitEntry(entry, principal, upstream, asked))
+      }
       const body = formatTransaction(entries, permits)
       const permit = whole.record('permit', stages.permitTransaction(permits, body))
       const came = await stages.forward(permit, upstream, whole)
@@ -253,6 +265,18 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
 
 /** Bytes of all answers to one batch together; whoever needs more asks in parts. */
 const LARGEST_ANSWER = 67_108_864
+
+/** Searches that the references of one transaction may be, equal ones counted once. */
+const MOST_SEARCHES = 20
+
+/** Before any is asked, or a body of a few megabytes would be a hundred thousand searches (RATE-1). */
+function checkCost({ entries }: BundleRequest): void {
+  const searches = new Set<string>()
+  for (const { conditionalReferences } of entries) {
+    for (const reference of conditionalReferences) searches.add(reference)
+  }
+  if (searches.size > MOST_SEARCHES) throw new Refusal('searches-too-many')
+}
 
 /** Placeholder of an entry whose address has not been parsed. */
 const NONE: Interaction = { code: 'batch', method: 'POST', parameters: [] }

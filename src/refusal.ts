@@ -266,6 +266,11 @@ export const REFUSALS = {
     retryAfter: 1,
     text: 'Too many requests. Wait for the time in the Retry-After header, then go on more slowly.',
   },
+  'searches-too-many': {
+    status: 422,
+    issue: 'too-costly',
+    text: 'The transaction holds too many references that are searches (such as "Patient?identifier=…"). Refer to resources by their id, or send it in parts.',
+  },
   overloaded: {
     status: 503,
     issue: 'transient',

@@ -352,3 +352,55 @@ t.test('an audit file moved away or replaced records nothing: 503 (AUD-9, AUD-10
   const { firstBad } = await verifyAuditFile(file)
   t.equal(firstBad, undefined)
 })
+
+t.test(
+  'references that are searches: few, each once, each paid for (RATE-1, REST-7)',
+  async (t) => {
+    const found =
+      '{"resourceType":"Bundle","type":"searchset","entry":[{"resource":{"resourceType":"Practitioner","id":"d1"},"search":{"mode":"match"}}]}'
+    const created =
+      '{"resourceType":"Bundle","type":"transaction-response","entry":[{"response":{"status":"201"}},{"response":{"status":"201"}}]}'
+    const gateway = await startGateway({
+      handler: (request, ...to) => json(request.method === 'GET' ? found : created)(request, ...to),
+      config: { limits: { address: slow(1000), principal: slow(50), failures: slow(1000) } },
+    })
+    t.teardown(() => gateway.close())
+    let apps = 0
+    const send = async (...entries: readonly (readonly string[])[]) => {
+      gateway.upstream.received.length = 0
+      const app = `app-${apps++}`
+      const token = await gateway.token({ scope: 'system/*.cruds', sub: app, client_id: app })
+      const entry = entries.map((references) => ({
+        resource: {
+          ...{ resourceType: 'Observation', status: 'final', code: { text: 'a' } },
+          subject: { reference: 'Patient/p1' },
+          performer: references.map((reference) => ({ reference })),
+        },
+        request: { method: 'POST', url: 'Observation' },
+      }))
+      const answer = await fetch(gateway.url, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${token}`, 'content-type': 'application/fhir+json' },
+        body: JSON.stringify({ resourceType: 'Bundle', type: 'transaction', entry }),
+      })
+      const asked = gateway.upstream.received.length
+      return { status: answer.status, asked, text: await answer.text() }
+    }
+    const some = (length: number, from = 0) =>
+      Array.from({ length }, (_, n) => `Practitioner?identifier=x${n + from}`)
+
+    for (const entries of [[some(1500)], [some(12), some(12, 12)]]) {
+      const { status, asked, text } = await send(...entries)
+      t.strictSame([status, asked], [422, 0])
+      t.match(text, /"code":"too-costly".*"code":"searches-too-many"/)
+    }
+    const equal = [...some(1), ...some(1), ...some(1)]
+    t.match(await send(equal, equal), { status: 200, asked: 2 }, 'an equal one is asked once')
+    // Of 50 cells the Bundle takes 10 and each entry 2; a search takes 3.
+    t.match(await send(some(12), []), { status: 200, asked: 13 })
+    t.match(await send(some(13), []), { status: 429, asked: 12 }, 'as a search of its own would')
+    const chains = some(20).map((one) => one.replace('identifier', 'organization.name'))
+    const chained = await send(chains.map((one) => one.replace('Practitioner', 'PractitionerRole')))
+    t.match(chained, { status: 403, asked: 1 }, 'and none brings others along')
+  },
+)
