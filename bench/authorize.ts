@@ -61,7 +61,7 @@ for (const count of [5, 20]) {
   const folder = folderOf(count)
   const policies = loadPolicies(folder)
   rmSync(folder, { recursive: true })
-  const authorize = createAuthorize(config, {
+  const { authorize } = createAuthorize(config, {
     ...lent,
     ...{ policies: () => policies, definitions },
     clock: { now: () => Date.now(), monotonic: () => performance.now() },

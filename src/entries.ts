@@ -4,8 +4,10 @@ import type { Answer, Arrival, FitAnswer, Inquiry, Principal } from './exchange.
 import type { BundleRequest, EntryRequest } from './fhir/bundle-request.ts'
 import { createBundleReader } from './fhir/bundle-request.ts'
 import type { Definitions } from './fhir/definitions.ts'
+import { loadElements } from './fhir/elements.ts'
 import { formatInteraction, parseInteraction } from './fhir/interaction.ts'
 import type { Interaction } from './fhir/interaction.ts'
+import { createReplaceLinks } from './fhir/links.ts'
 import { readBody } from './http/content.ts'
 import type { Permit } from './permit.ts'
 import type { Clock, Upstream } from './ports.ts'
@@ -47,6 +49,7 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
   const { config, definitions, stages, clock } = parts
   const { limits } = config
   const read = createBundleReader(limits.jsonDepth, limits.bundleEntries)
+  const replaceLinks = createReplaceLinks(loadElements(definitions.version), limits.jsonDepth)
   const publicUrl = config.public.url.replace(/\/$/, '')
 
   /** The entry as an exchange of its own. Throws what the parser throws. */
@@ -75,14 +78,8 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
     }
   }
 
-  /** Parses and permits one entry. Throws Refusal and what the parser throws. */
-  async function permitEntry(
-    entry: Entry,
-    principal: Principal,
-    upstream: Upstream,
-    asked?: Set<string>,
-  ): Promise<Permit> {
-    const { exchange, request } = entry
+  /** Parses one entry and takes what it costs. Throws Refusal and what the parser throws. */
+  async function readEntry({ exchange, request }: Entry, principal: Principal): Promise<Inquiry> {
     const { arrival } = exchange
     const interaction = exchange.record(
       'interaction',
@@ -97,8 +94,18 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
     if (isWrite !== (request.resource !== undefined)) {
       throw new Refusal('body-malformed', { detail: 'a resource where none belongs, or none' })
     }
+    return { arrival, interaction, body: request.resource }
+  }
+
+  async function permitEntry(
+    entry: Entry,
+    inquiry: Inquiry,
+    principal: Principal,
+    upstream: Upstream,
+    asked?: Set<string>,
+  ): Promise<Permit> {
+    const { exchange } = entry
     await checkReferences(entry, principal, upstream, asked)
-    const inquiry: Inquiry = { arrival, interaction, body: request.resource }
     const permit = exchange.record('permit', await stages.authorize(principal, inquiry, upstream))
     await stages.limit.permit(principal, permit)
     return permit
@@ -177,7 +184,8 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
       const { exchange } = entry
       let answer: Answer
       try {
-        const permit = await permitEntry(entry, principal, upstream)
+        const inquiry = await readEntry(entry, principal)
+        const permit = await permitEntry(entry, inquiry, principal, upstream)
         const came = await stages.forward(permit, upstream, exchange)
         exchange.record('upstreamStatus', came.status)
         const released = await stages.release(permit, stages.sanitize(permit, came))
@@ -194,6 +202,47 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
     return bundleOf('batch-response', answers)
   }
 
+  /**
+   * Answers the criteria of a transaction before anything of it is judged. What a `fullUrl` stands for is
+   * known then wherever nothing new is made, and upstream will not learn it from a conditional create that
+   * has become a read: links to it are replaced here, and judged as what they lead to.
+   */
+  async function settle(
+    entries: readonly Entry[],
+    inquiries: readonly Inquiry[],
+    principal: Principal,
+    upstream: Upstream,
+  ): Promise<{ readonly settled: readonly Inquiry[]; readonly places: Places }> {
+    const places = new Map<string, string>()
+    const named = new Set<string>()
+    const written = new Set<string>()
+    const found: Inquiry[] = []
+    for (const [n, inquiry] of inquiries.entries()) {
+      const { code, type = '', id: own, method } = inquiry.interaction
+      const match = await stages.findMatch(principal, inquiry, upstream)
+      found.push(match === undefined ? inquiry : { ...inquiry, match })
+      const fullUrl = urnOf(entries[n])
+      if (fullUrl !== undefined && !isNew(named, fullUrl)) {
+        throw new Refusal('body-malformed', { detail: 'a fullUrl twice' })
+      }
+      const id = match?.id ?? own
+      if (method === 'GET' || method === 'HEAD' || id === undefined) continue
+      const place = `${type}/${id}`
+      if (fullUrl !== undefined && method !== 'DELETE') places.set(fullUrl, place)
+      // http.html#trules: "If any resource identities (including resolved identities from conditional
+      // update/delete) overlap in steps 1-3, then the transaction SHALL fail."
+      if (code !== 'conditional-create' && !isNew(written, place)) {
+        throw new Refusal('body-malformed', { detail: 'a resource written twice' })
+      }
+    }
+    const settled = found.map((inquiry) =>
+      inquiry.body === undefined
+        ? inquiry
+        : { ...inquiry, body: replaceLinks(inquiry.body, places) },
+    )
+    return { settled, places }
+  }
+
   async function answerTransaction(
     whole: Exchange,
     principal: Principal,
@@ -207,10 +256,15 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
       const permits: Permit[] = []
       const asked = new Set<string>()
       // In the order they stand; the first that may not be is the answer to all.
-      for (const entry of entries) {
-        permits.push(await permitEntry(entry, principal, upstream, asked))
+      const inquiries: Inquiry[] = []
+      for (const entry of entries) inquiries.push(await readEntry(entry, principal))
+      const { settled, places } = await settle(entries, inquiries, principal, upstream)
+      for (const [n, entry] of entries.entries()) {
+        const inquiry = settled[n]
+        if (inquiry === undefined) throw new Error('an entry that was not read')
+        permits.push(await permitEntry(entry, inquiry, principal, upstream, asked))
       }
-      const body = formatTransaction(entries, permits)
+      const body = formatTransaction(entries, permits, places)
       const permit = whole.record('permit', stages.permitTransaction(permits, body))
       const came = await stages.forward(permit, upstream, whole)
       whole.record('upstreamStatus', came.status)
@@ -332,10 +386,25 @@ function bundleOf(type: string, entries: readonly Buffer[]): Answer {
   }
 }
 
+/** What a `fullUrl` of a transaction is known to stand for: `urn:…` → `Type/id`. */
+type Places = ReadonlyMap<string, string>
+
+/** Adds it. */
+const isNew = (set: Set<string>, text: string): boolean => set.size < set.add(text).size
+
+function urnOf(entry: Entry | undefined): string | undefined {
+  const fullUrl = entry?.request.fullUrl
+  return fullUrl?.startsWith('urn:') === true ? fullUrl : undefined
+}
+
 /** The transaction as upstream gets it: every request formatted from its permit, resources as sent. */
-function formatTransaction(entries: readonly Entry[], permits: readonly Permit[]): Buffer {
+function formatTransaction(
+  entries: readonly Entry[],
+  permits: readonly Permit[],
+  places: Places,
+): Buffer {
   const pieces: Buffer[] = [Buffer.from('{"resourceType":"Bundle","type":"transaction","entry":[')]
-  entries.forEach(({ request }, n) => {
+  entries.forEach((entry, n) => {
     const permit = permits[n]
     if (permit === undefined) throw new Error('an entry without a permit')
     const { path, query } = formatInteraction(permit.interaction)
@@ -344,9 +413,10 @@ function formatTransaction(entries: readonly Entry[], permits: readonly Permit[]
       url: `${path.slice(1)}${query === '' ? '' : `?${query}`}`,
       ...(permit.ifMatch === undefined ? {} : { ifMatch: permit.ifMatch }),
     }
-    const fullUrl = request.fullUrl?.startsWith('urn:') === true ? request.fullUrl : undefined
+    const fullUrl = urnOf(entry)
     pieces.push(Buffer.from(`${n === 0 ? '' : ','}{`))
-    if (fullUrl !== undefined) pieces.push(Buffer.from(`"fullUrl":${JSON.stringify(fullUrl)},`))
+    if (fullUrl !== undefined && !places.has(fullUrl))
+      pieces.push(Buffer.from(`"fullUrl":${JSON.stringify(fullUrl)},`))
     if (permit.body !== undefined) {
       pieces.push(Buffer.from('"resource":'), permit.body, Buffer.from(','))
     }

@@ -104,7 +104,12 @@ export type Inquiry = {
   readonly interaction: Interaction
   /** Bytes of the body (not the form of a search, which is in the parameters already). */
   readonly body: Buffer | undefined
+  /** What the criteria of a conditional interaction came to, when that is known already. */
+  readonly match?: Match
 }
+
+/** The one resource that criteria match within the caller's view, or none. */
+export type Match = { readonly id: string | undefined }
 
 /** The answer that leaves, already fit to be said. */
 export type Answer = {

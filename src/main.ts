@@ -199,7 +199,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
           authenticate: createAuthenticate(config, {
             ...{ keys, clock, replays, introspection, denylist },
           }),
-          authorize: createAuthorize(config, {
+          ...createAuthorize(config, {
             policies: policies.current,
             definitions,
             ...lent,

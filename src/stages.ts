@@ -1,4 +1,13 @@
-import type { Answer, Arrival, Exchange, FitAnswer, Inquiry, Principal, Tally } from './exchange.ts'
+import type {
+  Answer,
+  Arrival,
+  Exchange,
+  FitAnswer,
+  Inquiry,
+  Match,
+  Principal,
+  Tally,
+} from './exchange.ts'
 import type { Interaction } from './fhir/interaction.ts'
 import type { Permit } from './permit.ts'
 import type { Upstream, UpstreamAnswer } from './ports.ts'
@@ -20,6 +29,12 @@ export type Stages = {
     inquiry: Inquiry,
     upstream: Upstream,
   ) => Permit | Promise<Permit>
+  /** What the criteria of a conditional interaction come to; any other has none. */
+  readonly findMatch: (
+    principal: Principal,
+    inquiry: Inquiry,
+    upstream: Upstream,
+  ) => Promise<Match | undefined>
   readonly forward: (
     permit: Permit,
     upstream: Upstream,

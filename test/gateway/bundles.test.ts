@@ -331,3 +331,125 @@ t.test('upstream’s answer to a transaction is believed only when it fits', asy
     t.notMatch(await found.text(), /CANARY/)
   }
 })
+
+const URN = 'urn:uuid:61ebe359-bfdc-4613-8bf2-c5e300945f0'
+
+t.test('a fullUrl that is somebody already: links to it lead there (REST-6, REST-7)', async (t) => {
+  const gateway = await startGateway({ handler: upstream })
+  t.teardown(() => gateway.close())
+  const send = async (claims: Record<string, unknown>, text: string) => {
+    gateway.upstream.received.length = 0
+    const answer = await fetch(gateway.url, {
+      method: 'POST',
+      headers: {
+        authorization: `Bearer ${await gateway.token(claims)}`,
+        'content-type': 'application/fhir+json',
+      },
+      body: text,
+    })
+    await answer.text()
+    const sent = gateway.upstream.received.find(({ method }) => method === 'POST')
+    return { status: answer.status, sent: sent?.body.toString() ?? '' }
+  }
+  const backend = { scope: 'system/*.cruds', sub: 'app-1' }
+  const referring = `{"resourceType":"Observation","status":"final","code":{"text":"a"},"text":{"status":"generated","div":"<div><a href=\\"${URN}a\\">${URN}a</a><img src='${URN}ab'/><\\/div>"},"identifier":[{"value":"${URN}a"}],"extension":[{"url":"http://a.example","valueUri":"${URN}a"},{"url":"http://b.example","valueReference":{"reference":"${URN}a"}},{"url":"http://c.example","valueCanonical":"${URN}a"}],"contained":[{"resourceType":"Media","content":{"url":"${URN}a"}}],"subject":{"reference":"Patient/p1"},"performer":[{"reference":"\\u0075${URN.slice(1)}a"},{"reference":"${URN}c"}],"valueQuantity":{"value":1.10}}`
+  const practitioner = { resourceType: 'Practitioner' }
+  const bundle = bundleOf('transaction', [
+    { ...own, fullUrl: `${URN}b`, resource: { hole: 1 } },
+    {
+      ...{ method: 'POST', url: 'Practitioner' },
+      ifNoneExist: 'name=a',
+      fullUrl: `${URN}a`,
+      resource: practitioner,
+    },
+    {
+      ...{ method: 'POST', url: 'Device' },
+      ifNoneExist: 'model=a',
+      fullUrl: `${URN}c`,
+      resource: { resourceType: 'Device' },
+    },
+  ]).replace('{"hole":1}', referring)
+  const { status, sent } = await send(backend, bundle)
+  t.equal(status, 200)
+  t.ok(
+    sent.includes(
+      referring
+        .replace(`href=\\"${URN}a`, 'href=\\"Practitioner/d1')
+        .replace(`"valueUri":"${URN}a"`, '"valueUri":"Practitioner/d1"')
+        .replace(`"url":"${URN}a"`, '"url":"Practitioner/d1"')
+        .replace(
+          `"valueReference":{"reference":"${URN}a"}`,
+          '"valueReference":{"reference":"Practitioner/d1"}',
+        )
+        .replace(`"\\u0075${URN.slice(1)}a"`, '"Practitioner/d1"'),
+    ),
+    'every link to it and nothing else, byte for byte',
+  )
+  t.match(JSON.parse(sent), {
+    entry: [
+      { fullUrl: `${URN}b` },
+      { fullUrl: undefined, request: { method: 'GET', url: 'Practitioner/d1' } },
+      { fullUrl: `${URN}c`, request: { method: 'POST', url: 'Device' } },
+    ],
+  })
+
+  const patient = { scope: 'patient/*.cruds', patient: 'p1' }
+  const about = (entry: Entry) =>
+    bundleOf('transaction', [
+      { ...own, resource: { ...observation('p1'), subject: { reference: `${URN}a` } } },
+      { ...entry, fullUrl: `${URN}a` },
+    ])
+  const name = [{ text: 'a' }]
+  const p1 = { resourceType: 'Patient', id: 'p1', name }
+  const put = await send(patient, about({ method: 'PUT', url: 'Patient/p1', resource: p1 }))
+  t.equal(put.status, 200, 'it is judged as what it leads to')
+  t.match(put.sent, '"subject":{"reference":"Patient/p1"}')
+  const wide = {
+    scope: 'patient/Observation.cruds user/Patient.cruds system/Practitioner.rs',
+    patient: 'p1',
+  }
+  t.equal(
+    (await send(wide, about({ method: 'PUT', url: 'Patient/p2', resource: { ...p1, id: 'p2' } })))
+      .status,
+    403,
+  )
+  const twice = bundleOf('transaction', [
+    { ...own, fullUrl: `${URN}a` },
+    { method: 'PUT', url: 'Patient/p1', resource: p1, fullUrl: `${URN}a` },
+  ])
+  t.equal((await send(patient, twice)).status, 400, 'a fullUrl twice')
+})
+
+t.test('one resource is written once in a transaction, by whatever way it is named', async (t) => {
+  const gateway = await startGateway({ handler: upstream })
+  t.teardown(() => gateway.close())
+  const token = await gateway.token({ scope: 'system/*.cruds', sub: 'app-1' })
+  const d1 = { resourceType: 'Practitioner', id: 'd1', active: true }
+  const put: Entry = { method: 'PUT', url: 'Practitioner/d1', resource: d1 }
+  const value = { name: 'type', valueCode: 'delete' }
+  const part = [value, { name: 'path', valueString: 'Practitioner.active' }]
+  const patch = { resourceType: 'Parameters', parameter: [{ name: 'operation', part }] }
+  for (const [what, entries] of [
+    ['PUT and PATCH', [put, { method: 'PATCH', url: 'Practitioner/d1', resource: patch }]],
+    ['PUT twice', [put, put]],
+    ['by criteria', [put, { ...put, url: 'Practitioner?name=a' }]],
+    ['PUT and DELETE', [{ method: 'DELETE', url: 'Practitioner?name=a' }, put]],
+    [
+      'what is not there yet',
+      ['a', 'a'].map((id) => ({ ...put, url: `Practitioner/${id}`, resource: { ...d1, id } })),
+    ],
+  ] as [string, Entry[]][]) {
+    gateway.upstream.received.length = 0
+    const answer = await fetch(gateway.url, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/fhir+json' },
+      body: bundleOf('transaction', entries),
+    })
+    t.equal(answer.status, 400, what)
+    t.match(await answer.text(), /"code":"body-malformed"/, what)
+    t.notOk(
+      gateway.upstream.received.some(({ method }) => method !== 'GET'),
+      what,
+    )
+  }
+})

@@ -24,7 +24,7 @@ const { config } = loadConfig({
 })
 const definitions = loadDefinitions('R4')
 const policies = loadPolicies(shippedPolicies())
-const authorize = createAuthorize(config, {
+const { authorize } = createAuthorize(config, {
   policies: () => policies,
   definitions,
   ...createRelease(config, definitions),

@@ -1,6 +1,7 @@
 import type { Config } from '../../config/schema.ts'
 import type { Inquiry, Principal } from '../../exchange.ts'
 import { createChoices } from '../../fhir/choices.ts'
+import type { Inquiry, Match, Principal } from '../../exchange.ts'
 import type { Definitions } from '../../fhir/definitions.ts'
 import { loadElements } from '../../fhir/elements.ts'
 import type { InteractionCode } from '../../fhir/interaction.ts'
@@ -12,7 +13,7 @@ import type { Criteria, Inspect, Inward, Touches, View } from '../../permit.ts'
 import type { PolicySet } from '../../policy/evaluate.ts'
 import type { Clock, Upstream } from '../../ports.ts'
 import { Refusal } from '../../refusal.ts'
-import { decideConditional } from './conditional.ts'
+import { decideConditional, findMatch } from './conditional.ts'
 import { readEmergency } from './emergency.ts'
 import { Holdings } from './holdings.ts'
 import { decideOperation } from './operation.ts'
@@ -64,11 +65,23 @@ const DECIDE: Readonly<Partial<Record<InteractionCode, Decide>>> = {
   'conditional-delete': decideConditional,
 }
 
-/** Builds the stage that decides whether a principal may, and on what terms. Throws Refusal. */
+/** Builds the stage that decides whether a principal may, and on what terms. Both throw Refusal. */
 export function createAuthorize(
   config: Config,
   parts: AuthorizeParts,
-): (principal: Principal, inquiry: Inquiry, upstream: Upstream) => Permit | Promise<Permit> {
+): {
+  readonly authorize: (
+    principal: Principal,
+    inquiry: Inquiry,
+    upstream: Upstream,
+  ) => Permit | Promise<Permit>
+  /** What the criteria of a conditional interaction come to; any other has none. */
+  readonly findMatch: (
+    principal: Principal,
+    inquiry: Inquiry,
+    upstream: Upstream,
+  ) => Promise<Match | undefined>
+} {
   const { policies, definitions, inspect, view, inward, touches = () => true, clock, seal } = parts
   const bases = [config.upstream.url, config.public.url].map((url) => url.replace(/\/$/, ''))
 
@@ -94,12 +107,21 @@ export function createAuthorize(
     upstream: Upstream,
     budget: { left: number },
   ): Permit | Promise<Permit> {
-    const { interaction } = inquiry
-    const { code, type, id, method, operation } = interaction
+    const { code, type } = inquiry.interaction
     const decide = DECIDE[code]
     if (decide === undefined || (type !== undefined && !isKnown(type))) {
       throw new Refusal('interaction-refused')
     }
+    return decide(open(principal, inquiry, upstream, budget))
+  }
+
+  function open(
+    principal: Principal,
+    inquiry: Inquiry,
+    upstream: Upstream,
+    budget: { left: number },
+  ): Request {
+    const { id, method, operation } = inquiry.interaction
     const inForce = policies()
     const reason = readEmergency(principal, inquiry, definitions)
     const about = { id, method, operation, breakGlass: reason !== undefined }
@@ -111,7 +133,7 @@ export function createAuthorize(
       bases,
     })
     const cursors = createCursors(seal, principal, inForce.hash, clock.now(), config)
-    return decide({
+    return {
       principal,
       inquiry,
       holdings,
@@ -131,22 +153,29 @@ export function createAuthorize(
       // The requested interaction stays the one that was asked: what it became is the gateway's doing.
       again: async (next, body) =>
         authorize(principal, { ...inquiry, interaction: next, body }, upstream, budget),
-    })
+    }
   }
 
   function isKnown(type: string): boolean {
     return type === '*' || definitions.types.has(type)
   }
 
-  return (principal, inquiry, upstream) => {
-    checkHeaders(inquiry)
-    const permit = authorize(principal, inquiry, upstream, { left: MOST_SEARCHES })
-    const { interaction } = inquiry
-    // A further page is one of the question it belongs to, and so is what an export has come to.
-    if (interaction.code === 'paging') return permit
-    return permit instanceof Promise
-      ? permit.then((found) => Permit.issue({ ...found.fields, requested: interaction }))
-      : permit
+  return {
+    authorize: (principal, inquiry, upstream) => {
+      checkHeaders(inquiry)
+      const permit = authorize(principal, inquiry, upstream, { left: MOST_SEARCHES })
+      const { interaction } = inquiry
+      // A further page is one of the question it belongs to, and so is what an export has come to.
+      if (interaction.code === 'paging') return permit
+      return permit instanceof Promise
+        ? permit.then((found) => Permit.issue({ ...found.fields, requested: interaction }))
+        : permit
+    },
+    async findMatch(principal, inquiry, upstream) {
+      if (!inquiry.interaction.code.startsWith('conditional-')) return undefined
+      checkHeaders(inquiry)
+      return findMatch(open(principal, inquiry, upstream, { left: MOST_SEARCHES }))
+    },
   }
 }
 

@@ -1,3 +1,4 @@
+import type { Match } from '../../exchange.ts'
 import type { Interaction } from '../../fhir/interaction.ts'
 import { isGeneral } from '../../fhir/parameter.ts'
 import type { Permit } from '../../permit.ts'
@@ -14,34 +15,38 @@ import { searchInView } from './view.ts'
 export async function decideConditional(request: Request): Promise<Permit> {
   const { interaction, body } = request.inquiry
   const { type = '' } = interaction
-  const criteria = interaction.parameters.filter(({ name }) => !isGeneral(name))
   const parameters = interaction.parameters.filter(({ name }) => isGeneral(name))
-  const found = await searchInView(request, type, criteria)
-  if (found.length > 1) throw new Refusal('multiple-matches')
-  const [match] = found
+  const { id } = await findMatch(request)
   switch (interaction.code) {
     case 'conditional-create':
       // "One Match: The server ignores the post and returns 200 OK" (FHIR R4 http.html#ccreate).
-      return match === undefined
+      return id === undefined
         ? request.again({ code: 'create', method: 'POST', type, parameters }, body)
-        : request.again({ code: 'read', method: 'GET', type, id: match.id, parameters })
+        : request.again({ code: 'read', method: 'GET', type, id, parameters })
     case 'conditional-update':
-      return match === undefined
+      return id === undefined
         ? request.again({ code: 'create', method: 'POST', type, parameters }, body)
-        : request.again(
-            { code: 'update', method: 'PUT', type, id: match.id, parameters },
-            withId(body, match.id),
-          )
+        : request.again({ code: 'update', method: 'PUT', type, id, parameters }, withId(body, id))
     default: {
-      if (match === undefined) throw new Refusal('not-found')
+      if (id === undefined) throw new Refusal('not-found')
       const isPatch = interaction.code === 'conditional-patch'
-      const plain = { type, id: match.id, parameters } as const
+      const plain = { type, id, parameters } as const
       const next: Interaction = isPatch
         ? { code: 'patch', method: 'PATCH', ...plain }
         : { code: 'delete', method: 'DELETE', ...plain }
       return request.again(next, isPatch ? body : undefined)
     }
   }
+}
+
+/** What the criteria come to. Throws Refusal, also for more than one match. */
+export async function findMatch(request: Request): Promise<Match> {
+  const { interaction, match } = request.inquiry
+  if (match !== undefined) return match
+  const criteria = interaction.parameters.filter(({ name }) => !isGeneral(name))
+  const found = await searchInView(request, interaction.type ?? '', criteria)
+  if (found.length > 1) throw new Refusal('multiple-matches')
+  return { id: found[0]?.id }
 }
 
 /** A body that names no id gets the one that its address will have; any other stays as it is. */
