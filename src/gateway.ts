@@ -77,10 +77,12 @@ export function createGateway(parts: GatewayParts): Gateway {
       if (interaction.code === 'capabilities')
         return await conclude(exchange, describe(interaction))
       const principal = exchange.record('principal', await authenticate(arrival))
-      const upstream = stages.vouch(exchange, principal, bare)
+      const vouched = stages.vouch(exchange, principal, bare)
+      const upstream = interaction.method === 'GET' ? vouched : whileValid(principal, vouched)
       exchange.lap('authenticate')
       await stages.limit.principal(principal, interaction)
       const inquiry = await read(arrival, interaction)
+      if (arrival.body !== undefined) stages.recheck(principal)
       if (interaction.code === 'batch' && inquiry.body !== undefined) {
         const answer = await answerBundle(exchange, principal, inquiry.body, upstream)
         exchange.lap('entries')
@@ -143,6 +145,14 @@ export function createGateway(parts: GatewayParts): Gateway {
     const isProved = refusal.reason === 'proof-nonce' || refusal.reason === 'strength-insufficient'
     if (refusal.row.status === 401 && !isProved) await stages.limit.failed(arrival)
     throw refusal
+  }
+
+  /** AUTHN-18: what changes something is asked by who may when it goes up, each entry of a batch too. */
+  function whileValid(principal: Principal, upstream: Upstream): Upstream {
+    return async (request) => {
+      stages.recheck(principal)
+      return upstream(request)
+    }
   }
 
   /** Reads the body, now that it is known who sends it, under our own limits. */

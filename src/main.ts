@@ -34,6 +34,7 @@ import type { Clock, Log } from './ports.ts'
 import { createAdminServer, createServerFor, drain } from './server.ts'
 import { createAudit } from './stages/audit/audit.ts'
 import { createAuthenticate } from './stages/authenticate/authenticate.ts'
+import { createRecheck } from './stages/authenticate/recheck.ts'
 import { createLogOut } from './stages/authenticate/log-out.ts'
 import { createAuthorize } from './stages/authorize/authorize.ts'
 import { permitTransaction } from './stages/authorize/transaction.ts'
@@ -199,6 +200,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
           authenticate: createAuthenticate(config, {
             ...{ keys, clock, replays, introspection, denylist },
           }),
+          recheck: createRecheck(config, { clock, denylist }),
           ...createAuthorize(config, {
             policies: policies.current,
             definitions,

@@ -22,6 +22,8 @@ export type Stages = {
     readonly failed: (arrival: Arrival) => Promise<void>
   }
   readonly authenticate: (arrival: Arrival) => Principal | Promise<Principal>
+  /** Throws Refusal when what was shown has ended since. */
+  readonly recheck: (principal: Principal) => void
   /** From here on upstream is told, with each request, on whose behalf; as far as configured. */
   readonly vouch: (exchange: Exchange, principal: Principal, upstream: Upstream) => Upstream
   readonly authorize: (

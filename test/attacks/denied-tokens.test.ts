@@ -8,6 +8,7 @@ import { createDenylist } from '../../src/adapters/denylist.ts'
 import type { DeniableToken } from '../../src/ports.ts'
 import { PUBLIC_URL, startGateway } from '../support/gateway.ts'
 import { b64 } from '../support/prover.ts'
+import { json } from '../support/upstream.ts'
 
 const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }
 const folder = mkdtempSync(join(tmpdir(), 'fhirewall-denied-'))
@@ -275,6 +276,91 @@ t.test(
       for (const [at, [change, expected]] of verdicts.entries()) {
         t.equal(await isIn(tokens[at]!), expected, `${name}: ${JSON.stringify(change)}`)
       }
+    }
+  },
+)
+
+t.test(
+  'what has begun ends with the token: a slow body, a batch, a write (AUTHN-18)',
+  async (t) => {
+    const time = { ahead: 0 }
+    const gateway = await startGateway({
+      issuer: { logoutAudiences: ['gateway'] },
+      clock: { now: () => Date.now() + time.ahead * 1000, monotonic: () => performance.now() },
+    })
+    t.teardown(() => gateway.close())
+    const observation =
+      '{"resourceType":"Observation","id":"o1","meta":{"versionId":"1"},"subject":{"reference":"Patient/p1"}}'
+    const entries = Array.from({ length: 5 }, () => ({
+      request: { method: 'GET', url: 'Observation/o1' },
+    }))
+    const batch = { resourceType: 'Bundle', type: 'batch', entry: entries }
+    const put = { resource: JSON.parse(observation) as object }
+    const write = { ...put, request: { method: 'PUT', url: 'Observation/o1' } }
+    const transaction = { resourceType: 'Bundle', type: 'transaction', entry: [write] }
+    const post = async (token: string, body: string, [method, path] = ['POST', '']) =>
+      fetch(gateway.url + path, {
+        method,
+        headers: { authorization: `Bearer ${token}`, 'content-type': 'application/fhir+json' },
+        body,
+      })
+    const logOut = async (sub: string) => {
+      const claims = { aud: 'gateway', events: { [EVENT]: {} }, sub }
+      const token = await gateway.issuer.token(claims, { typ: 'logout+jwt' })
+      const body = new URLSearchParams({ logout_token: token })
+      await fetch(`${gateway.url}/backchannel-logout`, { method: 'POST', body })
+    }
+    const expire = async () => {
+      time.ahead += 4_000
+      return Promise.resolve()
+    }
+    let people = 0
+    for (const [how, end] of [
+      ['logged out', logOut],
+      ['expired', expire],
+    ] as const) {
+      const begin = async (at: number) => {
+        const sub = `person-${people++}`
+        const iat = Math.floor(Date.now() / 1000) + time.ahead - 5
+        const claims = { scope: 'patient/*.cruds', patient: 'p1', sub, iat, exp: iat + 3_600 }
+        let asked = 0
+        gateway.upstream.received.length = 0
+        gateway.upstream.answerWith((request, response, raw) => {
+          const go = () => json(observation)(request, response, raw)
+          if (++asked === at) void end(sub).then(go)
+          else go()
+        })
+        return { sub, token: await gateway.token(claims) }
+      }
+      const asked = () => gateway.upstream.received.map(({ method }) => method).join(' ')
+
+      const slow = await begin(-1)
+      const answered = gateway.raw(
+        `POST /fhir/Observation HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${slow.token}\r\nContent-Type: application/fhir+json\r\nContent-Length: ${observation.length}\r\nConnection: close\r\n\r\n`,
+        async () => {
+          await sleep(300)
+          await end(slow.sub)
+          return observation
+        },
+      )
+      t.match(await answered, /^HTTP\/1.1 401 /, `${how}: a body that comes later`)
+      t.equal(asked(), '', 'upstream sees nothing of it')
+
+      const many = await post((await begin(2)).token, JSON.stringify(batch))
+      const statuses = ((await many.json()) as { entry: { response: { status: string } }[] }).entry
+      t.equal(
+        statuses.map(({ response }) => response.status).join(),
+        '200,200,401,401,401',
+        `${how}: entries after that`,
+      )
+      t.equal(asked(), 'GET GET')
+
+      const one = await post((await begin(1)).token, observation, ['PUT', '/Observation/o1'])
+      t.equal(one.status, 401, `${how}: a write whose present version was read before`)
+      t.equal(asked(), 'GET')
+      const whole = await post((await begin(1)).token, JSON.stringify(transaction))
+      t.equal(whole.status, 401, `${how}: a transaction`)
+      t.equal(asked(), 'GET')
     }
   },
 )

@@ -74,10 +74,13 @@ export async function startGateway(
     port: Number(port),
     /** An access token for this gateway. */
     token: async (claims: Record<string, unknown>) => issuer.token({ aud: PUBLIC_URL, ...claims }),
-    /** Sends bytes as they are and returns all that comes back until the connection closes. */
-    raw: async (bytes: string): Promise<string> =>
+    /** Sends bytes as they are, and what comes `then` after them, and returns all that comes back until the connection closes. */
+    raw: async (bytes: string, then?: () => Promise<string>): Promise<string> =>
       new Promise((resolve, reject) => {
-        const socket = connect(Number(port), '127.0.0.1', () => socket.write(bytes, 'latin1'))
+        const socket = connect(Number(port), '127.0.0.1', () => {
+          socket.write(bytes, 'latin1')
+          void then?.().then((more) => socket.write(more, 'latin1'))
+        })
         const chunks: Buffer[] = []
         socket.setTimeout(5_000, () => socket.destroy())
         socket.on('data', (chunk) => chunks.push(chunk))

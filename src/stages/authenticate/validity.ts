@@ -9,7 +9,11 @@ import type { Verified } from './token-cache.ts'
 /** What an issuer's settings ask of a token that was vouched for. Times are seconds since the epoch. */
 
 /** Rechecks what passes with time; everything else about a verified token stays true. */
-export function checkTime(known: Verified, issuer: IssuerConfig | undefined, now: number): void {
+export function checkTime(
+  known: Pick<Verified, 'principal' | 'expiresAt' | 'notBefore'>,
+  issuer: IssuerConfig | undefined,
+  now: number,
+): void {
   const skew = issuer?.clockSkewSeconds ?? 0
   if (now >= known.expiresAt + skew) throw new Refusal('token-expired')
   if (now < known.notBefore - skew) throw invalid('not valid yet')
