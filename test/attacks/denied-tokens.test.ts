@@ -365,6 +365,31 @@ t.test(
   },
 )
 
+t.test('a logout that failed can be repeated, and holds then (AUTHN-18)', async (t) => {
+  const denylist = { rememberSeconds: 2, rememberedLogouts: 2 }
+  const gateway = await startGateway({
+    issuer: { logoutAudiences: ['gateway'] },
+    config: { denylist },
+  })
+  t.teardown(() => gateway.close())
+  const isIn = async (token: string): Promise<boolean> =>
+    (await fetch(`${gateway.url}/Patient/p1`, { headers: { authorization: `Bearer ${token}` } }))
+      .status !== 401
+  const logout = async (sub: string) =>
+    gateway.issuer.token({ aud: 'gateway', events: { [EVENT]: {} }, sub }, { typ: 'logout+jwt' })
+  const post = async (token: string): Promise<number> => {
+    const body = new URLSearchParams({ logout_token: token })
+    return (await fetch(`${gateway.url}/backchannel-logout`, { method: 'POST', body })).status
+  }
+  const victim = await gateway.token({ scope: 'patient/*.rs', patient: 'p1', sub: 'victim' })
+  t.equal(await post(await logout('another')), 200)
+  const told = await logout('victim')
+  t.equal(await post(told), 400, 'there is no room')
+  t.ok(await isIn(victim))
+  t.ok(await soon(async () => (await post(told)) === 200), 'there is room again')
+  t.notOk(await isIn(victim))
+})
+
 t.test('logouts are forgotten with the last token they are about, and never before', async (t) => {
   const time = { at: 1_000_000 }
   const denylist = createDenylist(

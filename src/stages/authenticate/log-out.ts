@@ -57,11 +57,12 @@ export function createLogOut(
       currentDate: new Date(clock.now()),
     })
     const { subject, sessionId, tokenId, issuedAt } = parseLogoutToken(payload)
-    const isNew = await remember(issuer.url, tokenId, OLDEST_SECONDS + 2 * issuer.clockSkewSeconds)
-    if (!isNew) throw new LogoutTokenError('was used before')
     // By the clock of the issuer, as the `iat` of the tokens that it is compared with.
     const who = { issuer: issuer.url, subject, sessionId, at: issuedAt }
+    // First: one that failed may be said again, and one that is said twice changes nothing.
     await deny(who)
+    const isNew = await remember(issuer.url, tokenId, OLDEST_SECONDS + 2 * issuer.clockSkewSeconds)
+    if (!isNew) throw new LogoutTokenError('was used before')
     return who
   }
 
