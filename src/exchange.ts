@@ -67,6 +67,8 @@ export type Principal = {
   /** `iat` and `exp`: seconds since the epoch; `issuedAt` is 0 when the token does not say. */
   readonly issuedAt: number
   readonly expiresAt: number
+  /** When the issuer was asked about a token that does not say `iat`, by our clock. */
+  readonly askedAt?: number
 }
 
 /** What release counted. Grows until the last byte of the answer has left (a guard that examined

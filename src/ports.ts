@@ -115,6 +115,8 @@ export type DeniableToken = {
   readonly sessionId?: string | undefined
   /** Seconds since the epoch; 0 when the token does not say. */
   readonly issuedAt: number
+  /** When its issuer was asked about a token that does not say, by our clock. */
+  readonly askedAt?: number
 }
 
 /** Tokens that are not accepted any more, whatever they say (AUTHN-18). Asked on every request. */

@@ -164,7 +164,21 @@ function matches(entry: Entry, token: DeniableToken, now: number): boolean {
   )
 }
 
-type Logout = { readonly at: number; readonly until: number; readonly session?: string }
+type Logout = {
+  /** By the clock of the issuer, and by ours. */
+  readonly at: number
+  readonly told: number
+  readonly until: number
+  readonly session?: string
+}
+
+/**
+ * Whether a token is from before a logout. Of one that does not say, the issuer's word after that counts:
+ * it ends what it logs out.
+ */
+function isBefore({ issuedAt, askedAt }: DeniableToken, { at, told }: Logout): boolean {
+  return askedAt === undefined ? issuedAt <= at : askedAt <= told
+}
 
 /** Who was logged out, as long as a token from before could live. */
 function createLogouts(seconds: number, most: number) {
@@ -204,7 +218,7 @@ function createLogouts(seconds: number, most: number) {
       if (isKnown(subject, session, at)) return
       sweep(now)
       if (count + 2 > most) throw new Error('as many logouts are remembered as there is room for')
-      const logout = { at, until: now + seconds - ago }
+      const logout = { at, told: now - ago, until: now + seconds - ago }
       if (session !== undefined) {
         if (!sessions.delete(session)) count += 1
         sessions.set(session, logout)
@@ -218,7 +232,8 @@ function createLogouts(seconds: number, most: number) {
         subjects.set(subject, [...others, session === undefined ? logout : { ...logout, session }])
       }
     },
-    isDenied({ issuer, subject, sessionId, issuedAt }: DeniableToken, now: number): boolean {
+    isDenied(token: DeniableToken, now: number): boolean {
+      const { issuer, subject, sessionId } = token
       if (count === 0) return false
       if (sessionId !== undefined) {
         const found = sessions.get(nameOf('session', issuer, sessionId))
@@ -231,7 +246,7 @@ function createLogouts(seconds: number, most: number) {
         known?.some(
           (one) =>
             now < one.until &&
-            issuedAt <= one.at &&
+            isBefore(token, one) &&
             (one.session === undefined || sessionId === undefined),
         ) === true
       )

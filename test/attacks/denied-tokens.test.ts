@@ -390,6 +390,42 @@ t.test('a logout that failed can be repeated, and holds then (AUTHN-18)', async 
   t.notOk(await isIn(victim))
 })
 
+t.test('tokens that do not say when they were issued: the issuer says (AUTHN-18)', async (t) => {
+  const secret = write('secret')
+  const introspection = { opaque: true, clientId: 'gateway', clientSecretFile: secret }
+  const issuer = { logoutAudiences: ['gateway'], introspection }
+  const gateway = await startGateway({ issuer })
+  t.teardown(() => gateway.close())
+  const active = {
+    ...{ active: true, token_type: 'Bearer', sub: 'person', client_id: 'app-1' },
+    ...{ scope: 'patient/*.rs', patient: 'p1', exp: Math.floor(Date.now() / 1000) + 300 },
+  }
+  const hold = Promise.withResolvers<undefined>()
+  gateway.issuer.introspectWith((form, _request, response) => {
+    if (form.get('token') !== 'asked-before') return active
+    void hold.promise.then(() => response.end(JSON.stringify(active)))
+    return undefined
+  })
+  const isIn = async (token: string): Promise<boolean> =>
+    (await fetch(`${gateway.url}/Patient/p1`, { headers: { authorization: `Bearer ${token}` } }))
+      .status !== 401
+  t.ok(await isIn('old'))
+  const questions = gateway.issuer.questions()
+  const late = isIn('asked-before')
+  t.ok(await soon(() => gateway.issuer.questions() > questions))
+  const logout = await gateway.issuer.token(
+    { aud: 'gateway', events: { [EVENT]: {} }, sub: 'person' },
+    { typ: 'logout+jwt' },
+  )
+  const body = new URLSearchParams({ logout_token: logout })
+  t.equal((await fetch(`${gateway.url}/backchannel-logout`, { method: 'POST', body })).status, 200)
+  t.notOk(await isIn('old'), 'what was known of it is from before')
+  hold.resolve(undefined)
+  t.notOk(await late, 'and so is what was asked before')
+  t.ok(await isIn('of-the-next-login'))
+  t.notOk(await isIn('old'))
+})
+
 t.test('logouts are forgotten with the last token they are about, and never before', async (t) => {
   const time = { at: 1_000_000 }
   const denylist = createDenylist(

@@ -31,8 +31,15 @@ export type AuthenticatePorts = {
 /** A token as it was shown, and the name it is remembered by. */
 type Token = { readonly token: string; readonly tokenHash: string }
 
-/** Who vouched for claims: the keys of that generation, or nobody's; believed until then (seconds). */
-type Warrant = { readonly generation: number | undefined; readonly until: number }
+/**
+ * Who vouched for claims: the keys of that generation, or nobody's; believed until then (seconds). With
+ * `askedAt` the issuer itself did.
+ */
+type Warrant = {
+  readonly generation: number | undefined
+  readonly until: number
+  readonly askedAt?: number
+}
 
 /**
  * Says who asks: one access token, a JWT (RFC 9068) or one its issuer is asked about (RFC 7662), from
@@ -115,9 +122,9 @@ export function createAuthenticate(
   /** A token that only its issuer can read. */
   async function verifyOpaque(trusted: Trusted | undefined, token: Token): Promise<Verified> {
     if (trusted === undefined) throw invalid('not a signed JWT')
-    const claims = await introspect.ask(trusted.issuer, token)
+    const { claims, askedAt } = await introspect.ask(trusted.issuer, token)
     const until = believedUntil(claims, trusted.issuer, seconds())
-    return accept(claims, trusted, { generation: undefined, until }, token)
+    return accept(claims, trusted, { generation: undefined, until, askedAt }, token)
   }
 
   function verifyJwt(inspected: Inspected, token: Token): Verified | Promise<Verified> {
@@ -172,8 +179,8 @@ export function createAuthenticate(
       return accept(claims, trusted, { generation, until: longest }, token)
     }
     return introspect.ask(trusted.issuer, token, claims).then((said) => {
-      const until = Math.min(longest, believedUntil(said, trusted.issuer, seconds()))
-      return accept(claims, trusted, { generation, until }, token)
+      const until = Math.min(longest, believedUntil(said.claims, trusted.issuer, seconds()))
+      return accept(claims, trusted, { generation, until, askedAt: said.askedAt }, token)
     })
   }
 
@@ -181,13 +188,15 @@ export function createAuthenticate(
   function accept(
     claims: Claims,
     { issuer, readPrincipal }: Trusted,
-    { generation, until }: Warrant,
+    { generation, until, askedAt }: Warrant,
     { tokenHash }: Token,
   ): Verified {
     const now = seconds()
-    const { exp, nbf } = claims
+    const { exp, nbf, iat } = claims
+    const principal = readPrincipal(claims)
     const verified: Verified = {
-      principal: readPrincipal(claims),
+      // AUTHN-18: a logout ends what was said before it, and not the next login.
+      principal: iat === undefined && askedAt !== undefined ? { ...principal, askedAt } : principal,
       confirmation: parseConfirmation(claims['cnf']),
       notBefore: typeof nbf === 'number' ? nbf : 0,
       expiresAt: typeof exp === 'number' ? exp : 0,

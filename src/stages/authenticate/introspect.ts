@@ -7,9 +7,12 @@ import { Refusal } from '../../refusal.ts'
 /** Tokens known as not active, at most; a flood of them forgets the oldest and asks again. */
 const MOST_INACTIVE = 10_000
 
+/** The claims of an active token, and when (seconds since the epoch) its issuer was asked. */
+export type Said = { readonly claims: Claims; readonly askedAt: number }
+
 export type Introspect = {
   /**
-   * The claims of an active token. One question is under way for a token at a time, whoever asks.
+   * What is said of an active token. One question is under way for a token at a time, whoever asks.
    * Throws Refusal `token-invalid` (not active, or too little is said of it) or `issuer-unavailable`.
    *
    * @param verified - claims of a JWT whose signature holds, which the answer must not contradict
@@ -18,7 +21,7 @@ export type Introspect = {
     issuer: IssuerConfig,
     token: { readonly token: string; readonly tokenHash: string },
     verified?: Claims,
-  ) => Promise<Claims>
+  ) => Promise<Said>
 }
 
 /** Asks issuers about tokens (AUTHN-8), and remembers for a moment which are not active (AUTHN-9). */
@@ -27,14 +30,17 @@ export function createIntrospect(
   ports: { readonly introspection: Introspection; readonly clock: Clock },
 ): Introspect {
   const { introspection, clock } = ports
-  const underWay = new Map<string, Promise<unknown>>()
+  type Question = { readonly answer: Promise<unknown>; readonly askedAt: number }
+  const underWay = new Map<string, Question>()
   /** Until when (monotonic milliseconds), by the hash of the token. */
   const inactive = new Map<string, number>()
 
-  function question(issuer: string, token: string, tokenHash: string): Promise<unknown> {
+  function question(issuer: string, token: string, tokenHash: string): Question {
     let pending = underWay.get(tokenHash)
     if (pending === undefined) {
-      pending = introspection.ask(issuer, token).finally(() => underWay.delete(tokenHash))
+      const askedAt = clock.now() / 1000
+      const answer = introspection.ask(issuer, token).finally(() => underWay.delete(tokenHash))
+      pending = { answer, askedAt }
       underWay.set(tokenHash, pending)
     }
     return pending
@@ -65,13 +71,14 @@ export function createIntrospect(
         negativeCacheSeconds = 0,
       } = issuer.introspection ?? {}
       if (isKnownInactive(tokenHash)) throw notActive()
-      const claims = parseIntrospection(await question(issuer.url, token, tokenHash), {
+      const { answer, askedAt } = question(issuer.url, token, tokenHash)
+      const claims = parseIntrospection(await answer, {
         issuer: issuer.url,
         audiences: issuer.audiences ?? [config.public.url],
         ...{ requireAudience, acceptUntyped, scopePath: issuer.claims.scope },
         ...(verified === undefined ? {} : { verified }),
       })
-      if (claims !== undefined) return claims
+      if (claims !== undefined) return { claims, askedAt }
       rememberInactive(tokenHash, negativeCacheSeconds)
       throw notActive()
     },
