@@ -41,6 +41,33 @@ export function shareLogouts(
   const key = connection.keyOf('logouts', '')
   let seen = 0
   let isAsking = false
+  let told = ''
+
+  function tell(problem: string): void {
+    if (problem !== told && problem !== '') {
+      log.warn(
+        { setting: 'denylist', problem },
+        'logouts that other gateways were told do not hold here',
+      )
+    }
+    told = problem
+  }
+
+  /** Why a logout was not taken over; '' when it was. */
+  function take(text: string, ago: number): 'unreadable' | 'no room' | '' {
+    let logout: NamedLogout
+    try {
+      logout = JSON.parse(text) as NamedLogout
+    } catch {
+      return 'unreadable'
+    }
+    try {
+      learn(logout, ago)
+      return ''
+    } catch {
+      return 'no room'
+    }
+  }
 
   async function look(): Promise<void> {
     if (isAsking || !connection.isReady()) return
@@ -51,12 +78,20 @@ export function shareLogouts(
         Promise.all([redis.time(), redis.zrange(key, from, '+inf', 'BYSCORE', 'WITHSCORES')]),
       )
       const now = Number(time[0]) * 1000 + Number(time[1]) / 1000
+      // A Redis whose clock is behind that of the one before it: all is read again, the next time.
+      const isBehind = now < seen
+      let problem = ''
+      let isMissing = false
       for (let n = 0; n + 1 < found.length; n += 2) {
         const at = Number(found[n + 1])
-        const logout = JSON.parse(found[n] ?? '') as NamedLogout
-        learn(logout, Math.max(0, now - at) / 1000)
-        seen = Math.max(seen, at)
+        const lack = take(found[n] ?? '', Math.max(0, now - at) / 1000)
+        if (lack !== '') problem = lack
+        // What found no room is tried again, and does not keep out what comes after it.
+        if (lack === 'no room') isMissing = true
+        if (!isMissing) seen = Math.max(seen, at)
       }
+      seen = isBehind ? 0 : Math.min(seen, now)
+      tell(problem)
     } catch (error) {
       const { name } = error as Error
       log.debug({ problem: name }, 'logouts of other gateways are not known at the moment')

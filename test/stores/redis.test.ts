@@ -354,3 +354,69 @@ t.test(
     t.ok(one.denylist.isDenied(token('p9')), 'here it does')
   },
 )
+
+t.test(
+  'no logout of another gateway is lost: behind one without room, or by an earlier clock (AUTHN-18)',
+  SKIP,
+  async (t) => {
+    const redis = await startRedis()
+    const said: string[] = []
+    const write = (fields: object, message: string) => {
+      said.push(`${JSON.stringify(fields)} ${message}`)
+    }
+    const log = { debug() {}, info() {}, warn: write, error() {} }
+    const connection = connectRedis(redisSettings({ url: redis.url, ...PATIENT_TIMEOUT }), { log })
+    let ahead = 0
+    // As a Redis whose clock is ahead would answer.
+    const shifted = {
+      ...connection,
+      ask: async <Answer>(command: (client: Redis) => Promise<Answer>) =>
+        connection.ask(async (client) => {
+          const [seconds, more] = await client.time()
+          const time = async () => Promise.resolve([Number(seconds) + ahead, more])
+          return command({ time, zrange: client.zrange.bind(client) } as never)
+        }),
+    }
+    const heard = new Set<string>()
+    let isFull = true
+    const shared = shareLogouts(shifted, {
+      ...{ rememberSeconds: 600, log },
+      learn: ({ subject = '' }) => {
+        if (isFull && subject === 'no-room') throw new Error('CANARY')
+        heard.add(subject)
+      },
+    })
+    const sender = shareLogouts(connection, { rememberSeconds: 600, log, learn: () => {} })
+    t.teardown(async () => {
+      shared.close()
+      sender.close()
+      await connection.close()
+      await redis.close()
+    })
+    await until(connection.isReady)
+    const key = connection.keyOf('logouts', '')
+    await connection.ask(async (client) => client.zadd(key, Date.now() - 60_000, '{"CANARY'))
+    await sender.publish({ subject: 'no-room', at: 1 })
+    await sender.publish({ subject: 'behind', at: 1 })
+    await until(() => heard.has('behind'))
+    t.notOk(heard.has('no-room'))
+    t.match(said.join('\n'), /"problem":"no room"\} logouts that other gateways were told/)
+    const count = said.length
+    await until(async () => {
+      isFull = false
+      return Promise.resolve(heard.has('no-room'))
+    })
+    t.ok(said.length <= count + 1, 'it is told once')
+    t.notMatch(said.join('\n'), 'CANARY')
+
+    ahead = 60
+    await connection.ask(async (client) =>
+      client.zadd(key, Date.now() + 60_000, '{"subject":"before","at":1}'),
+    )
+    await until(() => heard.has('before'))
+    ahead = 0
+    await sender.publish({ subject: 'after', at: 1 })
+    await until(() => heard.has('after'))
+    t.ok(heard.has('after'), 'also by a clock that is a minute behind')
+  },
+)
