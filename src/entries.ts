@@ -412,6 +412,7 @@ function formatTransaction(
       method: permit.interaction.method === 'HEAD' ? 'GET' : permit.interaction.method,
       url: `${path.slice(1)}${query === '' ? '' : `?${query}`}`,
       ...(permit.ifMatch === undefined ? {} : { ifMatch: permit.ifMatch }),
+      ...(permit.isNew ? { ifNoneMatch: '*' } : {}),
     }
     const fullUrl = urnOf(entry)
     pieces.push(Buffer.from(`${n === 0 ? '' : ','}{`))

@@ -142,6 +142,8 @@ export type PermitFields = {
   readonly body: Buffer | undefined
   /** `W/"vid"` that the write must meet upstream: the version that was judged. */
   readonly ifMatch?: string | undefined
+  /** Nothing was there when it was judged, and nothing may be there upstream. */
+  readonly isNew?: boolean | undefined
   readonly terms: Terms
   /** Ids of the policy rules that permitted, for audit and trace. */
   readonly rules: readonly string[]
@@ -174,6 +176,7 @@ export class Permit {
   readonly requested: Interaction
   readonly body: Buffer | undefined
   readonly ifMatch: string | undefined
+  readonly isNew: boolean
   readonly terms: Terms
   readonly rules: readonly string[]
   readonly breakGlass: { readonly reason: string } | undefined
@@ -194,6 +197,7 @@ export class Permit {
     this.requested = fields.requested
     this.body = fields.body
     this.ifMatch = fields.ifMatch
+    this.isNew = fields.isNew ?? false
     this.terms = fields.terms
     this.rules = fields.rules
     this.breakGlass = fields.breakGlass

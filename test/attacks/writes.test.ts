@@ -210,3 +210,47 @@ t.test('what upstream makes of a write is judged like any answer (rows 7, 14)', 
     }
   }
 })
+
+t.test('what is not there is not changed, and what is new replaces nothing (REST-6)', async (t) => {
+  const gateway = await startGateway({
+    handler: (request, ...to) =>
+      request.target.includes('?')
+        ? json('{"resourceType":"Bundle","type":"searchset"}')(request, ...to)
+        : request.method === 'GET'
+          ? json('{}', 404)(request, ...to)
+          : json('{"resourceType":"OperationOutcome"}', 412)(request, ...to),
+  })
+  t.teardown(() => gateway.close())
+  const token = await gateway.token({ scope: 'system/*.cruds', sub: 'app-1' })
+  const resource = { resourceType: 'Observation', id: 'o9', subject: { reference: 'Patient/p1' } }
+  const transaction = (request: object) => ({
+    ...{ resourceType: 'Bundle', type: 'transaction' },
+    entry: [{ resource, request: { method: 'PUT', ...request } }],
+  })
+  const send = async (method: string, target: string, body: object, headers = {}) => {
+    gateway.upstream.received.length = 0
+    const answer = await fetch(gateway.url + target, {
+      method,
+      headers: { authorization: `Bearer ${token}`, 'content-type': FHIR, ...headers },
+      body: JSON.stringify(body),
+    })
+    const [sent] = gateway.upstream.received.filter((request) => request.method !== 'GET')
+    return { status: answer.status, sent }
+  }
+  const version = 'W/"3"'
+  const criteria = 'Observation?code=a'
+  for (const [method, target, body, headers] of [
+    ['PUT', `/${criteria}`, resource, { 'if-match': version }],
+    ['POST', '', transaction({ url: criteria, ifMatch: version }), {}],
+  ] as const) {
+    t.match(await send(method, target, body, headers), { status: 412, sent: undefined })
+  }
+
+  const put = await send('PUT', '/Observation/o9', resource)
+  t.equal(put.status, 412, 'another came first')
+  t.equal(put.sent?.headers['if-none-match'], '*')
+  const whole = await send('POST', '', transaction({ url: 'Observation/o9' }))
+  t.match(JSON.parse(whole.sent?.body.toString() ?? '{}'), {
+    entry: [{ request: { method: 'PUT', url: 'Observation/o9', ifNoneMatch: '*' } }],
+  })
+})

@@ -24,6 +24,10 @@ export async function decideConditional(request: Request): Promise<Permit> {
         ? request.again({ code: 'create', method: 'POST', type, parameters }, body)
         : request.again({ code: 'read', method: 'GET', type, id, parameters })
     case 'conditional-update':
+      // RFC 9110 §13.1.1: what is not there is in no version.
+      if (id === undefined && request.inquiry.arrival.headers['if-match'] !== undefined) {
+        throw new Refusal('precondition-failed')
+      }
       return id === undefined
         ? request.again({ code: 'create', method: 'POST', type, parameters }, body)
         : request.again({ code: 'update', method: 'PUT', type, id, parameters }, withId(body, id))

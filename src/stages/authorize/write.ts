@@ -25,7 +25,7 @@ export async function decideWrite(request: Request): Promise<Permit> {
   const grant = request.holdings.demand(type, ASKED[interaction.code as 'create'])
   const { parameters, trim } = takeShape(interaction.parameters, request.definitions)
   checkParameters(type, parameters, grant, request)
-  const { ifMatch, patients, content } = await judgeWrite(request, type, grant)
+  const { ifMatch, isNew, patients, content } = await judgeWrite(request, type, grant)
   const isJsonPatch = parseMediaType(arrival.headers['content-type']) === JSON_PATCH
   const told = await judgeProvenance(request)
   return Permit.issue({
@@ -34,7 +34,7 @@ export async function decideWrite(request: Request): Promise<Permit> {
     terms: { ...only(type, request.holdings.look(type, ASKED.read)), trim },
     rules: [...new Set([...grant.rules, ...(told?.rules ?? [])])],
     provenance: told?.header,
-    ifMatch,
+    ...{ ifMatch, isNew },
     contentType: interaction.code === 'patch' && isJsonPatch ? JSON_PATCH : undefined,
   })
 }
@@ -64,6 +64,8 @@ async function judgeProvenance({
 type Judged = {
   /** `W/"vid"` of the version that was judged; undefined when nothing is there yet. */
   readonly ifMatch: string | undefined
+  /** update: there is no version. */
+  readonly isNew?: true
   readonly patients: readonly string[]
   /** What upstream is to store, where it is not the body as it came. */
   readonly content?: Buffer | undefined
@@ -96,7 +98,7 @@ async function judgeWrite(request: Request, type: string, grant: Grant): Promise
     if (!mayCreate) throw new Refusal('not-found')
     if (ifMatchOf(request) !== undefined) throw new Refusal('precondition-failed')
     checkUnmarked(whole)
-    return { ifMatch: undefined, patients: whole?.patients ?? [], content: sent }
+    return { ifMatch: undefined, isNew: true, patients: whole?.patients ?? [], content: sent }
   }
   const { found, bytes } = current
   const seen = code === 'delete' ? undefined : viewOf(request, type, grant, bytes)

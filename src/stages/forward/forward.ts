@@ -35,6 +35,7 @@ export async function forward(
   const prefer = formatPrefer(interaction, exchange)
   if (prefer !== undefined) headers['prefer'] = prefer
   if (permit.ifMatch !== undefined) headers['if-match'] = permit.ifMatch
+  if (permit.isNew) headers['if-none-match'] = '*'
   if (permit.provenance !== undefined) headers['x-provenance'] = permit.provenance
   const body = form === undefined ? permit.body : Buffer.from(form)
   if (body !== undefined) {
