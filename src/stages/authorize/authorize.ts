@@ -1,7 +1,6 @@
 import type { Config } from '../../config/schema.ts'
-import type { Inquiry, Principal } from '../../exchange.ts'
-import { createChoices } from '../../fhir/choices.ts'
 import type { Inquiry, Match, Principal } from '../../exchange.ts'
+import { createChoices } from '../../fhir/choices.ts'
 import type { Definitions } from '../../fhir/definitions.ts'
 import { loadElements } from '../../fhir/elements.ts'
 import type { InteractionCode } from '../../fhir/interaction.ts'
