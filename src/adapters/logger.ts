@@ -2,6 +2,7 @@ import type { DestinationStream } from 'pino'
 import { pino } from 'pino'
 import type { Config } from '../config/schema.ts'
 import type { Exchange, Observer } from '../exchange.ts'
+import { withoutTokens } from '../oauth/redaction.ts'
 import type { Log } from '../ports.ts'
 import type { Reason } from '../refusal.ts'
 
@@ -74,8 +75,7 @@ function clean(value: string): string {
   // Most values are a word or a code; every rule below needs one of these.
   if (value.length < 64 && !/eyJ|[ @]/.test(value)) return value
   const short = value.length > LONGEST ? `${value.slice(0, LONGEST)}…` : value
-  return short
-    .replace(/eyJ[\w-]{8,}(?:\.[\w-]*)+/g, '[token]')
+  return withoutTokens(short)
     .replace(/\b(bearer|basic|dpop) +[\w~+/=.-]+/gi, '$1 [removed]')
     .replace(/(\w:\/\/)[^\s/@]+@/g, '$1[removed]@')
 }

@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto'
 import type { Interaction, InteractionCode, Parameter } from './interaction.ts'
 
 /**
@@ -21,6 +22,10 @@ export type AuditSource = {
   readonly publicUrl: string
   /** A search records one event per patient, at most this many. */
   readonly patientsPerSearch: number
+  /** A target up to this length is recorded whole; a longer one is refused in any case. */
+  readonly targetBytes: number
+  /** Takes the credentials out of what a client wrote. */
+  readonly withoutCredentials: (text: string) => string
 }
 
 /** AuditEvent.outcome: success, minor failure, serious failure, major failure. */
@@ -37,7 +42,7 @@ export type AuditedAccess = {
   /** Address of the client. */
   readonly address: string
   readonly interaction: Interaction | undefined
-  /** The request as it came; credentials are taken out here (AUD-4). */
+  /** The request as it came; credentials, and what is too long, are taken out here (AUD-4). */
   readonly request: {
     readonly method: string
     /** Relative to the public base. */
@@ -208,7 +213,7 @@ export function createAuditEventFormat(source: AuditSource): FormatAuditEvents {
     const [shape] = interaction === undefined ? [OTHER] : SHAPES[interaction.code]
     const head = headOf(interaction?.code)
     const who = whoOf(access, shape)
-    const data = dataEntity(access, shape, base)
+    const data = dataEntity(access, shape, base, source)
     const outcome =
       `${formatTime(access.recorded)}","outcome":"${access.outcome}",` +
       (access.reason === undefined ? '' : `"outcomeDesc":${text(access.reason)},`)
@@ -378,6 +383,7 @@ function dataEntity(
   access: AuditedAccess,
   shape: Shape,
   base: string,
+  source: AuditSource,
 ): { json: string; complete: boolean } {
   const isQuery = shape.action === 'E'
   const reference = isQuery ? undefined : (access.resource ?? referenceOf(access.interaction))
@@ -386,7 +392,7 @@ function dataEntity(
   }
   // Profile Query: no `what`, no `lifecycle`, no `detail`. Of a create that failed, or a conditional
   // write that met nothing, the request is what is known.
-  const query = Buffer.from(rawRequest(access, base)).toString('base64')
+  const query = Buffer.from(rawRequest(access, base, source)).toString('base64')
   return { json: `${QUERY_TEXT}${query}"}`, complete: isQuery }
 }
 
@@ -419,52 +425,35 @@ function createDetailFormat(): (detail: AuditDetail) => string {
   return ([name, value]) => `${nameOf(name)}${typeof value === 'number' ? value : escaped(value)}"}`
 }
 
-/** BALP volume 1, 52.4.1.4: method, URL, the headers that matter, and the body of a POST. */
-function rawRequest({ request, requestId }: AuditedAccess, base: string): string {
-  const accept = request.accept === undefined ? '' : `\nAccept: ${withoutTokens(request.accept)}`
-  const body = request.body === undefined ? '' : `\n\n${withoutCredentials(request.body)}`
-  const target = withoutCredentials(request.target)
-  return `${withoutTokens(request.method)} ${base}${target}${accept}\nX-Request-Id: ${requestId}${body}`
+/**
+ * BALP volume 1, 52.4.1.4: method, URL, the headers that matter, and the body of a POST. Whoever has no
+ * token writes here as well, and a search writes it once for each patient. So each part has an end, and
+ * nothing behind it is looked at; a form that was longer can still be proved, by the hash of its rest
+ * (only forms that are searches come so far, and no search has a credential among its names).
+ */
+function rawRequest(
+  { request, requestId }: AuditedAccess,
+  base: string,
+  { withoutCredentials, targetBytes }: AuditSource,
+): string {
+  const write = (part: string, most: number, proof = ''): string =>
+    part.length <= most
+      ? withoutCredentials(part)
+      : `${withoutCredentials(part.slice(0, most))}[and ${part.length - most} more${proof}]`
+  const { method, target, accept, body } = request
+  const line = `${write(method, LONGEST_METHOD)} ${base}${write(target, targetBytes)}`
+  const header = accept === undefined ? '' : `\nAccept: ${write(accept, LONGEST_ACCEPT)}`
+  const form = body === undefined ? '' : `\n\n${write(body, LONGEST_FORM, proofOf(body))}`
+  return `${line}${header}\nX-Request-Id: ${requestId}${form}`
 }
 
-const SECRET_NAMES = new Set([
-  'access_token',
-  'refresh_token',
-  'id_token',
-  'id_token_hint',
-  'token',
-  'bearer_token',
-  'authorization',
-  'client_secret',
-  'client_assertion',
-  'assertion',
-  'password',
-  'api_key',
-  'apikey',
-])
+const LONGEST_METHOD = 32
+/** Enough for every list of FHIR media types with their versions. */
+const LONGEST_ACCEPT = 256
+const LONGEST_FORM = 4096
 
-/** Takes the value from every pair whose name is a credential's, however the name is encoded. */
-function withoutCredentials(target: string): string {
-  if (!/[=]/.test(target)) return withoutTokens(target)
-  const pairs = target.replace(/([^?&;#=]+)=([^&;#]*)/g, (pair, name: string) =>
-    SECRET_NAMES.has(decoded(name).trim().toLowerCase()) ? `${name}=[removed]` : pair,
-  )
-  return withoutTokens(pairs)
-}
-
-/** A JWT is a credential wherever it stands: base64url of `{"` begins with `eyJ`. */
-function withoutTokens(value: string): string {
-  if (!value.includes('eyJ')) return value
-  return value.replace(/eyJ[\w-]{8,}(?:(?:\.|%2[eE])[\w-]*)+/g, '[removed]')
-}
-
-function decoded(name: string): string {
-  if (!name.includes('%')) return name
-  try {
-    return decodeURIComponent(name)
-  } catch {
-    return name
-  }
+function proofOf(form: string): string {
+  return form.length <= LONGEST_FORM ? '' : `, sha256 ${hash('sha256', form.slice(LONGEST_FORM))}`
 }
 
 /**

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import fc from 'fast-check'
 import t from 'tap'
 import { grantOf } from '../support/grants.ts'
@@ -5,6 +6,7 @@ import { configSchema } from '../../src/config/schema.ts'
 import type { Arrival, Facts, Principal, Tally } from '../../src/exchange.ts'
 import { Exchange } from '../../src/exchange.ts'
 import type { Interaction, InteractionCode } from '../../src/fhir/interaction.ts'
+import { withoutCredentials } from '../../src/oauth/redaction.ts'
 import { Permit } from '../../src/permit.ts'
 import type { Reason } from '../../src/refusal.ts'
 import { REFUSALS } from '../../src/refusal.ts'
@@ -462,11 +464,29 @@ t.test('the raw request is there, credentials are not (AUD-4, AUD-5)', async (t)
     `/Observation?code=x&client_secret=hidden-1&%=1`,
     `/Observation?code=${JWT}`,
     `/${JWT.replaceAll('.', '%2e')}?code=x`,
+    `/Observation?code=x%26y%3Dz,${JWT.replaceAll('.', '%252E')}`,
+    `/Observation?access_token:exact=hidden-1&code=x`,
+    `/Observation?access%255ftoken=hidden-1&code=x`,
+    `/Observation?access%5ftoken%=hidden-1&code=x`,
+    `/Observation?access_token%3dhidden-1&code=x`,
+    `/Observation?access_token%253Dhidden-1%26more-hidden-1&code=x`,
+    `/Observation?code=x%26session_token%3dhidden-1`,
+    `/Observation?url=https%3A%2F%2Fx%3Faccess_token%3Dhidden-1`,
+    `/Observation?code=session_token=hidden-1`,
+    `/Observation?session_token=hidden-1?hidden-1`,
+    `/Observation;api-key=hidden-1?code=x`,
   ]) {
     const events = await ask(target)
     const query = queryOf(events[0])
     t.match(query, 'removed', target)
     t.notMatch(query, /hidden-1|c2lnbmF0dXJl/, target)
+  }
+  for (const target of [
+    `/Patient/token-1?name=x`,
+    `/Observation?code=token&patient=p1`,
+    `/Observation?code=a.b,eyJhbGciOiJS,eyJ.x`,
+  ]) {
+    t.ok(queryOf((await ask(target))[0]).includes(`/fhir${target}\n`), `${target}: no credential`)
   }
   const opaque = await ask('/Observation', { principal: WHOS['opaque']! })
   t.notMatch(JSON.stringify(opaque), /eyJhbGci/, 'never the whole token')
@@ -488,6 +508,48 @@ t.test('the raw request is there, credentials are not (AUD-4, AUD-5)', async (t)
     arrivalOf({ method: 'POST', target: '/Observation/_search' }),
   )
   t.match(queryOf(posted), /^POST .*_search\n[^]*\n\npatient\.name:exact=Ann%20%26%20Co,b&code=x$/)
+})
+
+t.test('a record takes as long as it is long, and is not long (AUD-4)', async (t) => {
+  const post: Interaction = { ...search, method: 'POST', byPost: true, parameters: [] }
+  // Where one place of a text is tried for each other, these take hours.
+  for (const [what, text] of [
+    ['tokens without end', 'eyJ'.repeat(1_000_000)],
+    ['tokens behind tokens', `token=${'eyJhbGciOiJ.'.repeat(300_000)}`],
+    ['a name without value', `?${'a'.repeat(3_000_000)}&b=1`],
+    ['names without value', 'token?'.repeat(500_000)],
+    ['values without name', `token${'='.repeat(3_000_000)}`],
+    ['escapes of escapes', `%${'25'.repeat(1_500_000)}`],
+  ] as const) {
+    withoutCredentials(text)
+    withoutCredentials(`access_token=hidden-1&${text}`)
+    const [event] = await recorded(
+      {
+        interaction: { ...post, parameters: [{ name: 'code', values: [text] }] },
+        principal,
+        outcome: 'released',
+      },
+      arrivalOf({ method: text, target: `/${text}`, headers: { accept: text } }),
+    )
+    t.ok(queryOf(event).length < 13_000, what)
+    t.strictSame(broken(event!), [], what)
+  }
+  const form = `code=${'x'.repeat(4091)}${'y'.repeat(5000)}`
+  const [event] = await recorded(
+    {
+      interaction: { ...post, parameters: [{ name: 'code', values: [form.slice(5)] }] },
+      principal,
+      outcome: 'released',
+    },
+    arrivalOf({ target: `/${'z'.repeat(8191)}`, headers: { accept: 'a'.repeat(300) } }),
+  )
+  const proof = createHash('sha256').update('y'.repeat(5000)).digest('hex')
+  t.match(
+    queryOf(event),
+    new RegExp(
+      `/z{8191}\\nAccept: a{256}\\[and 44 more\\]\\n[^]*\\n\\ncode=x{4091}\\[and 5000 more, sha256 ${proof}\\]$`,
+    ),
+  )
 })
 
 t.test('whatever a client sends, the record is one line of JSON (AUD-6)', async (t) => {

@@ -9,6 +9,7 @@ import type {
 } from '../../fhir/audit-event.ts'
 import { createAuditEventFormat, formatForm } from '../../fhir/audit-event.ts'
 import type { Interaction } from '../../fhir/interaction.ts'
+import { withoutCredentials } from '../../oauth/redaction.ts'
 import type { AuditSink } from '../../ports.ts'
 import type { Reason } from '../../refusal.ts'
 import { REFUSALS } from '../../refusal.ts'
@@ -42,6 +43,8 @@ export function createAudit(
     observer,
     publicUrl: config.public.url,
     patientsPerSearch,
+    targetBytes: config.limits.targetBytes,
+    withoutCredentials,
   })
   const identify = createIdentify()
   return {
