@@ -55,14 +55,11 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
   /** The entry as an exchange of its own. Throws what the parser throws. */
   function open(whole: Exchange, principal: Principal, request: EntryRequest): Entry {
     const { arrival } = whole
-    const target = request.url.startsWith(`${publicUrl}/`)
-      ? request.url.slice(publicUrl.length)
-      : `/${request.url.replace(/^\//, '')}`
     const { accept, prefer } = arrival.headers
     const own: Arrival = {
       ...arrival,
-      method: request.method,
-      target,
+      method: METHODS.has(request.method) ? request.method : 'other',
+      target: targetOf(request),
       headers: {
         ...request.headers,
         ...{ accept, prefer, 'content-type': 'application/fhir+json' },
@@ -78,14 +75,41 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
     }
   }
 
-  /** Parses one entry and takes what it costs. Throws Refusal and what the parser throws. */
-  async function readEntry({ exchange, request }: Entry, principal: Principal): Promise<Inquiry> {
-    const { arrival } = exchange
-    const interaction = exchange.record(
-      'interaction',
-      parseInteraction(arrival, definitions, limits),
-    )
+  /** What HTTP would not let through, or not so long, is in no record: the parser refuses what stands for it. */
+  function targetOf({ url }: EntryRequest): string {
+    if (isTooLong(url) || UNWRITABLE.test(url)) return '/[not recorded]'
+    return url.startsWith(`${publicUrl}/`)
+      ? url.slice(publicUrl.length)
+      : `/${url.replace(/^\//, '')}`
+  }
+
+  function isTooLong(url: string): boolean {
+    return url.length > limits.targetBytes
+  }
+
+  /** The interaction, paid for: one that cannot be read costs what the least does, since it is recorded. */
+  async function readInteraction(
+    { exchange, request }: Entry,
+    principal: Principal,
+  ): Promise<Interaction> {
+    let interaction: Interaction
+    try {
+      if (isTooLong(request.url)) throw new Refusal('target-too-long')
+      interaction = parseInteraction(exchange.arrival, definitions, limits)
+    } catch (error) {
+      await stages.limit.principal(principal, LEAST)
+      throw error
+    }
+    exchange.record('interaction', interaction)
     await stages.limit.principal(principal, interaction)
+    return interaction
+  }
+
+  /** Parses one entry and takes what it costs. Throws Refusal and what the parser throws. */
+  async function readEntry(entry: Entry, principal: Principal): Promise<Inquiry> {
+    const { exchange, request } = entry
+    const { arrival } = exchange
+    const interaction = await readInteraction(entry, principal)
     // A search by POST has its criteria in a form, and an entry has none.
     if (!WITHIN.test(interaction.code) || interaction.byPost === true) {
       throw new Refusal('interaction-refused', { detail: 'not as an entry' })
@@ -334,6 +358,14 @@ function checkCost({ entries }: BundleRequest): void {
 
 /** Placeholder of an entry whose address has not been parsed. */
 const NONE: Interaction = { code: 'batch', method: 'POST', parameters: [] }
+
+/** What costs the least. */
+const LEAST: Interaction = { code: 'read', method: 'GET', parameters: [] }
+
+/** https://hl7.org/fhir/R4/valueset-http-verb.html */
+const METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'PATCH'])
+/** Controls, line ends, signs that turn what follows: a record would say what was not asked. */
+const UNWRITABLE = /[\p{C}\p{Zl}\p{Zp}]/u
 
 /** Interactions that an entry may ask; histories, nested Bundles and jobs stand alone. */
 const WITHIN =
