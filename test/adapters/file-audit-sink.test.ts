@@ -119,6 +119,45 @@ t.test('a shortened file is not built upon: that would hide what is missing (AUD
   t.match(await verifyAuditFile(file), { records: 4, firstBad: undefined })
 })
 
+t.test(
+  'a file that others shorten or write to takes no more, until it is whole (AUD-9)',
+  async (t) => {
+    const changes: Record<string, (file: string, good: Buffer) => Promise<void>> = {
+      'emptied in place (copytruncate)': (file) => truncate(file, 0),
+      'last line cut in half': (file, good) => truncate(file, good.length - 40),
+      'something behind it': (file) => appendFile(file, 'garbage\n'),
+      'a line more': (file, good) => appendFile(file, good.subarray(good.lastIndexOf('{"resou'))),
+    }
+    const dir = t.testdir({})
+    for (const [what, change] of Object.entries(changes)) {
+      for (const syncMs of [20, 60_000]) {
+        const file = `${dir}/${Object.keys(changes).indexOf(what)}-${syncMs}.jsonl`
+        const warnings: string[] = []
+        const warn = (_: object, message: string) => void warnings.push(message)
+        const sink = await createFileAuditSink(file, { syncMs, warn })
+        await sink.append([record(1), record(2)])
+        const good = await readFile(file)
+        await change(file, good)
+        const changed = await readFile(file)
+        // Seen without a record when there is none, and with the next one at the latest.
+        while (syncMs === 20 && sink.isReady()) await new Promise((done) => setTimeout(done, 5))
+        await t.rejects(sink.append([record(3)]), /changed/, what)
+        t.notOk(sink.isReady(), what)
+        t.match(warnings[0], /shortened or written to by others.*move .* away together/)
+        t.same(await readFile(file), changed, 'left as it is')
+        await writeFile(file, good)
+        while (syncMs === 20 && !sink.isReady()) await new Promise((done) => setTimeout(done, 5))
+        if (syncMs === 20) await sink.append([record(3)])
+        await sink.close()
+        t.match(await verifyAuditFile(file), {
+          records: syncMs === 20 ? 3 : 2,
+          firstBad: undefined,
+        })
+      }
+    }
+  },
+)
+
 t.test('one writer: a second is refused, a dead one is taken over', async (t) => {
   const file = `${t.testdir({})}/audit.jsonl`
   const sink = await written(file, 1)

@@ -1,5 +1,14 @@
 import { execFileSync } from 'node:child_process'
-import { chmodSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  chmodSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { mkdtempSync } from 'node:fs'
@@ -404,3 +413,21 @@ t.test(
     t.match(chained, { status: 403, asked: 1 }, 'and none brings others along')
   },
 )
+t.test('an audit file that others shorten or write to records nothing: 503 (AUD-9)', async (t) => {
+  for (const change of [
+    (file: string) => truncateSync(file, 0),
+    (file: string) => truncateSync(file, statSync(file).size - 40),
+    (file: string) => appendFileSync(file, 'garbage'),
+  ]) {
+    const { gateway, file, close, read } = await withAuditFile()
+    t.equal((await read()).status, 200)
+    change(file)
+    const withheld = await read()
+    t.equal(withheld.status, 503, 'the very next one')
+    t.notMatch(withheld.text, 'CANARY')
+    t.equal((await read()).upstream, 0)
+    t.equal((await fetch(`${gateway.adminUrl}/readyz`)).status, 503)
+    t.match(gateway.log.join('\n'), /warn .*shortened or written to by others/)
+    await close()
+  }
+})
