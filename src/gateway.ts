@@ -70,6 +70,7 @@ export function createGateway(parts: GatewayParts): Gateway {
       checkCapacity()
       checkHeaders(arrival.rawHeaders)
       await stages.limit.address(arrival)
+      if (arrival.signal.aborted) throw new Error('the client has gone')
       // AUTHN-20: refused, not redirected, or the next token would be sent in plain as well.
       if (arrival.isExposed === true) throw new Refusal('tls-required')
       exchange.lap('limit')
@@ -304,7 +305,13 @@ export function createGateway(parts: GatewayParts): Gateway {
 
   async function refuse(arrival: Arrival, refusal: Refusal): Promise<Answer> {
     const exchange = open(arrival)
-    return conclude(exchange, refusedWith(exchange, refusal))
+    try {
+      // What cannot be answered is recorded nevertheless, so it is counted (docs/decisions/0008).
+      await stages.limit.address(arrival)
+      throw refusal
+    } catch (error) {
+      return conclude(exchange, refusedWith(exchange, error))
+    }
   }
 
   return { answer, refuse, underWay: () => underWay }

@@ -36,7 +36,9 @@ export type ServerParts = {
 }
 
 const TARGET = Symbol('request target as received')
-type Received = IncomingMessage & { [TARGET]?: string }
+/** Ends the body for whoever reads it, now or later, and leaves the connection to the answer. */
+const BREAK = Symbol('what to do when the body breaks off')
+type Received = IncomingMessage & { [TARGET]?: string; [BREAK]?: (refusal: Refusal) => void }
 
 /** Builds the FHIR listener; it does not listen yet. */
 export async function createServerFor(
@@ -148,7 +150,8 @@ export async function createServerFor(
     }
     const arrival = arrivalOf(request.raw, reply.raw, basePath, client)
     if (arrival === undefined) {
-      const outside = { ...bareArrival(request.raw.socket), method: request.method }
+      const { address } = way
+      const outside = { ...bareArrival(request.raw.socket), method: request.method, address }
       const refused = await spine().refuse(outside, new Refusal('interaction-unknown'))
       send(reply, refused, patienceMs)
       return
@@ -299,6 +302,8 @@ function arrivalOf(
   response.once('close', () => {
     if (!response.writableFinished) signal.abort()
   })
+  // A connection without a peer was reset before anybody looked at it.
+  if (client.address === '') signal.abort()
   const hasBody =
     raw.headers['transfer-encoding'] !== undefined ||
     (raw.headers['content-length'] !== undefined && raw.headers['content-length'] !== '0')
@@ -307,9 +312,25 @@ function arrivalOf(
     target,
     headers: raw.headers,
     rawHeaders: raw.rawHeaders,
-    body: hasBody ? (raw as AsyncIterable<Buffer>) : undefined,
+    body: hasBody ? bodyOf(raw) : undefined,
     signal,
     ...client,
+  }
+}
+
+/** To destroy the request, as a stream that fails does, would end the connection before its answer. */
+function bodyOf(raw: Received): AsyncIterable<Buffer> {
+  const broken = Promise.withResolvers<never>()
+  broken.promise.catch(() => undefined)
+  raw[BREAK] = broken.reject
+  return {
+    [Symbol.asyncIterator]() {
+      const pieces = (raw as AsyncIterable<Buffer>)[Symbol.asyncIterator]()
+      return {
+        next: () => Promise.race([broken.promise, pieces.next()]),
+        return: async () => (await pieces.return?.()) ?? { done: true, value: undefined },
+      }
+    },
   }
 }
 
@@ -347,8 +368,16 @@ async function answerBrokenHttp(
         ? 'request-timeout'
         : 'header-malformed'
   const refusal = new Refusal(reason, { detail: error.code ?? 'broken HTTP' })
+  const broken: Received | undefined = last?.req.complete === false ? last.req : undefined
+  if (broken?.[BREAK] !== undefined) {
+    // It has a record and an answer of its own, or had them.
+    if (last?.headersSent === true) socket.destroy()
+    else if (last !== undefined) last.shouldKeepAlive = false
+    broken[BREAK](refusal)
+    return
+  }
   const answer = await gateway.refuse(bareArrival(socket), refusal)
-  endAfter(last?.req.complete === false ? undefined : last, socket, answer)
+  endAfter(broken === undefined ? last : undefined, socket, answer)
 }
 
 /** Not before, nor in the middle of, an answer that is owed to an earlier request. */

@@ -1,3 +1,5 @@
+import { connect } from 'node:net'
+import { setTimeout as wait } from 'node:timers/promises'
 import t from 'tap'
 import { startGateway } from '../support/gateway.ts'
 import { json } from '../support/upstream.ts'
@@ -8,6 +10,7 @@ const NOTHING = '{"resourceType":"Bundle","type":"searchset"}'
 type Gateway = Awaited<ReturnType<typeof startGateway>>
 type Recorded = {
   readonly outcomeDesc?: string
+  readonly agent: readonly unknown[]
   readonly entity: readonly { readonly query?: string }[]
 }
 
@@ -89,4 +92,100 @@ t.test('an entry of a Bundle writes no more, and pays as much, as a request', as
   // Nine Bundles for 10 each, and their entries for 1 each: there is 1 left.
   const last = await ask('batch', { method: 'GET', url: 'Patient/../p1' })
   t.equal(last.status, 429, 'what cannot be read was not free')
+})
+
+/** Sends pieces, and half closes when there is an end; resolves with all that came. */
+async function send(gateway: Gateway, pieces: readonly string[], end = false): Promise<string> {
+  return new Promise((resolve) => {
+    const socket = connect({ port: gateway.port, host: '127.0.0.1', allowHalfOpen: true }, () => {
+      void (async () => {
+        for (const piece of pieces) {
+          socket.write(piece)
+          await wait(50)
+        }
+        if (end) socket.end()
+      })()
+    })
+    let said = ''
+    socket.on('data', (piece) => (said += piece.toString('latin1')))
+    socket.on('error', () => undefined)
+    socket.on('end', () => socket.end())
+    socket.on('close', () => {
+      resolve(said)
+    })
+  })
+}
+
+t.test('a body that breaks off is one record: who, which and why (AUD-1, AUD-7)', async (t) => {
+  const gateway = await startGateway({ config: { limits: { requestTimeoutSeconds: 1 } } })
+  t.teardown(() => gateway.close())
+  const token = await gateway.token({ scope: 'patient/*.cruds', patient: 'p1' })
+  const type = 'Content-Type: application/fhir+json\r\n'
+  const head = (id: string, ...more: string[]) =>
+    `POST /fhir/Observation HTTP/1.1\r\nHost: x\r\nX-Request-Id: ${id}\r\n${type}${more.join('')}`
+  const known = `Authorization: Bearer ${token}\r\n`
+  const [chunked, short] = ['Transfer-Encoding: chunked\r\n\r\n', 'Content-Length: 500\r\n\r\n{']
+  for (const [what, status, reason, agents, pieces, end] of [
+    ['bad chunk', 400, 'header-malformed', 4, [head('bad-chunk', known, chunked), 'zz\r\n']],
+    ['at once', 400, 'header-malformed', 4, [head('at-once-1', known, `${chunked}zz\r\n`)]],
+    ['short', 400, 'header-malformed', 4, [head('too-short', known, short)], true],
+    ['slow', 408, 'request-timeout', 4, [head('much-too-slow', known, short)]],
+    ['unknown', 401, 'credentials-missing', 2, [head('who-is-it', chunked), 'zz\r\n']],
+  ] as const) {
+    const before = (await gateway.audit()).length
+    const said = await send(gateway, pieces, end)
+    t.strictSame(said.match(/HTTP\/1\.1 \d+/g), [`HTTP/1.1 ${status}`], what)
+    const id = /X-Request-Id: (.*?)\r/.exec(pieces[0])?.[1] ?? ''
+    t.ok(said.includes(`x-request-id: ${id}`), what)
+    const records = (await recordsOf(gateway)).slice(before)
+    t.strictSame(
+      records.map(({ outcomeDesc, agent }) => [outcomeDesc, agent.length]),
+      [[reason, agents]],
+      what,
+    )
+    t.ok(JSON.stringify(records).includes(`"${id}"`), what)
+  }
+})
+
+t.test('who has gone before it was looked at is not told to use TLS (AUD-1)', async (t) => {
+  const gateway = await startGateway({ handler: json(NOTHING) })
+  t.teardown(() => gateway.close())
+  const token = await gateway.token({ scope: 'patient/*.rs', patient: 'p1' })
+  for (let n = 0; n < 100; n++) {
+    await new Promise<void>((done) => {
+      const socket = connect(gateway.port, '127.0.0.1', () => {
+        socket.write(
+          `GET /fhir/Patient HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${token}\r\n\r\n`,
+          () => socket.resetAndDestroy(),
+        )
+      })
+      socket.on('error', () => undefined).on('close', () => done())
+    })
+  }
+  await wait(200)
+  const reasons = new Set((await recordsOf(gateway)).map(({ outcomeDesc }) => outcomeDesc))
+  t.strictSame(
+    [...reasons].filter((reason) => reason !== 'aborted' && reason !== undefined),
+    [],
+  )
+})
+
+t.test('what never comes to the spine is counted for its address, too (RATE-1)', async (t) => {
+  const limits = { address: { burst: 5, perSecond: 0.001 } }
+  for (const request of [
+    'GET /elsewhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n',
+    'garbage\r\n\r\n',
+    'QUERY /fhir/Patient HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n',
+    'CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n',
+  ]) {
+    const gateway = await startGateway({ config: { limits } })
+    const statuses: number[] = []
+    for (let n = 0; n < 8; n++) {
+      statuses.push(Number(/^HTTP\/1\.1 (\d+)/.exec(await gateway.raw(request))?.[1]))
+    }
+    t.equal(statuses.indexOf(429), 5, `${request}: ${statuses.join()}`)
+    t.strictSame(statuses.slice(5), [429, 429, 429], request)
+    t.equal((await gateway.audit()).length, 8)
+    await gateway.close()
+  }
 })
