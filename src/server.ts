@@ -46,7 +46,8 @@ export async function createServerFor(
 ): Promise<{ fastify: FastifyInstance; gateway: Gateway }> {
   const { config } = parts
   const basePath = new URL(config.public.url).pathname.replace(/\/$/, '')
-  const exact = new Set<string>()
+  /** Paths with a route of their own, each for one method. */
+  const exact = new Map<string, string>()
   /** The answer to the last request of each connection. */
   const last = new WeakMap<Socket, ServerResponse>()
   const state: { gateway?: Gateway } = {}
@@ -102,18 +103,20 @@ export async function createServerFor(
     rewriteUrl: (request: Received) => {
       const target = request.url ?? ''
       request[TARGET] = target
-      return exact.has(target) ? target : FHIR_ROUTE
+      return exact.get(target) === request.method ? target : FHIR_ROUTE
     },
   })
 
+  // The defaults read and parse up to `bodyBytes`, whoever sends them.
+  fastify.removeAllContentTypeParsers()
   const safe = safeHeaders(config)
   await fastify.register((scope, _options, done) => {
     scope.addHook('onRequest', (request, reply, next) => {
       void reply.headers({ ...safe, 'x-request-id': requestIdOf(request.headers) })
       next()
     })
-    for (const path of registerWellKnown(scope, config, parts.keys)) exact.add(path)
-    for (const path of registerBackchannelLogout(scope, config, parts)) exact.add(path)
+    for (const path of registerWellKnown(scope, config, parts.keys)) exact.set(path, 'GET')
+    for (const path of registerBackchannelLogout(scope, config, parts)) exact.set(path, 'POST')
     done()
   })
   state.gateway = await parts.createGateway(fastify)
@@ -132,7 +135,7 @@ export async function createServerFor(
     if (isPreflight(request.method, request.headers)) {
       // No credentials and no data: nothing to decide, and nothing that an audit could tell.
       const target = (request.raw as Received)[TARGET] ?? ''
-      const isPublic = exact.has(target) || target === `${basePath}/metadata`
+      const isPublic = exact.get(target) === 'GET' || target === `${basePath}/metadata`
       const headers = {
         ...answerPreflight(request.headers, origins, isPublic),
         'x-request-id': requestIdOf(request.headers),
@@ -159,17 +162,12 @@ export async function createServerFor(
     await turnEnd()
     send(reply, await spine().answer(arrival, upstream), patienceMs)
   }
-  await registerTransport(fastify, config, parts.pool, answer)
-
-  // Methods that the FHIR route does not take come here; they are parsed, refused and recorded too.
-  fastify.setNotFoundHandler(async (request, reply) =>
-    answer(request, reply, () => Promise.reject(new Error('no upstream on this way'))),
-  )
   // What the spine does not catch is a fault of the rim: the text of the error stays here.
   fastify.setErrorHandler(async (error, request, reply) => {
     const refusal = new Refusal('internal', { cause: error })
     send(reply, await spine().refuse(bareArrival(request.raw.socket), refusal), patienceMs)
   })
+  await registerTransport(fastify, config, parts.pool, answer)
   return { fastify, gateway: spine() }
 }
 

@@ -62,17 +62,23 @@ export async function registerTransport(
       )
     },
   }
-  await fastify.register(httpProxy, {
-    upstream: new URL(config.upstream.url).origin,
-    prefix: FHIR_ROUTE,
-    httpMethods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'],
-    websocket: false,
-    // Any object with request() is taken as dispatcher; the type knows only undici's own.
-    undici: dispatcher as never,
-    disableRequestLogging: true,
-    preHandler: (request, reply, done) => {
+  await fastify.register(async (scope) => {
+    // Before Fastify looks at the content type, or reads a body: whatever is wrong with a request, the
+    // spine says so, within its limits and with a record.
+    scope.addHook('onRequest', (request, reply, done) => {
       handle(request, reply, upstreamOf(reply)).catch(done)
-    },
+    })
+    // Methods that the route does not take go the same way.
+    scope.setNotFoundHandler(() => undefined)
+    await scope.register(httpProxy, {
+      upstream: new URL(config.upstream.url).origin,
+      prefix: FHIR_ROUTE,
+      httpMethods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'],
+      websocket: false,
+      // Any object with request() is taken as dispatcher; the type knows only undici's own.
+      undici: dispatcher as never,
+      disableRequestLogging: true,
+    })
   })
 }
 

@@ -155,3 +155,50 @@ t.test(
     )
   },
 )
+
+t.test('nothing is read of a body before it is known who sends it (INPUT-1, RATE-1)', async (t) => {
+  const gateway = await startGateway({
+    config: { limits: { address: { burst: 20, perSecond: 0.001 } } },
+  })
+  t.teardown(() => gateway.close())
+  const smart = '/fhir/.well-known/smart-configuration'
+  const resource = '/fhir/.well-known/oauth-protected-resource'
+  const json = 'Content-Type: application/json\r\n'
+  const rows: [method: string, target: string, type: string, expected: RegExp][] = [
+    ['POST', smart, json, / 404 .*"interaction-unknown"/s],
+    ['PUT', smart, json, / 404 .*"interaction-unknown"/s],
+    ['DELETE', smart, json, / 404 .*"interaction-unknown"/s],
+    ['QUERY', smart, json, / 404 .*"interaction-unknown"/s],
+    ['POST', resource, json, / 404 .*"interaction-unknown"/s],
+    ['POST', '/.well-known/oauth-protected-resource/fhir', json, / 404 .*"interaction-unknown"/s],
+    ['QUERY', '/fhir/Patient', '', / 405 .*allow: .*"method-not-allowed"/s],
+    ['QUERY', '/fhir/Patient', json, / 405 .*allow: .*"method-not-allowed"/s],
+    ['PROPFIND', '/fhir/Patient', json, / 405 .*allow: .*"method-not-allowed"/s],
+    ['POST', '/fhir/Patient', json, / 401 .*"credentials-missing"/s],
+    ['POST', '/fhir/Patient', 'Content-Type: garbage\r\n', / 401 .*"credentials-missing"/s],
+    ['OPTIONS', '/fhir/Patient', 'Content-Type: garbage\r\n', / 405 .*"method-not-allowed"/s],
+  ]
+  const ask = async (method: string, target: string, type: string): Promise<string> =>
+    gateway.raw(
+      `${method} ${target} HTTP/1.1\r\nHost: x\r\n${type}Content-Length: 9000000\r\nConnection: close\r\n\r\n{`,
+    )
+  for (const [method, target, type, expected] of rows) {
+    t.match(await ask(method, target, type), expected, `${method} ${target} ${type}`)
+  }
+  t.equal((await gateway.audit()).length, rows.length, 'each is recorded')
+  for (let n = rows.length - 1; n < 20; n++) await ask('POST', smart, json)
+  t.match(await ask('POST', smart, json), / 429 .*"rate-exceeded"/s)
+  t.match(await ask('QUERY', '/fhir/Patient', json), / 429 .*"rate-exceeded"/s)
+  t.notMatch(await gateway.metrics(), /fhirewall_refusals_total\{reason="internal"\} [1-9]/)
+})
+
+t.test('a public document is for GET; a preflight may ask for it (DISC-1)', async (t) => {
+  const gateway = await startGateway()
+  t.teardown(() => gateway.close())
+  const url = `${gateway.url}/.well-known/smart-configuration`
+  t.equal((await fetch(url)).status, 200)
+  const preflight = { origin: 'https://app.example', 'access-control-request-method': 'GET' }
+  const answer = await fetch(url, { method: 'OPTIONS', headers: preflight })
+  t.equal(answer.status, 204)
+  t.equal(answer.headers.get('access-control-allow-origin'), '*')
+})
