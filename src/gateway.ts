@@ -36,6 +36,8 @@ export type GatewayParts = {
   readonly clock: Clock
   /** The public capability statement (JSON text), or undefined while upstream is not known. */
   readonly capabilities: () => string | undefined
+  /** Bytes that were answered and not taken yet. */
+  readonly undelivered: () => number
 }
 
 /** Answers one request. Never rejects: whatever goes wrong becomes an answer and a record. */
@@ -112,7 +114,8 @@ export function createGateway(parts: GatewayParts): Gateway {
   }
 
   function checkCapacity(): void {
-    if (underWay > limits.concurrent) throw new Refusal('overloaded')
+    if (underWay > limits.concurrent || parts.undelivered() > limits.undeliveredBytes)
+      throw new Refusal('overloaded')
     if (!stages.audit.isReady()) throw new Refusal('audit-unavailable')
   }
 

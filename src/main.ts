@@ -177,12 +177,13 @@ export async function start(config: Config, options: StartOptions = {}): Promise
         await logouts?.publish(logout)
       },
     }),
-    createGateway: async (fhir) => {
+    createGateway: async (fhir, undelivered) => {
       const take = await registerRateLimiter(fhir, store)
       return createGateway({
         config,
         definitions,
         clock,
+        undelivered,
         observers: [prometheus.observer, createExchangeLog(log)],
         capabilities: () => {
           const statement = upstream.statement()

@@ -5,6 +5,7 @@ import type { Socket } from 'node:net'
 import Fastify from 'fastify'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { createCertificateReader } from './adapters/client-certificate.ts'
+import { createDelivery } from './adapters/delivery.ts'
 import { ClientDeparture } from './adapters/departure.ts'
 import type { ListenerCertificate } from './adapters/listener-certificate.ts'
 import { FHIR_ROUTE, registerTransport } from './adapters/transport.ts'
@@ -32,7 +33,8 @@ export type ServerParts = {
   readonly certificate?: ListenerCertificate | undefined
   readonly logOut: (token: string) => Promise<{ issuer: string }>
   readonly log: Log
-  readonly createGateway: (fastify: FastifyInstance) => Promise<Gateway>
+  /** `undelivered`: bytes that were answered and not taken yet. */
+  readonly createGateway: (fastify: FastifyInstance, undelivered: () => number) => Promise<Gateway>
 }
 
 const TARGET = Symbol('request target as received')
@@ -119,14 +121,17 @@ export async function createServerFor(
     for (const path of registerBackchannelLogout(scope, config, parts)) exact.set(path, 'POST')
     done()
   })
-  state.gateway = await parts.createGateway(fastify)
+  const delivery = createDelivery(config.limits.stalledSeconds * 1000)
+  const send = (reply: FastifyReply, answer: Answer): void => {
+    delivery.send(reply.hijack().raw, answer)
+  }
+  state.gateway = await parts.createGateway(fastify, delivery.undelivered)
 
   const readCertificate = createCertificateReader(config.clientCertificates.header)
   const readWay = createWayReader(config.trustedProxies)
   const { terminatedBy } = config.tls
   const origins = new Set(config.cors.origins)
   const turnEnd = createTurnEnd()
-  const patienceMs = config.limits.stalledSeconds * 1000
   const answer = async (
     request: FastifyRequest,
     reply: FastifyReply,
@@ -140,7 +145,7 @@ export async function createServerFor(
         ...answerPreflight(request.headers, origins, isPublic),
         'x-request-id': requestIdOf(request.headers),
       }
-      send(reply, { status: 204, headers, body: undefined }, patienceMs)
+      send(reply, { status: 204, headers, body: undefined })
       return
     }
     const way = readWay(request.raw.socket.remoteAddress, request.headers)
@@ -156,16 +161,16 @@ export async function createServerFor(
       const { address } = way
       const outside = { ...bareArrival(request.raw.socket), method: request.method, address }
       const refused = await spine().refuse(outside, new Refusal('interaction-unknown'))
-      send(reply, refused, patienceMs)
+      send(reply, refused)
       return
     }
     await turnEnd()
-    send(reply, await spine().answer(arrival, upstream), patienceMs)
+    send(reply, await spine().answer(arrival, upstream))
   }
   // What the spine does not catch is a fault of the rim: the text of the error stays here.
   fastify.setErrorHandler(async (error, request, reply) => {
     const refusal = new Refusal('internal', { cause: error })
-    send(reply, await spine().refuse(bareArrival(request.raw.socket), refusal), patienceMs)
+    send(reply, await spine().refuse(bareArrival(request.raw.socket), refusal))
   })
   await registerTransport(fastify, config, parts.pool, answer)
   return { fastify, gateway: spine() }
@@ -219,67 +224,6 @@ function spareAnswersOnTheirWay(server: Server): void {
     // Its own again, that of its class.
     for (const socket of spared) Reflect.deleteProperty(socket, 'destroy')
   }
-}
-
-const ONE_WRITE = 8192
-
-/**
- * Writes an answer as it stands. Past Fastify's own way out: hooks, serializers and headers that its
- * plugins have set have no say in what leaves, and it is faster.
- */
-function send(reply: FastifyReply, answer: Answer, patienceMs: number): void {
-  reply.hijack()
-  const { raw } = reply
-  const { status, headers, body } = answer
-  if (body === undefined) {
-    raw.writeHead(
-      status,
-      status === 204 || raw.req.method === 'HEAD' ? headers : { ...headers, 'content-length': 0 },
-    )
-    raw.end()
-  } else if (Buffer.isBuffer(body)) {
-    raw.writeHead(status, { ...headers, 'content-length': body.length })
-    // As text a small body goes out in one piece with the head, byte for byte (latin1 is the identity).
-    if (body.length <= ONE_WRITE) raw.end(body.toString('latin1'), 'latin1')
-    else raw.end(body)
-  } else {
-    raw.writeHead(status, headers)
-    // A stream that fails ends the connection: half an answer must not look like a whole one.
-    writePieces(body, raw, patienceMs).catch(() => raw.destroy())
-  }
-}
-
-/**
- * Each piece when there is room for it. Rejects when the body fails or the client goes away. By hand: a
- * Readable and a pipeline between would take a tenth of all that a large answer costs.
- */
-async function writePieces(
-  body: AsyncIterable<Buffer>,
-  raw: FastifyReply['raw'],
-  patienceMs: number,
-): Promise<void> {
-  for await (const piece of body) {
-    if (!raw.destroyed && !raw.write(piece)) await roomIn(raw, patienceMs)
-    // To leave the loop ends the body as well.
-    if (raw.destroyed) throw new Error('the client has gone')
-  }
-  raw.end()
-}
-
-/**
- * Resolves when more can be written, or nothing any more: whoever takes nothing for so long gets no
- * more, since a connection to upstream is held as well.
- */
-async function roomIn(raw: FastifyReply['raw'], patienceMs: number): Promise<void> {
-  await new Promise<void>((resolve) => {
-    const go = (): void => {
-      clearTimeout(timer)
-      raw.off('drain', go).off('close', go)
-      resolve()
-    }
-    const timer = setTimeout(() => raw.destroy(), patienceMs)
-    raw.on('drain', go).on('close', go)
-  })
 }
 
 /** Who is at the other end, and by which way it came. */

@@ -433,6 +433,9 @@ export const configSchema = z.strictObject({
       stalledSeconds: seconds
         .default(30)
         .describe('a client that takes nothing of its answer for so long is cut off'),
+      undeliveredBytes: bytes
+        .default(134_217_728)
+        .describe('answers waiting to be taken by their clients; beyond it requests are refused'),
       concurrent: z.int().positive().default(1024).describe('exchanges under way at once'),
     })
     .prefault({}),

@@ -4,9 +4,12 @@ import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
+import { connect as connectTls } from 'node:tls'
 import t from 'tap'
+import { createCertificates } from '../support/certificates.ts'
 import { startGateway } from '../support/gateway.ts'
 import { json } from '../support/upstream.ts'
+import type { Handler } from '../support/upstream.ts'
 
 // RATE-6, AUD-1, HTTP-4: whoever leaves, holds on or breaks off in the middle, holds nothing of ours.
 
@@ -16,13 +19,14 @@ type Gateway = Awaited<ReturnType<typeof startGateway>>
 /** A connection with all that came on it. */
 type Wire = Socket & { said: string }
 
-async function open({ port }: Gateway): Promise<Wire> {
+async function open({ port }: Gateway, isTls = false): Promise<Wire> {
   return new Promise((resolve) => {
-    const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true }, () => {
-      resolve(wire)
-    })
+    const options = { port, host: '127.0.0.1', allowHalfOpen: true }
+    const socket = isTls
+      ? connectTls({ ...options, rejectUnauthorized: false }, () => resolve(wire))
+      : connect(options, () => resolve(wire))
     const wire = Object.assign(socket, { said: '' })
-    socket.on('data', (piece) => (wire.said += piece.toString('latin1')))
+    socket.on('data', (piece: Buffer) => (wire.said += piece.toString('latin1')))
     socket.on('error', () => undefined)
   })
 }
@@ -120,6 +124,73 @@ t.test('who takes nothing of its answer gives the connection to upstream back', 
   await until(async () => (await underWay(gateway)) === 0)
   t.match(await gateway.auditText(), '"aborted"')
   stalled.destroy()
+})
+
+const LARGE = `{"resourceType":"Patient","id":"p1","name":[{"text":"${'x'.repeat(8_000_000)}"}]}`
+const SMALL = '{"resourceType":"Observation","id":"o1","subject":{"reference":"Patient/p1"}}'
+const handler: Handler = (request, response, raw) => {
+  json(request.target.endsWith('p1') ? LARGE : SMALL)(request, response, raw)
+}
+const lengths = (said: string): number[] =>
+  [...said.matchAll(/content-length: (\d+)/gi)].map(([, length]) => Number(length))
+
+t.test('who takes nothing of whole answers is cut off, and counts until then', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'fhirewall-ends-'))
+  const { cert, key } = createCertificates(folder).issue('server')
+  for (const tls of [{}, { certificateFile: cert, keyFile: key }]) {
+    const gateway = await startGateway({
+      config: {
+        tls,
+        upstream: { bufferBytes: 16_000_000 },
+        limits: { stalledSeconds: 1, undeliveredBytes: 10_000_000 },
+      },
+      handler,
+    })
+    const token = await gateway.token({ scope: 'patient/*.r', patient: 'p1' })
+    const stalled: Wire[] = []
+    for (let n = 0; n < 2; n++) {
+      const wire = await open(gateway, 'keyFile' in tls)
+      // Of the second nothing goes out while the first is not taken.
+      wire.pause().write(get(token, '/Patient/p1').repeat(2))
+      stalled.push(wire)
+    }
+    const other = await open(gateway, 'keyFile' in tls)
+    const ask = async (): Promise<string> => {
+      other.said = ''
+      other.write(get(token, '/Observation/o1'))
+      await until(() => other.said.endsWith('}'))
+      return other.said
+    }
+    await until(async () => /^HTTP\/1\.1 503 .*retry-after: .*"overloaded"/is.test(await ask()))
+    // As soon as they are cut off, nothing of them counts any more.
+    await until(async () => (await ask()).startsWith('HTTP/1.1 200 '))
+    for (const wire of stalled) {
+      wire.resume()
+      await until(() => wire.readableEnded || wire.destroyed)
+      t.ok(wire.said.length < LARGE.length, 'cut')
+    }
+    other.destroy()
+    await gateway.close()
+  }
+})
+
+t.test('who takes its answers slowly gets all of them', async (t) => {
+  const gateway = await startGateway({
+    config: { upstream: { bufferBytes: 16_000_000 }, limits: { stalledSeconds: 2 } },
+    handler,
+  })
+  t.teardown(() => gateway.close())
+  const token = await gateway.token({ scope: 'patient/*.r', patient: 'p1' })
+  const slow = await open(gateway)
+  slow.write(get(token, '/Patient/p1') + get(token, '/Observation/o1'))
+  // Four seconds for the first, behind which the second waits: longer than anybody may stall.
+  slow.on('data', () => {
+    slow.pause()
+    setTimeout(() => slow.resume(), 30)
+  })
+  await until(() => slow.said.endsWith(SMALL) || slow.readableEnded || slow.destroyed)
+  t.strictSame(lengths(slow.said), [LARGE.length, SMALL.length])
+  slow.destroy()
 })
 
 t.test('who leaves while it waits for a connection to upstream is let go of at once', async (t) => {
