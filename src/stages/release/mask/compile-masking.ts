@@ -115,7 +115,10 @@ export function compileMasking(
   function testOf(filter: Filter, isKept = false): Test {
     // What is asked twice is asked once, and cannot hold for one rule and not for another; but for the
     // address of an extension, of which less is kept than removed.
-    const asked = JSON.stringify([filter, isKept && filter.some(({ path }) => path.at(-1) === 'url')])
+    const asked = JSON.stringify([
+      filter,
+      isKept && filter.some(({ path }) => path.at(-1) === 'url'),
+    ])
     const test = tests.get(asked) ?? compileTest(filter, words.names, isKept)
     tests.set(asked, test)
     return test
