@@ -69,6 +69,10 @@ export function patientsOf(grant: Grant | undefined): readonly string[] | undefi
   return [...patients]
 }
 
+/** Whether all of it is limited by patient or criteria, so that nobody may be asked for the whole type. */
+export const isLimited = ({ reach }: Grant): boolean =>
+  reach.every(({ patient, criteria }) => (patient ?? criteria) !== undefined)
+
 /** On what terms the access is permitted: everything `release` needs to judge what comes back. */
 export type Terms = {
   /**

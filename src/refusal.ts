@@ -123,6 +123,11 @@ export const REFUSALS = {
     issue: 'not-supported',
     text: 'This search parameter, modifier or chain is not permitted for you. Leave it out and search again.',
   },
+  'cannot-narrow': {
+    status: 403,
+    issue: 'not-supported',
+    text: 'The FHIR server cannot be asked this for only what you may see. Search each resource type by itself, or ask for the history of one resource.',
+  },
   'interaction-refused': {
     status: 403,
     issue: 'not-supported',

@@ -148,13 +148,32 @@ export function narrow(
     const values = ids.map((id) => (parameter.form === 'id' ? id : `Patient/${id}`))
     return { name: parameter.name, values }
   })
-  const [only] = grant.reach
-  const criteria = grant.reach.length === 1 ? (only?.criteria?.parameters ?? []) : []
   return {
     ...rest,
     code: 'search-type',
-    parameters: [...pageOf(interaction.parameters, grant, count), ...added, ...criteria],
+    parameters: [...pageOf(interaction.parameters, grant, count), ...added, ...sharedBy(grant)],
   }
+}
+
+/**
+ * SCOPE-7: the criteria that every reach has, each with the values of all: `category=a` or
+ * `category=b` is `category=a,b`.
+ */
+function sharedBy({ reach }: Grant): readonly Parameter[] {
+  const [first = [], ...others] = reach.map(({ criteria }) => criteria?.parameters ?? [])
+  return first.flatMap((parameter): readonly Parameter[] => {
+    const { name, modifier } = parameter
+    const same = others.flatMap(
+      (all) => all.find((one) => one.name === name && one.modifier === modifier) ?? [],
+    )
+    const own = JSON.stringify(parameter.values)
+    const isOther = ({ values }: Parameter): boolean => JSON.stringify(values) !== own
+    if (same.length < others.length) return []
+    if (!same.some(isOther)) return [parameter]
+    // `:not` and `:missing` say something else of two values than of each.
+    if (modifier !== undefined) return []
+    return [{ name, values: [...new Set([parameter, ...same].flatMap(({ values }) => values))] }]
+  })
 }
 
 /** The parameters with the page that configuration and policy leave; a policy asks for it to be said. */

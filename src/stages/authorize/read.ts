@@ -1,4 +1,4 @@
-import { patientsOf, Permit } from '../../permit.ts'
+import { isLimited, patientsOf, Permit } from '../../permit.ts'
 import type { Terms } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
 import { ASKED } from './asked.ts'
@@ -33,7 +33,10 @@ export function decideInstance({
   })
 }
 
-/** The history of a type or of all: upstream cannot narrow it, so every version is judged alone. */
+/**
+ * The history of a type or of all: upstream cannot narrow it, so every version is judged alone. Its
+ * pages tell how much was withheld from them: it takes a grant without limit (SCOPE-11, REST-11).
+ */
 export function decideHistory({
   inquiry,
   holdings,
@@ -51,10 +54,15 @@ export function decideHistory({
   }
   const grants = type === undefined ? [] : [holdings.demand(type, asked)]
   if (type === undefined) holdings.demandAny(definitions.types, asked)
+  let isOpen = false
   for (const one of type === undefined ? definitions.types : [type]) {
     const grant = holdings.look(one, asked)
-    if (grant !== undefined) checkParameters(one, parameters, grant, { definitions, touches })
+    if (grant === undefined) continue
+    checkParameters(one, parameters, grant, { definitions, touches })
+    // Of all types one is enough: one more scope takes nothing away (SCOPE-6).
+    if (!isLimited(grant)) isOpen = true
   }
+  if (!isOpen) throw new Refusal('cannot-narrow')
   const terms: Terms = {
     grantFor: (other) =>
       type === undefined || other === type ? holdings.look(other, asked) : undefined,

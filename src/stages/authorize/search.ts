@@ -1,7 +1,7 @@
 import type { Definitions } from '../../fhir/definitions.ts'
 import { parseFilter } from '../../fhir/filter.ts'
 import type { Interaction, Parameter } from '../../fhir/interaction.ts'
-import { patientsOf, Permit } from '../../permit.ts'
+import { isLimited, patientsOf, Permit } from '../../permit.ts'
 import type { Grant, Terms, Touches } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
 import { ASKED } from './asked.ts'
@@ -99,7 +99,7 @@ function rewriteFilters(
   return written
 }
 
-/** Search over several types: they must be named, and each must be held. */
+/** Search over several types: they must be named, and each must be held, and held without limit. */
 function decideSystemSearch(request: Request): Permit {
   const { inquiry, holdings, definitions, config, cursors } = request
   const { interaction } = inquiry
@@ -115,6 +115,8 @@ function decideSystemSearch(request: Request): Permit {
     checkParameters(type, parameters, grant, request)
     return grant
   })
+  // No parameter narrows several types, and pages tell how much was withheld from them (REST-11).
+  if (grants.some(isLimited)) throw new Refusal('cannot-narrow', { parameter: '_type' })
   if (parameters.some((parameter) => isLinked(parameter))) {
     throw new Refusal('parameter-forbidden', { detail: 'a chain from several types' })
   }
