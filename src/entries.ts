@@ -118,7 +118,8 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
     if (isWrite !== (request.resource !== undefined)) {
       throw new Refusal('body-malformed', { detail: 'a resource where none belongs, or none' })
     }
-    return { arrival, interaction, body: request.resource }
+    const { resource: body, conditionalReferences: resolved } = request
+    return { arrival, interaction, body, resolved }
   }
 
   async function permitEntry(

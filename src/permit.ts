@@ -100,6 +100,9 @@ export type Terms = {
 /** Whether a top-level element was asked for; what FHIR cannot do without comes along. */
 export type Trim = (type: string, name: string) => boolean
 
+/** A reference that is a search, and the names of the elements down to it. */
+export type Searching = { readonly reference: string; readonly element: string }
+
 /** What judging one resource against terms found; made by release, also asked by authorize. */
 export type Inspection = {
   readonly type: string
@@ -119,6 +122,8 @@ export type Inspection = {
   readonly sensitivities: readonly string[]
   /** Bare ids of the patients it is about. */
   readonly patients: readonly string[]
+  /** References in it that a server would answer as the searches they are. */
+  readonly searches: readonly Searching[]
 }
 
 /** Judges the bytes of one JSON resource. Throws an error with reason `body-malformed`. */

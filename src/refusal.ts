@@ -200,6 +200,11 @@ export const REFUSALS = {
     issue: 'business-rule',
     text: 'The resource would break a rule of this gateway, such as storing masked values or lowering a security label. Correct it and send it again.',
   },
+  'reference-is-search': {
+    status: 422,
+    issue: 'business-rule',
+    text: 'A reference in the resource is a search, which only a transaction may have. Search first, and refer to what you find by its type and id.',
+  },
   'body-hides': {
     status: 422,
     issue: 'business-rule',

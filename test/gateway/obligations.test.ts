@@ -310,6 +310,7 @@ t.test('X-Provenance is a create of its own', async (t) => {
     ['', 400],
     ['{"resourceType":"AuditEvent"}', 400],
     ['{"resourceType":"Provenance","resourceType":"Patient"}', 400],
+    ['{"resourceType":"Provenance","agent":[{"who":{"reference":"Patient?name=a"}}]}', 422],
     [`{"resourceType":"Provenance","x":${'['.repeat(99)}${']'.repeat(99)}}`, 400],
     [
       '{"resourceType":"Provenance","meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-Confidentiality","code":"V"}]}}',

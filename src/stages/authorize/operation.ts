@@ -8,6 +8,7 @@ import { decideExport } from './export.ts'
 import { only } from './request.ts'
 import type { Request } from './request.ts'
 import { capCount } from './question.ts'
+import { checkSearches } from './write.ts'
 
 /** Result parameters that every interaction may carry; they are the gateway's own to answer. */
 const GENERAL = new Set(['_format', '_pretty'])
@@ -95,4 +96,5 @@ function judgeResource({ inquiry, inspect }: Request, type: string, grant: Grant
   if (found.type !== type) throw new Refusal('body-mismatch')
   if (found.withheld === 'compartment') throw new Refusal('compartment-denied')
   if (found.withheld !== undefined) throw new Refusal('policy-denied', { detail: found.withheld })
+  checkSearches(inquiry, found, body)
 }

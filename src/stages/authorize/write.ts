@@ -1,6 +1,7 @@
 import { applyPatch, parsePatch } from '../../fhir/patch.ts'
 import { JSON_PATCH, parseMediaType } from '../../http/content.ts'
 import { formatInteraction } from '../../fhir/interaction.ts'
+import type { Inquiry } from '../../exchange.ts'
 import { Permit } from '../../permit.ts'
 import type { Grant, Inspection } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
@@ -157,7 +158,23 @@ function judgeBody(
   }
   if (found.withheld === 'compartment') throw new Refusal('compartment-denied')
   if (found.withheld !== undefined) throw new Refusal('policy-denied', { detail: found.withheld })
+  checkSearches(inquiry, found, body)
   return found
+}
+
+/**
+ * REST-6, REST-20: upstream would answer a reference that is a search in nobody's view, one that was
+ * there before as well. Throws Refusal, which names an element only of what the caller has sent.
+ */
+export function checkSearches(
+  { body: sent, resolved = [] }: Inquiry,
+  { searches }: Inspection,
+  judged: Buffer,
+): void {
+  const open = searches.find(({ reference }) => !resolved.includes(reference))
+  if (open === undefined) return
+  const isNamed = judged === sent && /^[A-Za-z0-9_.]{1,200}$/.test(open.element)
+  throw new Refusal('reference-is-search', isNamed ? { element: open.element } : {})
 }
 
 /** Judges what the current version would become; upstream gets the patch itself. */

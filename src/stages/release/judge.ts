@@ -21,7 +21,10 @@ import type { Labels } from './labels.ts'
 import type { Vocabulary } from './vocabulary.ts'
 
 /** Whether one resource may be seen; what would have to be masked is found elsewhere. */
-export type Verdict = Omit<Inspection, 'id' | 'versionId' | 'masked' | 'marked' | 'altered'> & {
+export type Verdict = Omit<
+  Inspection,
+  'id' | 'versionId' | 'masked' | 'marked' | 'altered' | 'searches'
+> & {
   /** What each way by which it is reached masks; none = there is one that masks nothing. */
   readonly maskings: readonly Masking[]
   readonly recipient: string
