@@ -72,8 +72,8 @@ type Judged = {
   readonly content?: Buffer | undefined
 }
 
-/** The version that a write replaces, as upstream has it. */
-type Current = { readonly bytes: Buffer; readonly found: Inspection }
+/** What a write replaces, as upstream has it, or what it would come to. */
+type Version = { readonly bytes: Buffer; readonly found: Inspection }
 
 /**
  * Judges the body of a write and, for update, patch and delete, the version it replaces: both must
@@ -87,33 +87,41 @@ async function judgeWrite(request: Request, type: string, grant: Grant): Promise
   const { code } = interaction
   const isWhole = code === 'create' || code === 'update'
   const whole = isWhole ? judgeBody(request, type, grant, body) : undefined
+  const checkMade = (): void => {
+    checkUnmarked(whole?.found)
+    if (whole !== undefined) checkOwn(request, type, grant, whole)
+  }
   // Addresses of ours in it are upstream's: whoever follows them there must get there.
   const sent = isWhole && body !== undefined ? request.inward(body) : undefined
   if (code === 'create') {
-    checkUnmarked(whole)
-    return { ifMatch: undefined, patients: whole?.patients ?? [], content: sent }
+    checkMade()
+    return { ifMatch: undefined, patients: whole?.found.patients ?? [], content: sent }
   }
   const current = await fetchCurrent(request, type, grant)
   if (current === undefined) {
     const mayCreate = request.principal.kind === 'system' && code === 'update'
     if (!mayCreate) throw new Refusal('not-found')
     if (ifMatchOf(request) !== undefined) throw new Refusal('precondition-failed')
-    checkUnmarked(whole)
-    return { ifMatch: undefined, isNew: true, patients: whole?.patients ?? [], content: sent }
+    checkMade()
+    const patients = whole?.found.patients ?? []
+    return { ifMatch: undefined, isNew: true, patients, content: sent }
   }
   const { found, bytes } = current
+  checkOwn(request, type, grant, current, found)
   const seen = code === 'delete' ? undefined : viewOf(request, type, grant, bytes)
   const content =
     seen === undefined || sent === undefined ? sent : restoreHidden(request, bytes, seen, sent)
   if (seen !== undefined && sent !== undefined && content !== undefined) {
     checkStillHidden(request, type, grant, { seen, next: content }, sent)
   }
-  const next =
+  const version =
     code === 'patch'
       ? judgePatched(request, type, grant, bytes, seen)
       : content === undefined || content === sent
         ? whole
         : judgeBody(request, type, grant, content)
+  if (version !== undefined) checkOwn(request, type, grant, version, found)
+  const next = version?.found
   checkUnmarked(next, found)
   if (next !== undefined && isLowered(found, next)) {
     throw new Refusal('body-rule-broken', { detail: 'a security label would be lowered' })
@@ -126,6 +134,31 @@ async function judgeWrite(request: Request, type: string, grant: Grant): Promise
   if (asked !== undefined && asked !== judged) throw new Refusal('precondition-failed')
   const patients = [...new Set([...found.patients, ...(next?.patients ?? [])])]
   return { ifMatch: judged, patients, content }
+}
+
+/**
+ * SCOPE-11, REST-20: what is written by the right to one patient is that patient's alone, and names no
+ * other that was not named there before; by the right to others it may name whom it will. A new Patient
+ * is nobody's yet, whatever id it says.
+ */
+function checkOwn(
+  { inquiry, inspect }: Request,
+  type: string,
+  grant: Grant,
+  { bytes, found }: Version,
+  before?: Inspection,
+): void {
+  const own = grant.reach.flatMap(({ patient }) => patient ?? [])
+  const open = grant.reach.filter(({ patient }) => patient === undefined)
+  const isOpen = (reach: Grant['reach']): boolean =>
+    reach.length > 0 && inspect(only(type, { ...grant, reach }), bytes).withheld === undefined
+  if (own.length === 0 || isOpen(open)) return
+  const isNew = type === 'Patient' && inquiry.interaction.code === 'create'
+  const isShared = found.patients.some((id) => !own.includes(id))
+  const isNamed = found.named.some((id) => !own.includes(id) && before?.named.includes(id) !== true)
+  if (isNew || isShared || isNamed) {
+    throw new Refusal('compartment-denied', { detail: 'it names another patient, or makes one' })
+  }
 }
 
 /** What we put in the place of something must never be stored (MASK-10). */
@@ -149,7 +182,7 @@ function judgeBody(
   type: string,
   grant: Grant,
   body: Buffer | undefined,
-): Inspection {
+): Version {
   if (body === undefined || body.length === 0) throw new Refusal('body-malformed')
   const { code, id } = inquiry.interaction
   const found = inspect(only(type, grant), body)
@@ -159,7 +192,7 @@ function judgeBody(
   if (found.withheld === 'compartment') throw new Refusal('compartment-denied')
   if (found.withheld !== undefined) throw new Refusal('policy-denied', { detail: found.withheld })
   checkSearches(inquiry, found, body)
-  return found
+  return { bytes: body, found }
 }
 
 /**
@@ -184,7 +217,7 @@ function judgePatched(
   grant: Grant,
   current: Buffer,
   seen: Buffer | undefined,
-): Inspection {
+): Version {
   const { body, arrival } = request.inquiry
   if (body === undefined || body.length === 0) throw new Refusal('body-malformed')
   const isJsonPatch = parseMediaType(arrival.headers['content-type']) === JSON_PATCH
@@ -205,7 +238,7 @@ async function fetchCurrent(
   request: Request,
   type: string,
   grant: Grant,
-): Promise<Current | undefined> {
+): Promise<Version | undefined> {
   const { inquiry, inspect, upstream, config } = request
   const { id = '' } = inquiry.interaction
   const target = formatInteraction({ code: 'read', method: 'GET', type, id, parameters: [] })

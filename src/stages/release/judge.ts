@@ -23,7 +23,7 @@ import type { Vocabulary } from './vocabulary.ts'
 /** Whether one resource may be seen; what would have to be masked is found elsewhere. */
 export type Verdict = Omit<
   Inspection,
-  'id' | 'versionId' | 'masked' | 'marked' | 'altered' | 'searches'
+  'id' | 'versionId' | 'masked' | 'marked' | 'altered' | 'named' | 'searches'
 > & {
   /** What each way by which it is reached masks; none = there is one that masks nothing. */
   readonly maskings: readonly Masking[]
@@ -248,7 +248,7 @@ function addPatient(found: string[], id: string | undefined): void {
 }
 
 /** The id that a reference names, when it is to a patient of ours; found out once for equal ones. */
-function patientIn(tape: Tape, entry: number, bases: readonly string[]): string | undefined {
+export function patientIn(tape: Tape, entry: number, bases: readonly string[]): string | undefined {
   if (entry < 0 || kindOf(tape, entry) !== KIND.string) return undefined
   const first = sameAs(tape, entry)
   let id = tape.read.get(first)

@@ -32,7 +32,7 @@ import type { MaskingProfiles } from '../../policy/load-masking.ts'
 import type { Context } from './context.ts'
 import { hiddenOf } from './frame.ts'
 import { bytesOf, releaseResource, viewerOf } from './resource.ts'
-import { searchesIn } from './references.ts'
+import { referencesIn } from './references.ts'
 import { releaseGathered, releaseStream } from './stream.ts'
 import { buildBundleWords, buildVocabulary } from './vocabulary.ts'
 
@@ -211,7 +211,7 @@ export function createRelease(
       ...{ type, confidentiality, sensitivities, patients, masked },
       withheld: plan === undefined ? (withheld ?? 'label') : withheld,
       ...identify(tape, 0, words),
-      searches: searchesIn(tape, 0, words),
+      ...referencesIn(tape, 0, words, bases),
       marked: isMarked(tape, 0, words),
       altered: isAltered(tape, 0, words),
     }
