@@ -3,6 +3,7 @@ import type { Interaction } from '../../fhir/interaction.ts'
 import { isGeneral } from '../../fhir/parameter.ts'
 import type { Permit } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
+import { checkPreconditions } from './preconditions.ts'
 import type { Request } from './request.ts'
 import { searchInView } from './view.ts'
 
@@ -24,10 +25,7 @@ export async function decideConditional(request: Request): Promise<Permit> {
         ? request.again({ code: 'create', method: 'POST', type, parameters }, body)
         : request.again({ code: 'read', method: 'GET', type, id, parameters })
     case 'conditional-update':
-      // RFC 9110 §13.1.1: what is not there is in no version.
-      if (id === undefined && request.inquiry.arrival.headers['if-match'] !== undefined) {
-        throw new Refusal('precondition-failed')
-      }
+      if (id === undefined) checkPreconditions(request, type, undefined)
       return id === undefined
         ? request.again({ code: 'create', method: 'POST', type, parameters }, body)
         : request.again({ code: 'update', method: 'PUT', type, id, parameters }, withId(body, id))

@@ -8,6 +8,7 @@ import { Refusal } from '../../refusal.ts'
 import { rankOf } from './holdings.ts'
 import { ASKED } from './asked.ts'
 import { checkParameters, takeShape } from './question.ts'
+import { checkPreconditions } from './preconditions.ts'
 import { only } from './request.ts'
 import {
   checkPatched,
@@ -101,7 +102,7 @@ async function judgeWrite(request: Request, type: string, grant: Grant): Promise
   if (current === undefined) {
     const mayCreate = request.principal.kind === 'system' && code === 'update'
     if (!mayCreate) throw new Refusal('not-found')
-    if (ifMatchOf(request) !== undefined) throw new Refusal('precondition-failed')
+    checkPreconditions(request, type, undefined)
     checkMade()
     const patients = whole?.found.patients ?? []
     return { ifMatch: undefined, isNew: true, patients, content: sent }
@@ -129,11 +130,10 @@ async function judgeWrite(request: Request, type: string, grant: Grant): Promise
   if (next !== undefined && found.patients.join() !== next.patients.join()) {
     throw new Refusal('body-rule-broken', { detail: 'it would become another patient’s (REST-20)' })
   }
-  const judged = `W/"${found.versionId ?? ''}"`
-  const asked = ifMatchOf(request)
-  if (asked !== undefined && asked !== judged) throw new Refusal('precondition-failed')
+  const { versionId } = found
+  checkPreconditions(request, type, { bytes, versionId })
   const patients = [...new Set([...found.patients, ...(next?.patients ?? [])])]
-  return { ifMatch: judged, patients, content }
+  return { ifMatch: `W/"${versionId ?? ''}"`, patients, content }
 }
 
 /**
@@ -168,8 +168,6 @@ function checkUnmarked(next: Inspection | undefined, current?: Inspection): void
   if (next?.marked !== true && !isAltered) return
   throw new Refusal('body-rule-broken', { detail: 'mask marks in the body' })
 }
-
-const ifMatchOf = ({ inquiry }: Request) => inquiry.arrival.headers['if-match']
 
 /** INPUT-5: a lower confidentiality, or a sensitivity that is no longer said. */
 function isLowered(current: Inspection, next: Inspection): boolean {
