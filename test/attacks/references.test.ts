@@ -1,5 +1,5 @@
 import t from 'tap'
-import { startGateway } from '../support/gateway.ts'
+import { PUBLIC_URL, startGateway } from '../support/gateway.ts'
 import type { Handler } from '../support/upstream.ts'
 import { json } from '../support/upstream.ts'
 
@@ -12,6 +12,7 @@ const SEARCH = 'Patient?identifier=http://hl7.org/fhir/sid/us-ssn|123-45-6789'
 const OWN = {
   ...{ resourceType: 'Observation', id: 'o1', meta: { versionId: '3' } },
   ...{ status: 'final', code: { text: 'x' }, subject: { reference: 'Patient/p1' } },
+  specimen: { reference: 'Specimen/s' },
 }
 const upstream: Handler = (request, response, raw) =>
   json(request.method === 'GET' ? JSON.stringify(OWN) : request.body)(request, response, raw)
@@ -143,4 +144,36 @@ t.test('in a transaction only those that were answered in the caller’s view', 
   t.equal(await send('POST', 'Observation', { ...OWN, performer }), 200)
   const hidden = patched('Observation.subject.reference', SEARCH)
   t.equal(await send('PATCH', 'Observation/o1', hidden), 422, 'a string that becomes one')
+})
+
+t.test('an address of ours is upstream’s in a patch as in an update (REST-10)', async (t) => {
+  const gateway = await startGateway({ handler: upstream })
+  t.teardown(() => gateway.close())
+  const { url } = gateway.upstream
+  const token = await gateway.token({ scope: 'user/*.cruds', fhirUser: 'Practitioner/d1' })
+  const send = async (body: string, type: string) => {
+    gateway.upstream.received.length = 0
+    const headers = { authorization: `Bearer ${token}`, 'content-type': type }
+    const answer = await fetch(`${gateway.url}/Observation/o1`, { method: 'PATCH', headers, body })
+    const sent = gateway.upstream.received.find(({ method }) => method === 'PATCH')
+    return { status: answer.status, sent: sent?.body.toString() }
+  }
+  const ours = `${PUBLIC_URL}/Practitioner/d`
+  const add = `[ {"op":"add", "path":"/performer", "value":[{"reference":"${ours}","display":"\\u0061"}]} ]`
+  t.strictSame(
+    await send(add, JSON_PATCH),
+    { status: 200, sent: add.replace(PUBLIC_URL, url) },
+    'every other byte stays',
+  )
+  const replace = JSON.stringify(patched('Observation.specimen', { reference: ours }))
+  t.strictSame(await send(replace, FHIR), { status: 200, sent: replace.replace(PUBLIC_URL, url) })
+  const other = add.replace(PUBLIC_URL, 'http://127.0.0.1:9/fhir-two')
+  t.strictSame(await send(other, JSON_PATCH), { status: 200, sent: other })
+  // A bare string is an address only by where it is put.
+  for (const [body, type] of [
+    [JSON.stringify([{ op: 'replace', path: '/specimen/reference', value: ours }]), JSON_PATCH],
+    [JSON.stringify(patched('Observation.specimen.reference', ours)), FHIR],
+  ] as const) {
+    t.strictSame(await send(body, type), { status: 422, sent: undefined })
+  }
 })

@@ -1,4 +1,5 @@
 import { applyPatch, parsePatch } from '../../fhir/patch.ts'
+import type { FhirPatch } from '../../fhir/patch.ts'
 import { JSON_PATCH, parseMediaType } from '../../http/content.ts'
 import { formatInteraction } from '../../fhir/interaction.ts'
 import type { Inquiry } from '../../exchange.ts'
@@ -115,12 +116,9 @@ async function judgeWrite(request: Request, type: string, grant: Grant): Promise
   if (seen !== undefined && sent !== undefined && content !== undefined) {
     checkStillHidden(request, type, grant, { seen, next: content }, sent)
   }
-  const version =
-    code === 'patch'
-      ? judgePatched(request, type, grant, bytes, seen)
-      : content === undefined || content === sent
-        ? whole
-        : judgeBody(request, type, grant, content)
+  const patched = code === 'patch' ? judgePatched(request, type, grant, bytes, seen) : undefined
+  const isRestored = content !== undefined && content !== sent
+  const version = patched ?? (isRestored ? judgeBody(request, type, grant, content) : whole)
   if (version !== undefined) checkOwn(request, type, grant, version, found)
   const next = version?.found
   checkUnmarked(next, found)
@@ -133,7 +131,7 @@ async function judgeWrite(request: Request, type: string, grant: Grant): Promise
   const { versionId } = found
   checkPreconditions(request, type, { bytes, versionId })
   const patients = [...new Set([...found.patients, ...(next?.patients ?? [])])]
-  return { ifMatch: `W/"${versionId ?? ''}"`, patients, content }
+  return { ifMatch: `W/"${versionId ?? ''}"`, patients, content: patched?.patch ?? content }
 }
 
 /**
@@ -208,18 +206,22 @@ export function checkSearches(
   throw new Refusal('reference-is-search', isNamed ? { element: open.element } : {})
 }
 
-/** Judges what the current version would become; upstream gets the patch itself. */
+/** Judges what the current version would become; upstream gets the patch itself, inward. */
 function judgePatched(
   request: Request,
   type: string,
   grant: Grant,
   current: Buffer,
   seen: Buffer | undefined,
-): Version {
+): Version & { readonly patch: Buffer } {
   const { body, arrival } = request.inquiry
   if (body === undefined || body.length === 0) throw new Refusal('body-malformed')
   const isJsonPatch = parseMediaType(arrival.headers['content-type']) === JSON_PATCH
-  const patch = parsePatch(body, isJsonPatch ? JSON_PATCH : 'application/fhir+json')
+  const parse = (bytes: Buffer): FhirPatch =>
+    parsePatch(bytes, isJsonPatch ? JSON_PATCH : 'application/fhir+json')
+  parse(body)
+  const sent = inwardOf(request, body)
+  const patch = parse(sent)
   if (patch.hasTest) checkReadable(request, type, current)
   const apply = (resource: unknown, asked?: string[]): unknown => applyPatch(resource, patch, asked)
   if (seen !== undefined) checkPatched(request, { current, seen }, apply)
@@ -229,7 +231,20 @@ function judgePatched(
   if (seen !== undefined) {
     checkStillHidden(request, type, grant, { seen, next }, patched(seen))
   }
-  return judgeBody(request, type, grant, next)
+  // A bare string is an address by where the patch puts it: there nobody has made it upstream's.
+  const isOurs = (bytes: Buffer): boolean => !inwardOf(request, bytes).equals(bytes)
+  if (isOurs(next) && !isOurs(current)) {
+    throw new Refusal('body-rule-broken', { detail: 'an address of ours as a bare string' })
+  }
+  return { ...judgeBody(request, type, grant, next), patch: sent }
+}
+
+function inwardOf({ inward }: Request, bytes: Buffer): Buffer {
+  try {
+    return inward(bytes)
+  } catch (cause) {
+    throw new Refusal('body-malformed', { cause })
+  }
 }
 
 async function fetchCurrent(
