@@ -87,12 +87,10 @@ export type Terms = {
   /** Whether it is said that something was withheld: to who could break glass for it (BTG-2). */
   readonly tellsWithheld?: boolean | undefined
   /**
-   * What was asked, held once more against what is shown of a match of which something is masked, and
-   * against the whole: it is found by nothing that does not show (MASK-9).
+   * What was asked, by type, held once more against what is shown of a match of which something is masked,
+   * and against the whole: it is found by nothing that does not show (MASK-9).
    */
-  readonly shown?:
-    | { readonly type: string; readonly hold: (masked: unknown, whole: unknown) => boolean }
-    | undefined
+  readonly shown?: ReadonlyMap<string, (masked: unknown, whole: unknown) => boolean> | undefined
   /** What each resource is cut down to on its way out (`_elements`, `_summary`). */
   readonly trim?: Trim | undefined
 }

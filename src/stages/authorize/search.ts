@@ -60,7 +60,7 @@ function permitSearch(
         trim,
       }
     : { ...only(type, grant), trim }
-  const shown = shownBy(parameters, type, request)
+  const shown = shownBy(parameters, [type], request)
   const tellsWithheld = holdings.mayBreakGlass(type, ASKED['search-type'])
   return Permit.issue({
     interaction: narrow(question, type, grant, config.limits.count, definitions),
@@ -120,9 +120,6 @@ function decideSystemSearch(request: Request): Permit {
   if (parameters.some((parameter) => isLinked(parameter))) {
     throw new Refusal('parameter-forbidden', { detail: 'a chain from several types' })
   }
-  if (types.some((type) => shownBy(parameters, type, request) !== undefined)) {
-    throw new Refusal('parameter-forbidden', { detail: 'a text or identifier of several types' })
-  }
   checkIncludes(parameters, definitions, {
     grantOf: (other) => holdings.find(other),
     touches: request.touches,
@@ -135,6 +132,7 @@ function decideSystemSearch(request: Request): Permit {
         types.includes(other) ? holdings.look(other, ASKED['search-system']) : holdings.find(other),
       mayReadBack: true,
       trim,
+      shown: shownBy(parameters, types, request),
     },
     rules: [...new Set(grants.flatMap(({ rules }) => rules))],
     pageLink: (target) => cursors.close(target, interaction),

@@ -23,21 +23,27 @@ type Look = {
  */
 export function shownBy(
   parameters: readonly Parameter[],
-  type: string,
+  types: readonly string[],
   { definitions, bases }: Pick<Request, 'definitions' | 'bases'>,
 ): Terms['shown'] {
-  const looks = parameters.flatMap((parameter) => looksOf(parameter, type, definitions, bases))
-  if (looks.length === 0) return undefined
+  const looks = types.map((type): readonly [type: string, looks: readonly Look[]] => [
+    type,
+    parameters.flatMap((parameter) => looksOf(parameter, type, definitions, bases)),
+  ])
+  if (looks.every(([, own]) => own.length === 0)) return undefined
   const isShown = (path: ElementPath, masked: unknown, whole: unknown): boolean =>
     isDeepStrictEqual(told(valuesAt(masked, path), bases), told(valuesAt(whole, path), bases))
-  return {
-    type,
-    hold: (masked, whole) =>
-      looks.every(
-        ({ paths, held }) =>
-          paths?.every((path) => isShown(path, masked, whole)) === true || held?.(masked) === true,
-      ),
-  }
+  return new Map(
+    looks.map(([type, own]) => [
+      type,
+      (masked, whole) =>
+        own.every(
+          ({ paths, held }) =>
+            paths?.every((path) => isShown(path, masked, whole)) === true ||
+            held?.(masked) === true,
+        ),
+    ]),
+  )
 }
 
 function looksOf(

@@ -51,13 +51,13 @@ export async function searchInView(
     const one = Buffer.from(JSON.stringify(resource))
     const { withheld, id, masked } = inspect(permit.terms, one)
     if (withheld !== undefined || id === undefined || resource['resourceType'] !== type) continue
-    const { shown } = permit.terms
+    const hold = permit.terms.shown?.get(type)
     // What is hidden of it leads nowhere.
     const view =
       masked === 0
         ? resource
         : (JSON.parse(request.view(permit.terms, one).toString()) as typeof resource)
-    if (masked === 0 || shown?.hold(view, resource) !== false) seen.push({ id, resource: view })
+    if (masked === 0 || hold?.(view, resource) !== false) seen.push({ id, resource: view })
   }
   if (!isWhole || seen.length > MOST_SEEN) {
     throw new Refusal('parameter-forbidden', {

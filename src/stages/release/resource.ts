@@ -69,10 +69,11 @@ export function isFound(
   type: string | undefined,
   { shown }: Terms,
 ): boolean {
-  if (shown === undefined || shown.type !== type) return true
+  const hold = shown?.get(type ?? '')
+  if (hold === undefined) return true
   const parse = (made: readonly Edit[]): unknown =>
     JSON.parse(bytesOf(tape, object, made).toString())
-  return shown.hold(parse(edits), parse([]))
+  return hold(parse(edits), parse([]))
 }
 
 /** Counts what was altered, by rule. */
