@@ -120,6 +120,8 @@ export type Answer = {
   readonly status: number
   readonly headers: Readonly<Record<string, string>>
   readonly body: Buffer | AsyncIterable<Buffer> | undefined
+  /** Whom it counts against until it is taken. */
+  readonly holder?: string | undefined
 }
 
 /** How an exchange ended. */
@@ -152,6 +154,8 @@ export class Exchange {
   readonly startedAt: number
   /** Seconds by stage, in the order they ran. */
   readonly timings: (readonly [stage: string, seconds: number])[] = []
+  /** Who holds its place: its address at first, then its principal; nobody when it has none. */
+  holder: string | undefined = undefined
   readonly #clock: Clock
   readonly #begun: number
   #lapped: number

@@ -19,6 +19,7 @@ import { schemeOf } from './oauth/credentials.ts'
 import { checkHeaders, requestIdOf, safeHeaders } from './http/headers.ts'
 import type { Clock, Upstream } from './ports.ts'
 import { Refusal, toRefusal } from './refusal.ts'
+import { addressKey } from './stages/limit/limit.ts'
 import type { Stages } from './stages.ts'
 
 /** Interactions whose body is a resource or a patch. */
@@ -26,6 +27,9 @@ const BODIES: ReadonlySet<string> = new Set([
   'batch',
   ...['create', 'update', 'patch'].flatMap((code) => [code, `conditional-${code}`]),
 ])
+
+/** Places that anybody may hold, however few there are. */
+const LEAST_PLACES = 8
 
 /** What the spine needs besides its stages. */
 export type GatewayParts = {
@@ -36,8 +40,8 @@ export type GatewayParts = {
   readonly clock: Clock
   /** The public capability statement (JSON text), or undefined while upstream is not known. */
   readonly capabilities: () => string | undefined
-  /** Bytes that were answered and not taken yet. */
-  readonly undelivered: () => number
+  /** Bytes that were answered and not taken yet, of one holder or of all. */
+  readonly undelivered: (holder?: string) => number
 }
 
 /** Answers one request. Never rejects: whatever goes wrong becomes an answer and a record. */
@@ -55,6 +59,11 @@ export function createGateway(parts: GatewayParts): Gateway {
   const { limits } = config
   const origins = new Set(config.cors.origins)
   const safe = safeHeaders(config)
+  const mostPlaces = Math.max(LEAST_PLACES, Math.floor(limits.concurrent * limits.share))
+  // What upstream answered in one piece may always be waiting.
+  const mostBytes = Math.max(config.upstream.bufferBytes, limits.undeliveredBytes * limits.share)
+  /** Places held, by address or principal. */
+  const places = new Map<string, number>()
   let underWay = 0
 
   const answerBundle = createAnswerBundle({
@@ -72,6 +81,7 @@ export function createGateway(parts: GatewayParts): Gateway {
       checkCapacity()
       checkHeaders(arrival.rawHeaders)
       await stages.limit.address(arrival)
+      hold(exchange, addressKey(arrival.address))
       if (arrival.signal.aborted) throw new Error('the client has gone')
       // AUTHN-20: refused, not redirected, or the next token would be sent in plain as well.
       if (arrival.isExposed === true) throw new Refusal('tls-required')
@@ -84,6 +94,7 @@ export function createGateway(parts: GatewayParts): Gateway {
       const upstream = interaction.method === 'GET' ? vouched : whileValid(principal, vouched)
       exchange.lap('authenticate')
       await stages.limit.principal(principal, interaction)
+      hold(exchange, principal.key)
       const inquiry = await read(arrival, interaction)
       if (arrival.body !== undefined) stages.recheck(principal)
       if (interaction.code === 'batch' && inquiry.body !== undefined) {
@@ -117,6 +128,26 @@ export function createGateway(parts: GatewayParts): Gateway {
     if (underWay > limits.concurrent || parts.undelivered() > limits.undeliveredBytes)
       throw new Refusal('overloaded')
     if (!stages.audit.isReady()) throw new Refusal('audit-unavailable')
+  }
+
+  /**
+   * RATE-6: nobody holds more than a share of what all need, by slow bodies or by answers not taken.
+   * Asked after the counters, so that what is refused here is paid for as well.
+   */
+  function hold(exchange: Exchange, holder: string): void {
+    const held = places.get(holder) ?? 0
+    if (held >= mostPlaces || parts.undelivered(holder) > mostBytes)
+      throw new Refusal('rate-exceeded', { detail: 'share', headers: { 'retry-after': '1' } })
+    letGo(exchange)
+    places.set(holder, held + 1)
+    exchange.holder = holder
+  }
+
+  function letGo({ holder }: Exchange): void {
+    if (holder === undefined) return
+    const others = (places.get(holder) ?? 1) - 1
+    if (others > 0) places.set(holder, others)
+    else places.delete(holder)
   }
 
   function parse(arrival: Arrival): Interaction {
@@ -240,9 +271,12 @@ export function createGateway(parts: GatewayParts): Gateway {
    */
   async function conclude(exchange: Exchange, answer: Answer): Promise<Answer> {
     const headers = headersOf(exchange, answer)
+    const { holder } = exchange
     if (answer.body === undefined || Buffer.isBuffer(answer.body)) {
       exchange.record('status', answer.status)
-      return (await finish(exchange)) ?? { status: answer.status, headers, body: answer.body }
+      return (
+        (await finish(exchange)) ?? { status: answer.status, headers, body: answer.body, holder }
+      )
     }
     // The first piece is fetched before the status leaves: what fails early can still be a refusal.
     const pieces = answer.body[Symbol.asyncIterator]()
@@ -280,6 +314,7 @@ export function createGateway(parts: GatewayParts): Gateway {
   /** Writes the end of an exchange to audit, metrics and log. An answer comes back if audit fails. */
   async function finish(exchange: Exchange, whole = true): Promise<Answer | undefined> {
     underWay -= 1
+    letGo(exchange)
     const { reason } = exchange.facts
     const gone = exchange.arrival.signal.aborted || (!whole && reason === undefined)
     const outcome =

@@ -33,8 +33,11 @@ export type ServerParts = {
   readonly certificate?: ListenerCertificate | undefined
   readonly logOut: (token: string) => Promise<{ issuer: string }>
   readonly log: Log
-  /** `undelivered`: bytes that were answered and not taken yet. */
-  readonly createGateway: (fastify: FastifyInstance, undelivered: () => number) => Promise<Gateway>
+  /** `undelivered`: bytes that were answered and not taken yet, of one holder or of all. */
+  readonly createGateway: (
+    fastify: FastifyInstance,
+    undelivered: (holder?: string) => number,
+  ) => Promise<Gateway>
 }
 
 const TARGET = Symbol('request target as received')

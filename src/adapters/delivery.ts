@@ -5,8 +5,8 @@ import { createTurnEnd } from './turn.ts'
 export type Delivery = {
   /** Writes an answer as it stands; it arrives, or its connection ends. */
   readonly send: (raw: ServerResponse, answer: Answer) => void
-  /** Bytes of whole answers that their clients have not taken yet. */
-  readonly undelivered: () => number
+  /** Bytes of whole answers that their clients have not taken yet, of one holder or of all. */
+  readonly undelivered: (holder?: string) => number
 }
 
 const ONE_WRITE = 8192
@@ -23,18 +23,28 @@ const SLICE = 65_536
 export function createDelivery(patienceMs: number): Delivery {
   const turnEnd = createTurnEnd()
   let owed = 0
+  /** The same by whom it counts against. */
+  const owedBy = new Map<string, number>()
 
-  function send(raw: ServerResponse, { status, headers, body }: Answer): void {
+  function owe(bytes: number, holder: string | undefined): void {
+    owed += bytes
+    if (holder === undefined || bytes === 0) return
+    const sum = (owedBy.get(holder) ?? 0) + bytes
+    if (sum > 0) owedBy.set(holder, sum)
+    else owedBy.delete(holder)
+  }
+
+  function send(raw: ServerResponse, { status, headers, body, holder }: Answer): void {
     if (body !== undefined && !Buffer.isBuffer(body)) {
       raw.writeHead(status, headers)
-      void writePieces(raw, body, 0)
+      void writePieces(raw, body, 0, holder)
       return
     }
     const bytes = body?.length ?? 0
     const isBare = body === undefined && (status === 204 || raw.req.method === 'HEAD')
     raw.writeHead(status, isBare ? headers : { ...headers, 'content-length': bytes })
     if (body !== undefined && bytes > SLICE) {
-      void writePieces(raw, slicesOf(body), bytes)
+      void writePieces(raw, slicesOf(body), bytes, holder)
       return
     }
     if (body === undefined) raw.end()
@@ -42,7 +52,7 @@ export function createDelivery(patienceMs: number): Delivery {
     else if (bytes <= ONE_WRITE) raw.end(body.toString('latin1'), 'latin1')
     else raw.end(body)
     // Mostly it has gone out already.
-    if (raw.writableLength > 0) void settleWhole(raw, bytes)
+    if (raw.writableLength > 0) void settleWhole(raw, bytes, holder)
   }
 
   /**
@@ -53,8 +63,9 @@ export function createDelivery(patienceMs: number): Delivery {
     raw: ServerResponse,
     pieces: AsyncIterable<Buffer> | Iterable<Buffer>,
     bytes: number,
+    holder: string | undefined,
   ): Promise<void> {
-    owed += bytes
+    owe(bytes, holder)
     try {
       for await (const piece of pieces) {
         if (!raw.destroyed && !raw.write(piece)) await settle(raw, 'drain')
@@ -67,14 +78,18 @@ export function createDelivery(patienceMs: number): Delivery {
       // A body that fails ends the connection: half an answer must not look like a whole one.
       raw.destroy()
     } finally {
-      owed -= bytes
+      owe(-bytes, holder)
     }
   }
 
-  async function settleWhole(raw: ServerResponse, bytes: number): Promise<void> {
-    owed += bytes
+  async function settleWhole(
+    raw: ServerResponse,
+    bytes: number,
+    holder: string | undefined,
+  ): Promise<void> {
+    owe(bytes, holder)
     await settle(raw, 'finish')
-    owed -= bytes
+    owe(-bytes, holder)
   }
 
   /** Resolves when what was written has gone out: mostly by the end of the turn, and without a timer. */
@@ -108,7 +123,10 @@ export function createDelivery(patienceMs: number): Delivery {
     })
   }
 
-  return { send, undelivered: () => owed }
+  return {
+    send,
+    undelivered: (holder) => (holder === undefined ? owed : (owedBy.get(holder) ?? 0)),
+  }
 }
 
 function* slicesOf(body: Buffer): Generator<Buffer> {

@@ -9,7 +9,7 @@ const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5
 const STAGE_SECONDS = [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 30]
 /** A label made of a name that the code gives (stage, masking rule) never grows beyond this. */
 const NAMES = 64
-const BUCKETS = new Set(['address', 'principal', 'failures'])
+const BUCKETS = new Set(['address', 'principal', 'failures', 'share'])
 
 export type Prometheus = {
   readonly observer: Observer

@@ -437,6 +437,14 @@ export const configSchema = z.strictObject({
         .default(134_217_728)
         .describe('answers waiting to be taken by their clients; beyond it requests are refused'),
       concurrent: z.int().positive().default(1024).describe('exchanges under way at once'),
+      share: z
+        .number()
+        .min(0)
+        .max(1)
+        .default(0.125)
+        .describe(
+          'the part of `concurrent` and `undeliveredBytes` that one principal, or one address before authentication, may hold (but 8 exchanges and one answer always)',
+        ),
     })
     .prefault({}),
   trustedProxies: z

@@ -174,6 +174,34 @@ t.test('who takes nothing of whole answers is cut off, and counts until then', a
   }
 })
 
+t.test(
+  'who takes nothing of whole answers is refused alone, beyond a share (RATE-6)',
+  async (t) => {
+    const gateway = await startGateway({
+      config: {
+        upstream: { bufferBytes: 9_000_000 },
+        limits: { stalledSeconds: 60, undeliveredBytes: 100_000_000, share: 0.1 },
+      },
+      handler,
+    })
+    t.teardown(() => gateway.close())
+    const [anna, berta] = await Promise.all(
+      ['anna', 'berta'].map(async (sub) =>
+        gateway.token({ scope: 'patient/*.r', patient: 'p1', sub }),
+      ),
+    )
+    const stalled = await Promise.all([open(gateway), open(gateway)])
+    for (const wire of stalled) wire.pause().write(get(anna!, '/Patient/p1'))
+    const ask = async (token: string): Promise<Response> =>
+      fetch(`${gateway.url}/Observation/o1`, { headers: { authorization: `Bearer ${token}` } })
+    await until(async () => (await ask(anna!)).status === 429)
+    t.match((await ask(anna!)).headers.get('retry-after'), /^[1-9]\d*$/)
+    t.equal((await ask(berta!)).status, 200)
+    for (const wire of stalled) wire.destroy()
+    await until(async () => (await ask(anna!)).status === 200)
+  },
+)
+
 t.test('who takes its answers slowly gets all of them', async (t) => {
   const gateway = await startGateway({
     config: { upstream: { bufferBytes: 16_000_000 }, limits: { stalledSeconds: 2 } },

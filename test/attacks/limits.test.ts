@@ -14,6 +14,7 @@ import { join } from 'node:path'
 import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import t from 'tap'
+import type { Test } from 'tap'
 import { verifyAuditFile } from '../../src/adapters/verify-audit-file.ts'
 import { startGateway } from '../support/gateway.ts'
 import { json } from '../support/upstream.ts'
@@ -22,6 +23,7 @@ import { json } from '../support/upstream.ts'
 const PATIENT = '{"resourceType":"Patient","id":"p1"}'
 const CLAIMS = { scope: 'patient/*.rs', patient: 'p1' }
 const slow = (burst: number) => ({ burst, perSecond: 0.001 })
+const WIDE = { address: slow(100_000), principal: slow(100_000), failures: slow(100_000) }
 
 t.test('over the limit: 429, when to come back, and upstream sees nothing (RATE-2)', async (t) => {
   const gateway = await startGateway({
@@ -139,6 +141,158 @@ t.test('no more exchanges at once than allowed: 503, and the others end well', a
   while (held.length < 1) await new Promise((done) => setTimeout(done, 5))
   held[0]!()
   t.equal((await again).status, 200, 'and there is room again')
+})
+
+/** A gateway where each may hold eight of many places, and what takes them and gives them back. */
+async function withShare(options: Parameters<typeof startGateway>[0] = {}) {
+  const gateway = await startGateway({
+    ...options,
+    config: { limits: { ...WIDE, concurrent: 64, share: 0.125 }, ...options.config },
+  })
+  const entry = '{"resourceType":"Observation","subject":{"reference":"Patient/p1"}}'
+  const tokenOf = async (sub: string) =>
+    gateway.token({ scope: 'patient/*.cruds', patient: 'p1', sub })
+  const headersOf = async (sub: string) => ({
+    authorization: `Bearer ${await tokenOf(sub)}`,
+    'content-type': 'application/fhir+json',
+  })
+  const underWay = async (): Promise<number> =>
+    Number(/^fhirewall_exchanges_under_way (\d+)$/m.exec(await gateway.metrics())?.[1])
+  const settle = async (wanted: number): Promise<void> => {
+    while ((await underWay()) !== wanted) await new Promise((done) => setTimeout(done, 5))
+  }
+  /** A body that does not come to its end. */
+  const dribble = async (sub: string) => {
+    const token = await tokenOf(sub)
+    const socket = connect(gateway.port, '127.0.0.1')
+    const wire = Object.assign(socket, { said: '' })
+    socket.on('error', () => undefined).on('data', (piece) => (wire.said += String(piece)))
+    socket.write(
+      `POST /fhir/Observation HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/fhir+json\r\nContent-Length: ${entry.length}\r\n\r\n{`,
+    )
+    return wire
+  }
+  const read = async (sub: string, path = '/Patient/p1') =>
+    fetch(gateway.url + path, { headers: await headersOf(sub) })
+  const send = async (sub: string, body: string, path = '') =>
+    fetch(gateway.url + path, { method: 'POST', headers: await headersOf(sub), body })
+  /** That somebody holds nothing now: eight places are there, and no more. */
+  const holdsNothing = async (t: Test, sub: string, what: string) => {
+    await settle(0)
+    const wires: Awaited<ReturnType<typeof dribble>>[] = []
+    for (let n = 1; n <= 8; n++) {
+      wires.push(await dribble(sub))
+      await settle(n)
+    }
+    t.equal((await read(sub)).status, 429, `${what}: eight are held`)
+    t.strictSame(new Set(wires.map(({ said }) => said)), new Set(['']), `${what}: none too many`)
+    for (const wire of wires) wire.destroy()
+    await settle(0)
+    t.equal((await read(sub)).status, 200, `${what}: and given back`)
+  }
+  return { gateway, tokenOf, underWay, settle, dribble, read, send, holdsNothing, entry }
+}
+
+t.test('one principal holds no more than its share of the places (RATE-6)', async (t) => {
+  const { gateway, settle, dribble, read } = await withShare({ handler: json(PATIENT) })
+  t.teardown(() => gateway.close())
+  const wires = []
+  for (let n = 0; n < 8; n++) wires.push(await dribble('anna'))
+  await settle(8)
+  for (let n = 0; n < 3; n++) {
+    const refused = await read('anna')
+    t.equal(refused.status, 429)
+    t.match(refused.headers.get('retry-after'), /^[1-9]\d*$/)
+    t.match(await refused.text(), /"code":"rate-exceeded"/)
+  }
+  t.equal((await read('berta')).status, 200, 'another has its own, from the same address')
+  t.match(await gateway.metrics(), /fhirewall_limited_total\{bucket="share"\} 3/)
+  wires.pop()!.destroy()
+  await settle(7)
+  t.equal((await read('anna')).status, 200, 'one was given back')
+  for (const wire of wires) wire.destroy()
+  await settle(0)
+  t.equal((await gateway.audit()).length, 13, 'all of them recorded')
+})
+
+t.test('who is not authenticated yet holds its share by its address (RATE-6)', async (t) => {
+  const secret = join(mkdtempSync(join(tmpdir(), 'fhirewall-limits-')), 'secret')
+  writeFileSync(secret, 'of the gateway', { mode: 0o600 })
+  const { gateway, settle } = await withShare({
+    handler: json(PATIENT),
+    config: { trustedProxies: ['127.0.0.1/32'] },
+    issuer: { introspection: { clientId: 'gateway', clientSecretFile: secret, timeoutSeconds: 5 } },
+  })
+  t.teardown(() => gateway.close())
+  const release: (() => void)[] = []
+  gateway.issuer.introspectWith((_form, _request, response) => {
+    release.push(() => response.end('{"active":false}'))
+  })
+  const ask = async (token: string, from: string): Promise<number> =>
+    (
+      await fetch(`${gateway.url}/Patient/p1`, {
+        headers: { authorization: `Bearer ${token}`, 'x-forwarded-for': from },
+      })
+    ).status
+  const held = Array.from({ length: 8 }, async (_, n) => ask(`opaque-${n}`, '203.0.113.7'))
+  await settle(8)
+  const good = await gateway.token(CLAIMS)
+  t.equal(await ask(good, '203.0.113.7'), 429)
+  t.equal(await ask(good, '203.0.113.8'), 200, 'another client of the same proxy')
+  while (release.length < 8) await new Promise((done) => setTimeout(done, 5))
+  for (const answer of release) answer()
+  t.strictSame(new Set(await Promise.all(held)), new Set([401]))
+  t.equal(await ask(good, '203.0.113.7'), 200, 'and there is room again')
+})
+
+t.test('however an exchange ends, its place is given back, once (RATE-6)', async (t) => {
+  const observation = `{"resource":{"resourceType":"Observation","id":"o1","subject":{"reference":"Patient/p1"},"note":[{"text":"${'x'.repeat(1000)}"}]}}`
+  const large = `{"resourceType":"Bundle","type":"searchset","entry":[${Array(3000).fill(observation).join()}]}`
+  const answers: Record<string, (text: string) => Parameters<typeof json>> = {
+    '/Patient/gone': () => ['{"resourceType":"OperationOutcome"}', 404],
+    '/Patient/broken': () => ['nothing', 500],
+    '/Observation': () => [large],
+  }
+  const share = await withShare({
+    handler: (request, response, raw) => {
+      const path = request.target.replace(/^\/fhir|\?.*$/g, '')
+      const [text, status] = answers[path]?.(path) ?? [PATIENT]
+      json(text, status)(request, response, raw)
+    },
+  })
+  const { gateway, read, send, tokenOf, holdsNothing, settle } = share
+  t.teardown(() => gateway.close())
+  const times = async (act: () => Promise<unknown>): Promise<void> => {
+    for (let n = 0; n < 10; n++) await act()
+  }
+  for (const [what, path] of [
+    ['an answer', '/Patient/p1'],
+    ['not found', '/Patient/gone'],
+    ['a failure', '/Patient/broken'],
+    ['forbidden', '/Patient/p2'],
+    ['a stream', '/Observation'],
+    ['unknown', '/Nothing/1'],
+  ] as const) {
+    await times(async () => (await read('anna', path)).text())
+    await holdsNothing(t, 'anna', what)
+  }
+  await times(async () => (await send('anna', '{', '/Observation')).text())
+  await holdsNothing(t, 'anna', 'a broken body')
+  const entries = Array(20).fill('{"request":{"method":"GET","url":"Patient/p1"}}').join()
+  const batch = `{"resourceType":"Bundle","type":"batch","entry":[${entries}]}`
+  await times(async () => t.equal((await send('anna', batch)).status, 200))
+  await holdsNothing(t, 'anna', 'entries')
+  const token = await tokenOf('anna')
+  await times(async () => {
+    const wire = connect(gateway.port, '127.0.0.1')
+    wire.write(
+      `GET /fhir/Observation HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${token}\r\n\r\n`,
+    )
+    await new Promise((resolve) => wire.once('data', resolve))
+    wire.resetAndDestroy()
+    await settle(0)
+  })
+  await holdsNothing(t, 'anna', 'a stream left in its middle')
 })
 
 t.test('a head or body that never ends is cut off (RATE-6)', async (t) => {
