@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { isIPv6 } from 'node:net'
 import { isAbsolute, resolve } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { createDenylist } from './adapters/denylist.ts'
@@ -253,8 +254,8 @@ export async function start(config: Config, options: StartOptions = {}): Promise
 
   const basePath = new URL(config.public.url).pathname.replace(/\/$/, '')
   return {
-    url: `http${certificate === undefined ? '' : 's'}://${config.host}:${portOf(fastify)}${basePath}`,
-    adminUrl: `http://${config.admin.host}:${portOf(admin)}`,
+    url: `http${certificate === undefined ? '' : 's'}://${inUrl(config.host)}:${portOf(fastify)}${basePath}`,
+    adminUrl: `http://${inUrl(config.admin.host)}:${portOf(admin)}`,
     async close() {
       if (stopping) return
       stopping = true
@@ -291,6 +292,11 @@ function sealingKeys({ paging: { keys } }: Config): Buffer[] {
 /** The configured key; without one, pseudonyms last as long as this process. */
 function maskingKey({ masking: { key } }: Config): Buffer {
   return key === undefined ? randomBytes(32) : Buffer.from(key, 'base64')
+}
+
+/** An IPv6 address stands in brackets (RFC 3986 §3.2.2). */
+function inUrl(host: string): string {
+  return isIPv6(host) ? `[${host}]` : host
 }
 
 function portOf(fastify: { readonly server: { address(): unknown } }): number {

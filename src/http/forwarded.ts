@@ -56,7 +56,7 @@ export function createWayReader(
     let address = near
     for (const hop of listOf(headers['x-forwarded-for']).reverse()) {
       if (!isIn(hops, address)) break
-      const candidate = plainAddress(hop)
+      const candidate = plainAddress(withoutPort(hop))
       if (isIP(candidate) === 0) break
       address = candidate
     }
@@ -83,6 +83,14 @@ function listOf(value: string | string[] | undefined): string[] {
 function isIn(list: BlockList, address: string): boolean {
   const family = isIP(address)
   return family !== 0 && list.check(address, family === 6 ? 'ipv6' : 'ipv4')
+}
+
+/** Some proxies name the port too: `192.0.2.1:5678`, `[2001:db8::1]:5678`, `[2001:db8::1]`. */
+const WITH_PORT = /^(?:\[([0-9a-f]*:[0-9a-f:.]*)\](?::\d{1,5})?|([0-9.]+):\d{1,5})$/i
+
+function withoutPort(hop: string): string {
+  const found = WITH_PORT.exec(hop)
+  return found?.[1] ?? found?.[2] ?? hop
 }
 
 function plainAddress(address: string): string {

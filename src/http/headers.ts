@@ -38,7 +38,10 @@ const SINGLE = new Set([
   'category',
 ])
 
-/** Throws HeaderError on a doubled single-valued header, or when Host is missing. */
+/**
+ * Throws HeaderError on a doubled single-valued header, when Host is missing, or on a transfer coding
+ * other than chunked: node takes off no other, so the body would not be what its sender meant.
+ */
 export function checkHeaders(rawHeaders: readonly string[]): void {
   let seen = ''
   let host = false
@@ -53,6 +56,9 @@ export function checkHeaders(rawHeaders: readonly string[]): void {
         throw new HeaderError('header-malformed', 'a single-valued header is there twice', name)
       }
       seen += mark
+      if (name === 'transfer-encoding' && rawHeaders[i + 1]?.trim().toLowerCase() !== 'chunked') {
+        throw new HeaderError('header-malformed', 'a transfer coding other than chunked', name)
+      }
     }
   }
   if (!host) throw new HeaderError('header-malformed', 'Host is missing', 'Host')

@@ -1,6 +1,7 @@
 import t from 'tap'
 import { startGateway } from '../support/gateway.ts'
 import { HOSTILE_TARGETS } from '../support/hostile-targets.ts'
+import { json } from '../support/upstream.ts'
 
 // pitfalls §1 rows 1, 5, 28, 35, 37 and §3 find-my-way, reply-from: what upstream received equals
 // what was authorised, and of what does not parse upstream sees nothing.
@@ -80,6 +81,24 @@ t.test(
     t.equal((await gateway.audit()).length, INTERACTIONS.length + 3, 'and each is recorded')
   },
 )
+
+t.test('no transfer coding but chunked, alone (HTTP-2)', async (t) => {
+  const gateway = await startGateway({
+    handler: (request, response, raw) => json(request.body, 201)(request, response, raw),
+  })
+  t.teardown(() => gateway.close())
+  const token = await gateway.token({ scope: 'patient/*.cruds', patient: 'p1' })
+  const body = '{"resourceType":"Observation","subject":{"reference":"Patient/p1"}}'
+  const send = async (coding: string): Promise<string> =>
+    gateway.raw(
+      `POST /fhir/Observation HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/fhir+json\r\nConnection: close\r\nTransfer-Encoding: ${coding}\r\n\r\n${body.length.toString(16)}\r\n${body}\r\n0\r\n\r\n`,
+    )
+  for (const coding of ['gzip, chunked', 'identity, chunked', 'chunked, chunked', 'gzip,chunked']) {
+    t.match(await send(coding), /^HTTP\/1\.1 400 .*"header-malformed"/s, coding)
+  }
+  t.strictSame(gateway.upstream.received, [])
+  for (const coding of ['chunked', 'Chunked']) t.match(await send(coding), /^HTTP\/1\.1 201 /)
+})
 
 t.test(
   'broken HTTP is refused, recorded, and the process stays up (HTTP-2, HTTP-4, INPUT-1)',

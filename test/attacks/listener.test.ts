@@ -260,6 +260,16 @@ t.test('the way of a request: who is believed, and about what (HTTP-3)', async (
     ['::ffff:10.1.1.1', { 'x-forwarded-for': '1.2.3.4' }, '1.2.3.4', true, false, false],
     ['fd00::1', { 'x-forwarded-for': '6.6.6.6, 1.2.3.4,10.9.9.9' }, '1.2.3.4', true, false, false],
     ['10.1.1.1', { 'x-forwarded-for': '1.2.3.4, ' }, '10.1.1.1', true, false, false],
+    ['10.1.1.1', { 'x-forwarded-for': '1.2.3.4:1234' }, '1.2.3.4', true, false, false],
+    ['10.1.1.1', { 'x-forwarded-for': '1.2.3.4:1, 10.9.9.9:2' }, '1.2.3.4', true, false, false],
+    ['10.1.1.1', { 'x-forwarded-for': '[2001:db8::1]:443' }, '2001:db8::1', true, false, false],
+    ['10.1.1.1', { 'x-forwarded-for': '[2001:db8::1]' }, '2001:db8::1', true, false, false],
+    ['10.1.1.1', { 'x-forwarded-for': '2001:db8::1' }, '2001:db8::1', true, false, false],
+    ['10.1.1.1', { 'x-forwarded-for': '[::ffff:1.2.3.4]:443' }, '1.2.3.4', true, false, false],
+    ['10.1.1.1', { 'x-forwarded-for': '1.2.3.4:' }, '10.1.1.1', true, false, false],
+    ['10.1.1.1', { 'x-forwarded-for': '1.2.3.4:1:2' }, '10.1.1.1', true, false, false],
+    ['10.1.1.1', { 'x-forwarded-for': '[1.2.3.4]:1' }, '10.1.1.1', true, false, false],
+    ['10.1.1.1', { 'x-forwarded-for': '[2001:db8::1' }, '10.1.1.1', true, false, false],
     ['10.1.1.1', { 'x-forwarded-for': '127.0.0.1' }, '127.0.0.1', true, false, false],
     ['10.1.1.1', { 'x-forwarded-proto': 'http' }, '10.1.1.1', true, false, true],
     ['10.1.1.1', { 'x-forwarded-proto': 'https' }, '10.1.1.1', true, false, false],
@@ -271,6 +281,26 @@ t.test('the way of a request: who is believed, and about what (HTTP-3)', async (
     t.strictSame(read(peer, headers as never), way, JSON.stringify([peer, headers]))
   }
 })
+
+const hasIpv6 = Object.values(networkInterfaces())
+  .flat()
+  .some((each) => each?.address === '::1')
+
+t.test(
+  'where it listens is a URL, with IPv6 too',
+  { skip: hasIpv6 ? false : 'needs IPv6' },
+  async (t) => {
+    const gateway = await startGateway({
+      handler: json(PATIENT),
+      config: { host: '::1', admin: { host: '::1', port: 0 } },
+    })
+    t.teardown(() => gateway.close())
+    t.match(gateway.url, /^http:\/\/\[::1\]:\d+\/fhir$/)
+    const authorization = `Bearer ${await gateway.token(CLAIMS)}`
+    t.equal((await fetch(`${gateway.url}/Patient/p1`, { headers: { authorization } })).status, 200)
+    t.equal((await fetch(`${gateway.adminUrl}/livez`)).status, 200)
+  },
+)
 
 t.test('plain HTTP is refused, not redirected, and nothing of it goes up (AUTHN-20)', async (t) => {
   const outer = Object.values(networkInterfaces())
