@@ -41,6 +41,7 @@ export function untouched(
   }
 
   function each(tree: Tree, type: string, way: readonly Node[]): string {
+    if (type === 'code' && hasWords(tree)) return ''
     if (tree.kind === 'list') {
       const kept = tree.items.map((item) => each(item, type, way)).filter((one) => one !== '')
       return kept.length === 0 ? '' : `[${kept.join()}]`
@@ -54,6 +55,14 @@ export function untouched(
     if (tree.kind === 'object') return inside(tree, type, way)
     return tree.raw === 'null' || isFound(tree.raw) ? '' : tree.raw
   }
+}
+
+/** A code that may be a text of somebody's: a profile does to it what it does to texts. */
+function hasWords(tree: Tree): boolean {
+  if (tree.kind === 'list') return tree.items.some(hasWords)
+  if (tree.kind === 'object' || !tree.raw.startsWith('"')) return false
+  const text = JSON.parse(tree.raw) as string
+  return text.length > 40 || /[\s@]|:\/\/|^\d{3}[-.]\d{2,3}[-.]\d{4}$/.test(text)
 }
 
 const isType = (part: string): boolean => part.startsWith('"resourceType":')
