@@ -1,5 +1,5 @@
 import type { Config } from '../../config/schema.ts'
-import type { Inquiry, Match, Principal } from '../../exchange.ts'
+import type { Inquiry, Principal } from '../../exchange.ts'
 import { createChoices } from '../../fhir/choices.ts'
 import type { Definitions } from '../../fhir/definitions.ts'
 import { loadElements } from '../../fhir/elements.ts'
@@ -12,6 +12,7 @@ import type { Criteria, Inspect, Inward, Touches, View } from '../../permit.ts'
 import type { PolicySet } from '../../policy/evaluate.ts'
 import type { Clock, Upstream } from '../../ports.ts'
 import { Refusal } from '../../refusal.ts'
+import type { Stages } from '../../stages.ts'
 import { decideConditional, findMatch } from './conditional.ts'
 import { readEmergency } from './emergency.ts'
 import { Holdings } from './holdings.ts'
@@ -68,19 +69,7 @@ const DECIDE: Readonly<Partial<Record<InteractionCode, Decide>>> = {
 export function createAuthorize(
   config: Config,
   parts: AuthorizeParts,
-): {
-  readonly authorize: (
-    principal: Principal,
-    inquiry: Inquiry,
-    upstream: Upstream,
-  ) => Permit | Promise<Permit>
-  /** What the criteria of a conditional interaction come to; any other has none. */
-  readonly findMatch: (
-    principal: Principal,
-    inquiry: Inquiry,
-    upstream: Upstream,
-  ) => Promise<Match | undefined>
-} {
+): Pick<Stages, 'authorize' | 'findMatch'> {
   const { policies, definitions, inspect, view, inward, touches = () => true, clock, seal } = parts
   const bases = [config.upstream.url, config.public.url].map((url) => url.replace(/\/$/, ''))
 

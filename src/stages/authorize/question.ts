@@ -66,7 +66,7 @@ function createMaskCheck(
   const maskings = reach.flatMap(({ masking }) => (masking.size > 1 ? masking : []))
   if (maskings.length === 0) return undefined
   return (name, modifier) => {
-    if (OURS.has(name) || SHAPES.has(name)) return false
+    if (selectsNothing(name)) return false
     const paths = pathsOf(name, type, definitions, modifier)
     return (
       paths.length === 0 ||
@@ -92,6 +92,10 @@ export const sortKeys = ({ values }: Pick<Parameter, 'values'>): readonly string
 
 /** They shape the answer or name other types, and look at no element. */
 const SHAPES = new Set(['_sort', '_include', '_revinclude', '_type', '_elements'])
+
+/** Whether a parameter is about no element of what is searched for. */
+export const selectsNothing = (name: string): boolean => OURS.has(name) || SHAPES.has(name)
+
 const COMMON: ReadonlyMap<string, readonly ElementPath[]> = new Map([
   ['_id', [['id']]],
   ['_lastUpdated', [['meta', 'lastUpdated']]],

@@ -6,12 +6,12 @@ import type { Parameter } from '../../fhir/interaction.ts'
 import { compileCriteria } from '../../fhir/match.ts'
 import type { Matcher } from '../../fhir/match.ts'
 import type { Terms } from '../../permit.ts'
-import { pathsOf, sortKeys } from './question.ts'
+import { pathsOf, selectsNothing, sortKeys } from './question.ts'
 import type { Request } from './request.ts'
 
-/** Where a search looks, or what orders it; undefined = nobody can say where. */
+/** Where a search looks, or what orders it; nowhere = nobody can say where. */
 type Look = {
-  readonly paths: readonly ElementPath[] | undefined
+  readonly paths: readonly ElementPath[]
   readonly held?: Matcher | undefined
 }
 
@@ -39,7 +39,7 @@ export function shownBy(
       (masked, whole) =>
         own.every(
           ({ paths, held }) =>
-            paths?.every((path) => isShown(path, masked, whole)) === true ||
+            (paths.length > 0 && paths.every((path) => isShown(path, masked, whole))) ||
             held?.(masked) === true,
         ),
     ]),
@@ -54,12 +54,15 @@ function looksOf(
 ): readonly Look[] {
   const { name, modifier } = parameter
   const at = (one: string): Look => ({ paths: pathsOf(one, type, definitions) })
-  if (name === '_sort') return sortKeys(parameter).map(at)
+  if (name === '_sort')
+    return sortKeys(parameter)
+      .filter((by) => by !== SCORE)
+      .map(at)
   if (name === '_filter')
     return parseFilter(parameter.values.join(), type, definitions).comparisons.map((one) =>
       at(one.name),
     )
-  if (SHAPES.has(name)) return []
+  if (selectsNothing(name) || name === SCORE) return []
   const paths = pathsOf(name, type, definitions, modifier)
   const definition = definitions.searchParameters(type).get(name)
   // What does not hold of what shows may hold of what is hidden: it would tell of it.
@@ -67,21 +70,14 @@ function looksOf(
     (definition?.type === 'string' || name === 'identifier') && !NEGATIVE.has(modifier ?? '')
   return [
     {
-      paths: definition?.type === 'composite' ? undefined : paths,
+      paths: definition?.type === 'composite' ? [] : paths,
       held: isExact ? compileCriteria(type, [parameter], definitions, bases) : undefined,
     },
   ]
 }
 
-/** They shape the answer or bring what is judged for itself, and select nothing. */
-const SHAPES: ReadonlySet<string> = new Set(
-  ['_format', '_pretty', '_count', '_include', '_revinclude', '_type'].concat([
-    '_elements',
-    '_summary',
-    '_total',
-    '_score',
-  ]),
-)
+/** How well it fits, by upstream's own judgement of what was asked. */
+const SCORE = '_score'
 const NEGATIVE: ReadonlySet<string> = new Set(['not', 'missing'])
 
 /** Values as they count for a search: of a reference where it leads, by whichever address. */
