@@ -36,7 +36,7 @@ function perYearOf(unit: string | undefined): number | undefined {
   return PER_YEAR.get(word.toLowerCase())
 }
 
-type Age = 'young' | 'old' | 'unclear'
+export type Age = 'young' | 'old' | 'unclear'
 
 /** Whether a Quantity that is an age is one of 89 or less, or one above; 'unclear' = nobody can tell. */
 export function readAge(tape: Tape, quantity: number, at: Vocabulary['at']): Age {

@@ -22,6 +22,7 @@ import type { Alteration } from './alteration.ts'
 import { alter, atHome, CONTAINED, lastOf, pseudonym, pseudonymAt } from './methods.ts'
 import type { MethodContext } from './methods.ts'
 import { OLD, readAge, readSpan } from './ages.ts'
+import type { Age } from './ages.ts'
 import { isNamed } from './members.ts'
 import { buildStub, STUB } from './stub.ts'
 import { CLEAN, CLEAN_SHIFT } from '../systems.ts'
@@ -430,21 +431,20 @@ function atEntry(walk: Walk, entry: number): Walk {
 
 /** An age above 89 says no more than that: `>= 90`, in years; a range that has one says nothing. */
 function alterAge(walk: Walk, value: number, action: Action, at: State): void {
-  const {
-    tape,
-    rules: { automaton, at: words },
-  } = walk
-  const isSpan = action.method.kind === 'generalise' && action.method.to === 'span-90'
-  const age = !isSpan
-    ? readAge(tape, value, words)
-    : at.type !== 'Range'
-      ? readSpan(tape, value, words)
-      : automaton.ends.every((end) => readSpan(tape, member(tape, value, end), words) === 'young')
-        ? 'young'
-        : 'unclear'
+  const age = ageOf(walk, value, action, at)
   if (age === 'young') walkMembers(walk, value, at)
   else if (age === 'old') put(walk, value, OLD, action, CODE.ABSTRED)
   else put(walk, value, stubOf(walk, at.type), action, CODE.MASKED)
+}
+
+function ageOf({ tape, rules }: Walk, value: number, { method }: Action, at: State): Age {
+  const isSpan = method.kind === 'generalise' && method.to === 'span-90'
+  if (!isSpan) return readAge(tape, value, rules.at)
+  if (at.type !== 'Range') return readSpan(tape, value, rules.at)
+  const isYoung = rules.automaton.ends.every(
+    (end) => readSpan(tape, member(tape, value, end), rules.at) === 'young',
+  )
+  return isYoung ? 'young' : 'unclear'
 }
 
 function resourceAt(walk: Walk, value: number, place: Place): Place | undefined {
