@@ -3,6 +3,35 @@ import { KIND } from './tape.ts'
 import type { Edit, Tape } from './tape.ts'
 
 /**
+ * A place in a text by its tape, so that it means the same in every text of one structure: the number of an
+ * entry times four, and which of its places.
+ */
+export type Place = number
+
+export const beginOf = (entry: number): Place => entry << 2
+export const finishOf = (entry: number): Place => (entry << 2) | 1
+/** Of a container: behind its first bracket, and before its last. */
+export const inside = (entry: number): Place => (entry << 2) | 2
+export const beforeEnd = (entry: number): Place => (entry << 2) | 3
+
+/** An edit by places. */
+export type Change = { readonly from: Place; readonly to: Place; readonly text: string }
+
+/** Where a place is in the bytes. */
+export function byteAt(tape: Tape, place: Place): number {
+  const entry = place >> 2
+  const which = place & 3
+  const byte = (which & 1) === 0 ? startOf(tape, entry) : endOf(tape, entry)
+  return which < 2 ? byte : which === 2 ? byte + 1 : byte - 1
+}
+
+export const toEdit = (tape: Tape, { from, to, text }: Change): Edit => ({
+  start: byteAt(tape, from),
+  end: byteAt(tape, to),
+  text,
+})
+
+/**
  * The bytes from `start` to `end` with the edits spliced in; every other byte is the original one.
  * An edit inside another gives way to the outer one.
  */
@@ -51,7 +80,7 @@ function insertInOrder(edits: readonly Edit[]): Edit[] {
 }
 
 /** By place; at one place insertions first, then the widest. */
-function inOrder(a: Edit, b: Edit): number {
+export function inOrder(a: Edit, b: Edit): number {
   if (a.start !== b.start) return a.start - b.start
   if (a.end === a.start || b.end === b.start) return a.end - b.end
   return b.end - a.end
@@ -66,7 +95,7 @@ export function removeMembers(
   object: number,
   remove: (key: number) => boolean,
 ): readonly Edit[] {
-  return kindOf(tape, object) === KIND.object ? cut(tape, object, remove).edits : NONE
+  return kindOf(tape, object) === KIND.object ? cutEdits(tape, object, remove) : NONE
 }
 
 /** The same for the elements of an array. */
@@ -75,17 +104,26 @@ export function removeElements(
   array: number,
   remove: (element: number) => boolean,
 ): readonly Edit[] {
-  return kindOf(tape, array) === KIND.array ? cut(tape, array, remove).edits : NONE
+  return kindOf(tape, array) === KIND.array ? cutEdits(tape, array, remove) : NONE
 }
 
 const NONE: readonly Edit[] = []
 
-/** The edits of a container, and whether nothing is left in it. */
-export type Cut = { readonly edits: Edit[]; readonly isAll: boolean }
+function cutEdits(
+  tape: Tape,
+  container: number,
+  remove: (entry: number) => boolean,
+): readonly Edit[] {
+  const { changes } = cut(tape, container, remove)
+  return changes.length === 0 ? NONE : changes.map((change) => toEdit(tape, change))
+}
+
+/** The changes to a container, and whether nothing is left in it. */
+export type Cut = { readonly changes: Change[]; readonly isAll: boolean }
 
 /** Takes the chosen members or elements out: a part goes with the comma before it, or after. */
 export function cut(tape: Tape, container: number, remove: (entry: number) => boolean): Cut {
-  const edits: Edit[] = []
+  const changes: Change[] = []
   const width = kindOf(tape, container) === KIND.object ? 1 : 0
   const end = after(tape, container)
   /** Where the last kept part ends; -1 = none yet. */
@@ -94,19 +132,19 @@ export function cut(tape: Tape, container: number, remove: (entry: number) => bo
   let first = -1
   let last = -1
   for (let entry = container + 1; entry < end; entry = after(tape, entry + width)) {
-    const limit = endOf(tape, entry + width)
+    const limit = finishOf(entry + width)
     if (!remove(entry)) {
-      if (first >= 0) edits.push({ start: first, end: startOf(tape, entry), text: '' })
+      if (first >= 0) changes.push({ from: first, to: beginOf(entry), text: '' })
       first = -1
       kept = limit
     } else if (kept >= 0) {
-      edits.push({ start: kept, end: limit, text: '' })
+      changes.push({ from: kept, to: limit, text: '' })
       kept = limit
     } else {
-      if (first < 0) first = startOf(tape, entry)
+      if (first < 0) first = beginOf(entry)
       last = limit
     }
   }
-  if (first >= 0) edits.push({ start: first, end: last, text: '' })
-  return { edits, isAll: first >= 0 }
+  if (first >= 0) changes.push({ from: first, to: last, text: '' })
+  return { changes, isAll: first >= 0 }
 }

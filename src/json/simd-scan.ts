@@ -75,6 +75,8 @@ const LONGEST_NAME = 120
 const PADDING = 32
 /** For larger texts a splice finds room elsewhere. */
 const LARGEST_SPLICE = 8 * 1024 * 1024
+/** Texts that may be met more than once, in UTF-16 units. */
+const LONG = 60
 /** More memory than this is given back before the next scan. */
 const LARGEST_KEPT = 32 * 1024 * 1024
 
@@ -200,27 +202,41 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
   ): Buffer {
     if (edits.length === 0) return source.subarray(from, to)
     const ordered = orderEdits(edits)
-    let written = ''
-    for (let n = 0; n < ordered.length; n++) written += (ordered[n] as Edit).text
+    // What says that something is masked is long, and comes again and again: it is written once.
+    const places = new Map<string, number>()
+    let [written, total] = ['', 0]
+    for (let n = 0; n < ordered.length; n++) {
+      const { text } = ordered[n] as Edit
+      total += text.length
+      if (text.length >= LONG) {
+        if (places.has(text)) continue
+        places.set(text, -1)
+      }
+      written += text
+    }
     const texts = free + aligned(ordered.length * 16)
     const { exports, bytes, data } = machine
     // More memory would be another buffer, and end the tape. A UTF-16 unit takes three bytes at most.
     const room = bytes.length - texts - 128
-    if (written.length * 3 > room) return splice(source, ordered, from, to)
+    if ((written.length + total) * 3 + (to - from) > room) return splice(source, ordered, from, to)
     const size = machine.text.write(written, texts)
-    if (size * 2 + (to - from) > room) return splice(source, ordered, from, to)
     const isAscii = size === written.length
     const out = aligned(texts + size) + 16
-    let [at, place] = [free >> 2, 0]
+    let [at, next] = [free >> 2, 0]
     for (let n = 0; n < ordered.length; n++) {
       const { start, end, text } = ordered[n] as Edit
       const length = isAscii ? text.length : Buffer.byteLength(text)
+      const met = text.length < LONG ? -1 : (places.get(text) ?? -1)
+      const place = met < 0 ? next : met
+      if (met < 0) {
+        next += length
+        if (text.length >= LONG) places.set(text, place)
+      }
       data[at] = start
       data[at + 1] = end
       data[at + 2] = place
       data[at + 3] = length
       at += 4
-      place += length
     }
     const length = exports.splice(input, from, to, free, ordered.length, texts, out)
     return Buffer.copyBytesFrom(bytes, out, length)

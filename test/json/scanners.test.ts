@@ -179,7 +179,10 @@ function edits(pick: (below: number) => number, length: number): Edit[] {
   return Array.from({ length: pick(12) }, () => {
     const start = pick(length)
     const end = start + (pick(3) === 0 ? 0 : pick(Math.min(40, length - start) + 1))
-    return { start, end, text: ['', 'x', '"é"', '{"a":[1,2,3]}', 'y'.repeat(pick(80))][pick(5)]! }
+    // Long ones that come again are written once.
+    const long = ['z'.repeat(60 + pick(3)), `"${'é'.repeat(60 + pick(2))}"`][pick(2)]!
+    const texts = ['', 'x', '"é"', '{"a":[1,2,3]}', 'y'.repeat(pick(80)), long]
+    return { start, end, text: texts[pick(texts.length)]! }
   })
 }
 

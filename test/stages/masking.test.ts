@@ -1,9 +1,11 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import fc from 'fast-check'
 import t from 'tap'
 import { DETECTORS } from '../../src/policy/masking-schema.ts'
 import { loadPolicies, PolicyError } from '../../src/policy/load.ts'
+import { isDate } from '../../src/stages/release/mask/dates.ts'
 import { createFinder } from '../../src/stages/release/mask/detect/finder.ts'
 import { PATTERNS } from '../../src/stages/release/mask/detect/patterns.ts'
 import { maskWith } from '../support/mask.ts'
@@ -798,4 +800,33 @@ t.test('the page on masking: its example is a profile, and every construct is in
   const words = [...methods, 'year', 'zip3', 'age-90', 'span-90', 'identifiers', 'detect', 'labels']
   for (const word of [...words, 'categories', 'ofType(', 'where(', 'extension(', ' or '])
     t.ok(text.includes(word), word)
+})
+
+t.test('what is a date is told from its bytes as from its text (MASK-3)', async (t) => {
+  const date = /^\d{4}(?:-\d{2}(?:-\d{2}(?:T[\d:.]{5,30}(?:Z|[+-]\d{2}:\d{2}))?)?)?$/
+  const near = fc
+    .tuple(
+      fc.constantFrom('2019', '2019-03', '2019-03-04', '2019-03-04T', '2019-03-04T', '20190304'),
+      fc.oneof(
+        fc.constant(''),
+        fc.stringMatching(/^[\d:.]{4,31}$/),
+        fc.stringMatching(/^[\dT-]{0,4}$/),
+      ),
+      fc.constantFrom('Z', '+01:00', '-13:30', '+0100', 'z', ''),
+    )
+    .map((parts) => parts.join(''))
+  const counts = [0, 0]
+  fc.assert(
+    fc.property(fc.oneof(near, fc.string({ maxLength: 12 })), (text) => {
+      const bytes = Buffer.from(`"${text}"`)
+      const found = isDate(bytes, 1, bytes.length - 1)
+      counts[found ? 1 : 0]!++
+      return found === date.test(text)
+    }),
+    { numRuns: 20_000 },
+  )
+  t.ok(
+    counts.every((count) => count > 1000),
+    counts.join(),
+  )
 })

@@ -5,12 +5,8 @@ import { compileNames } from '../../src/json/names.ts'
 import { createSimdScan } from '../../src/json/simd-scan.ts'
 import { member } from '../../src/json/tape.ts'
 import { createKeyedHash } from '../../src/stages/release/mask/keyed-hash.ts'
-import {
-  CONTAINED,
-  createKnown,
-  pseudonym,
-  pseudonymAt,
-} from '../../src/stages/release/mask/methods.ts'
+import { CONTAINED, pseudonym, pseudonymAt } from '../../src/stages/release/mask/pseudonyms.ts'
+import { createKnown } from '../../src/stages/release/mask/method-context.ts'
 
 /** What pseudonyms are made of: HMAC-SHA256, and that equal texts have equal ones wherever they stand. */
 

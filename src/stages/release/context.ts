@@ -2,7 +2,7 @@ import type { MaskingNames, Terms, Trim } from '../../permit.ts'
 import type { Cuts } from '../../json/cuts.ts'
 import type { Scan } from '../../json/tape.ts'
 import type { KeyedHash } from './mask/keyed-hash.ts'
-import type { Known } from './mask/methods.ts'
+import type { Known } from './mask/method-context.ts'
 import type { Masking } from './mask/compile-masking.ts'
 import type { BundleWords, Vocabulary } from './vocabulary.ts'
 

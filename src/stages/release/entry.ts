@@ -21,7 +21,7 @@ import { hiddenIn } from './frame.ts'
 import { planMasking } from './mask/plan-masking.ts'
 import { identify } from './judge.ts'
 import { addCounts, isFound, releaseResource, viewerOf } from './resource.ts'
-import { pseudonym } from './mask/methods.ts'
+import { pseudonym } from './mask/pseudonyms.ts'
 import type { Released } from './resource.ts'
 import { isIn } from './vocabulary.ts'
 import type { Beside, BundleWords, NameSet } from './vocabulary.ts'
@@ -191,10 +191,11 @@ function viewOf(
   context: Context,
 ): View {
   const viewer = viewerOf(verdict, permit.terms, context)
-  const own = `${verdict.type}/${id}`
   const rename = (address: string): string => {
     if (viewer === undefined) return ''
     const { methods } = viewer
+    if (address.startsWith('urn:')) return pseudonym(address, 'uri', methods)
+    const own = `${verdict.type}/${id}`
     const query = address.indexOf('?')
     const bare = (query < 0 ? address : address.slice(0, query)).replace(VERSION, '')
     // Beside a resource, upstream's name for itself may be another than the one that we know.
@@ -213,7 +214,8 @@ function renameAddress(tape: Tape, value: number, view: View | undefined, edits:
   const text = textOf(tape, value)
   if (text === undefined) return
   // Criteria may name what is masked elsewhere; what is left may be a type alone, or nothing.
-  const [bare = ''] = text.split('?')
+  const query = text.indexOf('?')
+  const bare = query < 0 ? text : text.slice(0, query)
   const renamed = /^(?:[A-Z][A-Za-z]{1,63})?$/.test(bare) ? bare : (view?.rename?.(bare) ?? '')
   edits.push({
     start: startOf(tape, value),

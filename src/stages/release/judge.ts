@@ -123,7 +123,11 @@ function judgeReach(
   if (reach.length === 0) return withhold('label')
   const inline = labels.isInline ? { maySeeElement: seesElement } : {}
   if (reach.some(isMild)) return { withheld: undefined, maskings: NO_MASKINGS, ...inline }
-  const maskings = [...new Set(reach.flatMap((way) => admit(way) ?? []))]
+  const maskings: Masking[] = []
+  for (const way of reach) {
+    const masking = admit(way)
+    if (masking !== undefined && !maskings.includes(masking)) maskings.push(masking)
+  }
   if (maskings.length === 0) return withhold('label')
   return { withheld: undefined, maskings: mildest(maskings), ...inline }
 
@@ -139,8 +143,9 @@ function judgeReach(
   /** What a way masks, unless the codes of the resource show what it may not show (LABEL-9). */
   function admit({ masking: names, clearance }: Reach): Masking | undefined {
     const masking = context.maskingFor(names)
-    const codes = masking.labelsOf?.(tape, object) ?? []
-    return codes.every((code) => clearance.sensitivities.has(code)) ? masking : undefined
+    const codes = masking.labelsOf?.(tape, object)
+    const isShown = codes?.every((code) => clearance.sensitivities.has(code)) ?? true
+    return isShown ? masking : undefined
   }
 }
 
@@ -152,6 +157,7 @@ const isMild = ({ masking }: Reach): boolean => masking.size === 1 && masking.ha
 
 /** Without those that mask all that another one masks, and more. */
 function mildest(maskings: readonly Masking[]): readonly Masking[] {
+  if (maskings.length === 1) return maskings
   return maskings.filter((one) =>
     maskings.every(
       (other) =>

@@ -9,8 +9,8 @@ import { identify, judge } from './judge.ts'
 import type { Verdict } from './judge.ts'
 import { planMasking } from './mask/plan-masking.ts'
 import type { Masked, Viewer } from './mask/plan-masking.ts'
-import { createKnown } from './mask/methods.ts'
-import type { Known } from './mask/methods.ts'
+import { createKnown } from './mask/method-context.ts'
+import type { Known } from './mask/method-context.ts'
 
 /** A resource that may be released, and how. */
 export type Released = {

@@ -30,11 +30,17 @@ const LONGEST_WORD = 40
 /** `Years`, `year(s)`, `y.o.`, `a{age}` and `{years}` are units as well. */
 function perYearOf(unit: string | undefined): number | undefined {
   if (unit === undefined || unit.length > LONGEST_WORD) return undefined
-  const known = PER_YEAR.get(unit)
-  if (known !== undefined) return known
+  const known = MET.get(unit)
+  if (known !== undefined) return known === 0 ? undefined : known
   const word = unit.replace(/(?<=.)\{.*/, '').replaceAll(/[\s.(){}]/g, '')
-  return PER_YEAR.get(word.toLowerCase())
+  const found = PER_YEAR.get(unit) ?? PER_YEAR.get(word.toLowerCase())
+  if (MET.size >= MOST_MET) MET.clear()
+  MET.set(unit, found ?? 0)
+  return found
 }
+/** What units were found to be, 0 = none of time: a server has a few hundred. */
+const MET = new Map<string, number>()
+const MOST_MET = 1024
 
 export type Age = 'young' | 'old' | 'unclear'
 

@@ -1,12 +1,10 @@
-import { cut } from '../../../json/edit.ts'
-import type { Edit } from '../../../json/tape.ts'
+import { beginOf, cut, finishOf } from '../../../json/edit.ts'
+import type { Change } from '../../../json/edit.ts'
 import { KIND } from '../../../json/tape.ts'
 import type { Tape } from '../../../json/tape.ts'
-import { after, endOf, kindOf, startOf } from '../../../json/tape.ts'
+import { after, kindOf } from '../../../json/tape.ts'
+import type { Recipe } from './methods.ts'
 import { STUB } from './stub.ts'
-
-/** HL7 v3-ObservationValue codes that say what was done (LABEL-6): bits. */
-export const CODE = { MASKED: 1, REDACTED: 2, ABSTRED: 4, PSEUDED: 8, SUBSETTED: 16 } as const
 
 /** What becomes of one value, before the edits are made of it. */
 export type Alteration = {
@@ -22,7 +20,12 @@ export type Alteration = {
   readonly codes: number
   /** How much is taken away: of two equal places the milder one is kept where callers may see more. */
   readonly rank: number
+  /** By what the text is made of the value, if it is. */
+  readonly recipe?: Recipe | undefined
 }
+
+/** An alteration by places; those by a recipe are of the value at their begin. */
+export type MaskChange = Change & { readonly recipe?: Recipe | undefined; readonly code?: number }
 
 /** The entry after all that an alteration is about. */
 export function limitOf(tape: Tape, { entry }: Alteration): number {
@@ -84,18 +87,17 @@ export function common(
 }
 
 /**
- * The edits of alterations none of which is inside another. FHIR knows no empty list and no empty
+ * The changes of alterations none of which is inside another. FHIR knows no empty list and no empty
  * object: a list all of whose elements go goes itself, and an object that would be left empty says
  * that its content is masked.
  */
-export function render(tape: Tape, alterations: readonly Alteration[]): Edit[] {
-  const edits: Edit[] = []
+export function render(tape: Tape, alterations: readonly Alteration[]): MaskChange[] {
+  const changes: MaskChange[] = []
   let gone: Gone | undefined
-  for (const { entry, text, parent, holder } of alterations) {
+  for (const { entry, text, parent, holder, recipe, codes } of alterations) {
     if (text !== undefined) {
-      const isMember = kindOf(tape, entry) === KIND.key
-      const end = endOf(tape, isMember ? entry + 1 : entry)
-      edits.push({ start: startOf(tape, entry), end, text })
+      const to = finishOf(kindOf(tape, entry) === KIND.key ? entry + 1 : entry)
+      changes.push({ from: beginOf(entry), to, text, recipe, code: codes })
     } else {
       gone ??= { entries: new Set(), lists: new Map(), objects: new Set() }
       gone.entries.add(entry)
@@ -103,8 +105,8 @@ export function render(tape: Tape, alterations: readonly Alteration[]): Edit[] {
       else gone.objects.add(parent)
     }
   }
-  if (gone !== undefined) cutAll(tape, gone, edits)
-  return edits
+  if (gone !== undefined) cutAll(tape, gone, changes)
+  return changes
 }
 
 /** What goes, and which lists (each with the object around) and objects it goes from. */
@@ -114,19 +116,18 @@ type Gone = {
   readonly objects: Set<number>
 }
 
-function cutAll(tape: Tape, { entries, lists, objects }: Gone, edits: Edit[]): void {
+function cutAll(tape: Tape, { entries, lists, objects }: Gone, all: MaskChange[]): void {
   const goes = (entry: number): boolean => entries.has(entry)
   for (const [list, holder] of lists) {
-    const { isAll, edits: made } = cut(tape, list, goes)
+    const { isAll, changes } = cut(tape, list, goes)
     if (isAll) {
       entries.add(list - 1)
       objects.add(holder)
-    } else for (const edit of made) edits.push(edit)
+    } else for (const change of changes) all.push(change)
   }
   for (const object of objects) {
-    const { isAll, edits: made } = cut(tape, object, goes)
-    if (isAll) {
-      edits.push({ start: startOf(tape, object), end: endOf(tape, object), text: STUB })
-    } else for (const edit of made) edits.push(edit)
+    const { isAll, changes } = cut(tape, object, goes)
+    if (isAll) all.push({ from: beginOf(object), to: finishOf(object), text: STUB })
+    else for (const change of changes) all.push(change)
   }
 }

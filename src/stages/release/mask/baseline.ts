@@ -17,7 +17,7 @@ import {
   textOf,
   valuesAt,
 } from '../../../json/tape.ts'
-import { CODE } from './alteration.ts'
+import { CODE } from './codes.ts'
 import type { Alteration } from './alteration.ts'
 import { FLAG } from '../../../json/token.ts'
 import { rankOf } from './automaton.ts'

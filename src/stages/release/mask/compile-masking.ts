@@ -23,10 +23,13 @@ import { buildAutomaton, rankOf } from './automaton.ts'
 import type { Place, Selection, Test } from './automaton.ts'
 import { createLabelling } from './labelling.ts'
 import { IDENTIFIER_TYPE_SYSTEMS, matchIdentifiers } from '../identifiers.ts'
-import type { MethodContext } from './methods.ts'
+import type { MethodContext } from './method-context.ts'
 import { createFinder } from './detect/finder.ts'
 import { planPaths } from './path-walk.ts'
 import type { PathRules } from './path-walk.ts'
+import { Precedents } from './precedents.ts'
+import type { Recording } from './precedents.ts'
+import { buildQuestions } from './questions.ts'
 import { shownOf } from './detect/shown.ts'
 import { CONFIDENTIALITIES, systemOf } from '../vocabulary.ts'
 import type { Vocabulary } from '../vocabulary.ts'
@@ -41,7 +44,10 @@ export type Masking = {
     tape: Tape,
     object: number,
     context: MethodContext,
+    record?: Recording,
   ) => readonly Alteration[] | 'whole'
+  /** How resources of a structure were masked, where that is by more than the baseline. */
+  readonly precedents: Precedents | undefined
   /**
    * Whether something at, above or below the element may be altered: a search that looks at it would
    * tell what is masked. Choices are written as JSON has them (`valueQuantity`).
@@ -77,7 +83,10 @@ export function compileMasking(
   )
   // Labels alone change nothing within a resource.
   if (beyond.every(({ rules }) => rules.length === 0)) {
-    return { names, plan: () => [], touches: () => false, hidden: () => NOTHING_HIDDEN, labelsOf }
+    return {
+      ...{ names, plan: () => [], precedents: undefined, touches: () => false },
+      ...{ hidden: () => NOTHING_HIDDEN, labelsOf },
+    }
   }
   const tests = new Map<string, Test>()
   const selections = beyond.flatMap((profile, at) =>
@@ -86,16 +95,15 @@ export function compileMasking(
   const automaton = buildAutomaton(elements, selections, words.names)
   const touched = new Map<string, boolean>()
   const hiddenByType = new Map<string, Hidden>()
+  const detect = compileDetectors(profiles)
   const rules: PathRules = {
-    automaton,
-    at: words.at,
-    labelled: compileLabels(beyond),
-    detect: compileDetectors(profiles),
-    serial,
+    ...{ automaton, at: words.at, labelled: compileLabels(beyond), detect },
+    questions: buildQuestions(words, automaton.ends, detect, serial),
   }
   return {
     names,
-    plan: (tape, object, context) => planPaths(tape, object, rules, context),
+    plan: (tape, object, context, record) => planPaths(tape, object, rules, context, record),
+    precedents: new Precedents(),
     touches,
     hidden: hiddenOf,
     labelsOf,

@@ -1,7 +1,7 @@
 import { KIND } from '../../../json/tape.ts'
 import type { Tape } from '../../../json/tape.ts'
 import { after, elements, isContainer, kindOf, member, textOf } from '../../../json/tape.ts'
-import { CODE } from './alteration.ts'
+import { CODE } from './codes.ts'
 import type { Alteration } from './alteration.ts'
 import { readCoding } from '../labels.ts'
 import type { Labels } from '../labels.ts'

@@ -23,11 +23,14 @@ export function createKeyedHash(secret: KeyObject): KeyedHash {
   const inside = padded(0x36)
   const inner = Buffer.concat([inside, Buffer.alloc(ROOM)])
   const outer = Buffer.concat([padded(0x5c), Buffer.alloc(32)])
+  /** The beginnings of it, by their length. */
+  const views: Buffer[] = []
   return (text) => {
     // No UTF-16 unit takes more than three bytes.
     const isShort = text.length * 3 <= ROOM
+    const length = isShort ? inner.write(text, BLOCK) : 0
     const whole = isShort
-      ? inner.subarray(0, BLOCK + inner.write(text, BLOCK))
+      ? (views[length] ??= inner.subarray(0, BLOCK + length))
       : Buffer.concat([inside, Buffer.from(text)])
     outer.write(hash('sha256', whole, 'binary'), BLOCK, 'latin1')
     return hash('sha256', outer, 'hex')

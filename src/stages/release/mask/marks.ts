@@ -1,5 +1,6 @@
 import { WITHHELD, WITHHELD_NARRATIVE } from '../../../fhir/withheld.ts'
-import type { Edit } from '../../../json/tape.ts'
+import { beforeEnd, beginOf, finishOf, inside } from '../../../json/edit.ts'
+import type { Place } from '../../../json/edit.ts'
 import {
   after,
   elements,
@@ -13,8 +14,8 @@ import {
   valuesAt,
 } from '../../../json/tape.ts'
 import type { Tape } from '../../../json/tape.ts'
-import { CODE } from './alteration.ts'
-import type { Alteration } from './alteration.ts'
+import { CODE } from './codes.ts'
+import type { Alteration, MaskChange } from './alteration.ts'
 import { MASKED_TEXT } from './compile-masking.ts'
 import { EMPTY_CONTENT } from '../vocabulary.ts'
 import type { Vocabulary } from '../vocabulary.ts'
@@ -32,7 +33,7 @@ const ALL = Object.values(CODE).reduce((sum, bit) => sum | bit, 0)
 const CODINGS = Array.from({ length: ALL + 1 }, (_, codes) => codingsOf(codes))
 
 /**
- * The edits that say what was done: alteration codes in meta.security (LABEL-6), SUBSETTED in
+ * The changes that say what was done: alteration codes in meta.security (LABEL-6), SUBSETTED in
  * meta.tag (LABEL-7), and every narrative replaced (MASK-6): it may tell what is masked.
  */
 export function markAltered(
@@ -41,26 +42,24 @@ export function markAltered(
   alterations: readonly Alteration[],
   narratives: readonly number[],
   words: Vocabulary,
-): Edit[] {
+): MaskChange[] {
   let codes = 0
   for (const one of alterations) codes |= one.codes
   const security = CODINGS[codes & ~CODE.SUBSETTED] ?? ''
   const tag = CODINGS[codes & CODE.SUBSETTED] ?? ''
-  const edits: Edit[] = []
+  const changes: MaskChange[] = []
   const meta = member(tape, object, words.at.meta)
   if (meta < 0) {
     const comma = after(tape, object) === object + 1 ? '' : ','
-    insert(edits, startOf(tape, object) + 1, `"meta":${metaOf(security, tag)}${comma}`)
+    insert(changes, inside(object), `"meta":${metaOf(security, tag)}${comma}`)
   } else if (kindOf(tape, meta) !== KIND.object || isEmptied(tape, meta, alterations)) {
-    edits.push({ start: startOf(tape, meta), end: endOf(tape, meta), text: metaOf(security, tag) })
+    replace(changes, meta, metaOf(security, tag))
   } else {
-    addCodings(tape, meta, words.at.security, 'security', security, edits)
-    addCodings(tape, meta, words.at.tag, 'tag', tag, edits)
+    addCodings(tape, meta, words.at.security, 'security', security, changes)
+    addCodings(tape, meta, words.at.tag, 'tag', tag, changes)
   }
-  for (const text of narratives) {
-    edits.push({ start: startOf(tape, text), end: endOf(tape, text), text: WITHHELD_NARRATIVE })
-  }
-  return edits
+  for (const text of narratives) replace(changes, text, WITHHELD_NARRATIVE)
+  return changes
 }
 
 /** A meta that says nothing else. */
@@ -78,21 +77,24 @@ function addCodings(
   number: number,
   name: string,
   codings: string,
-  edits: Edit[],
+  changes: MaskChange[],
 ): void {
   if (codings === '') return
   const list = member(tape, meta, number)
-  if (list < 0) insert(edits, startOf(tape, meta) + 1, `${listOf(name, codings)},`)
-  else if (kindOf(tape, list) !== KIND.array) {
-    edits.push({ start: startOf(tape, list), end: endOf(tape, list), text: `[${codings}]` })
-  } else {
+  if (list < 0) insert(changes, inside(meta), `${listOf(name, codings)},`)
+  else if (kindOf(tape, list) !== KIND.array) replace(changes, list, `[${codings}]`)
+  else {
     const isEmpty = after(tape, list) === list + 1
-    insert(edits, endOf(tape, list) - 1, isEmpty ? codings : `,${codings}`)
+    insert(changes, beforeEnd(list), isEmpty ? codings : `,${codings}`)
   }
 }
 
-function insert(edits: Edit[], at: number, text: string): void {
-  edits.push({ start: at, end: at, text })
+function insert(changes: MaskChange[], at: Place, text: string): void {
+  changes.push({ from: at, to: at, text })
+}
+
+function replace(changes: MaskChange[], value: number, text: string): void {
+  changes.push({ from: beginOf(value), to: finishOf(value), text })
 }
 
 /** Whether nothing of an object is left. */

@@ -1,31 +1,22 @@
 import { WITHHELD_DIV } from '../../../fhir/withheld.ts'
 import type { ElementDefinition } from '../../../fhir/elements.ts'
-import {
-  after,
-  endOf,
-  kindOf,
-  KIND,
-  member,
-  nameOf,
-  remark,
-  remarkOf,
-  sameAs,
-  startOf,
-  textOf,
-} from '../../../json/tape.ts'
+import { after, kindOf, KIND, member, nameOf, textOf } from '../../../json/tape.ts'
 import type { Tape } from '../../../json/tape.ts'
 import { rankOf } from './automaton.ts'
-import type { Method } from '../../../policy/masking-schema.ts'
 import type { Action, Automaton, Member, Place, State } from './automaton.ts'
-import { CODE } from './alteration.ts'
+import { CODE } from './codes.ts'
 import type { Alteration } from './alteration.ts'
-import { alter, atHome, CONTAINED, lastOf, pseudonym, pseudonymAt } from './methods.ts'
-import type { MethodContext } from './methods.ts'
-import { OLD, readAge, readSpan } from './ages.ts'
-import type { Age } from './ages.ts'
+import { atHome, CONTAINED } from './pseudonyms.ts'
+import { lastOf, make } from './methods.ts'
+import { SAME } from './method-context.ts'
+import type { MethodContext } from './method-context.ts'
+import type { Recipe } from './methods.ts'
+import { OLD } from './ages.ts'
 import { isNamed } from './members.ts'
+import type { Recording } from './precedents.ts'
+import { isFragment, isNull, isWordy } from './questions.ts'
+import type { Answer, Detect, Question, Questions } from './questions.ts'
 import { buildStub, STUB } from './stub.ts'
-import { CLEAN, CLEAN_SHIFT } from '../systems.ts'
 import { DATA_ABSENT_EXTENSION } from '../vocabulary.ts'
 import type { Vocabulary } from '../vocabulary.ts'
 
@@ -35,12 +26,10 @@ export type PathRules = {
   /** Numbers of names on the tape. */
   readonly at: Vocabulary['at']
   /** Whether an object carries a label that removes it; by which rule. */
-  readonly labelled: ((tape: Tape, object: number) => string | undefined) | undefined
+  readonly labelled: Question<string | undefined> | undefined
   /** What a text that stays comes to when detectors of the profiles find something in it. */
-  readonly detect:
-    ((text: string) => { readonly text: string; readonly rule: string } | undefined) | undefined
-  /** A number of these rules alone, above 0: what is found clean by them is remarked with it. */
-  readonly serial: number
+  readonly detect: Detect | undefined
+  readonly questions: Questions
 }
 
 /** One walk through one resource. */
@@ -50,6 +39,14 @@ type Walk = {
   readonly methods: MethodContext
   readonly isContained: boolean
   readonly found: Alteration[]
+  readonly record: Recording | undefined
+}
+
+/** Nothing but this looks at what a value says: what follows is the same where the answers are. */
+function ask<A extends Answer>({ tape, record }: Walk, question: Question<A>, entry: number): A {
+  const answer = question(tape, entry)
+  record?.ask(question, entry, answer)
+  return answer
 }
 
 /** What is in no definition may be anything: it goes, and counts under this name. */
@@ -66,14 +63,16 @@ export function planPaths(
   object: number,
   rules: PathRules,
   methods: MethodContext,
+  record?: Recording,
 ): readonly Alteration[] | 'whole' {
   const { automaton, labelled, at: words } = rules
-  const walk: Walk = { tape, rules, methods, isContained: false, found: [] }
-  const type = textOf(tape, member(tape, object, words.resourceType)) ?? ''
+  const walk: Walk = { tape, rules, methods, isContained: false, found: [], record }
+  const type = ask(walk, rules.questions.typeOf, member(tape, object, words.resourceType))
   const root = automaton.root(type)
   if (root === undefined) return 'whole'
   const state = settle(walk, object, root)
-  if (state.action !== undefined || labelled?.(tape, object) !== undefined) return 'whole'
+  if (state.action !== undefined) return 'whole'
+  if (labelled !== undefined && ask(walk, labelled, object) !== undefined) return 'whole'
   // Labels and marks need a place to stand.
   const meta = member(tape, object, words.meta)
   if (meta >= 0 && kindOf(tape, meta) !== KIND.object) return 'whole'
@@ -81,9 +80,11 @@ export function planPaths(
   return walk.found
 }
 
-function settle({ tape }: Walk, entry: number, place: Place): State {
+function settle(walk: Walk, entry: number, place: Place): State {
   const { tests } = place
-  return tests.length === 0 ? place.plain() : place.settle(tests.map((test) => test(tape, entry)))
+  return tests.length === 0
+    ? place.plain()
+    : place.settle(tests.map((test) => ask(walk, test, entry)))
 }
 
 function walkMembers(walk: Walk, entry: number, at: State): void {
@@ -111,10 +112,17 @@ function remove(walk: Walk, entry: number, parent: number, holder: number, rule:
   found.push({ entry, text: undefined, parent, holder, rule, codes: REMOVED, rank: REMOVAL })
 }
 
-function put(walk: Walk, entry: number, text: string, action: Action, codes: number): void {
+function put(
+  walk: Walk,
+  entry: number,
+  text: string,
+  action: Action,
+  codes: number,
+  recipe?: Recipe,
+): void {
   const { found } = walk
   const { rule, rank } = action
-  found.push({ entry, text, parent: -1, holder: -1, rule, codes, rank })
+  found.push({ entry, text, parent: -1, holder: -1, rule, codes, rank, recipe })
 }
 
 /** `_birthDate`: goes with its value, which it may render in full; else it is an element itself. */
@@ -136,7 +144,7 @@ function walkBeside(walk: Walk, key: number, parent: number, around: Member, at:
     for (let one = value + 1; one < after(tape, value); one = after(tape, one)) {
       // Elements stand beside those of the value, so that none of them can go.
       if (kindOf(tape, one) === KIND.object) walkMembers(walk, one, settle(walk, one, place))
-      else if (!isNull(walk, one)) put(walk, one, 'null', LOST, REMOVED)
+      else if (!ask(walk, isNull, one)) put(walk, one, 'null', LOST, REMOVED)
     }
   }
 }
@@ -151,14 +159,15 @@ function walkPrimitive(walk: Walk, key: number, parent: number, around: Member, 
   const isList = kindOf(tape, value) === KIND.array
   // A list where one value belongs could hold one for the rules and another for the reader.
   let areSound = !isList || element.isArray
-  let isWordy = false
+  let hasWords = false
   for (let one = isList ? value + 1 : value; one < after(tape, value); one = after(tape, one)) {
-    if (!isSound(walk, one, around)) areSound &&= isList && isNull(walk, one)
+    if (!isSound(walk, one, around)) areSound &&= isList && ask(walk, isNull, one)
     else if (action !== undefined) continue
     else if (element.type === 'canonical') renameFragment(walk, one)
     else if (element.type === 'code') {
-      if ((detect === undefined && around.ofText === undefined) || !isWordyAt(walk, one)) continue
-      if (around.ofText !== undefined) isWordy = true
+      if ((detect === undefined && around.ofText === undefined) || !ask(walk, isWordy, one))
+        continue
+      if (around.ofText !== undefined) hasWords = true
       else if (detect !== undefined) detectIn(walk, one)
     } else if (around.isText && detect !== undefined) detectIn(walk, one)
   }
@@ -170,31 +179,14 @@ function walkPrimitive(walk: Walk, key: number, parent: number, around: Member, 
     } else remove(walk, key, parent, -1, rule)
     return
   }
-  const made = isWordy ? around.ofText : action
+  const made = hasWords ? around.ofText : action
   if (made !== undefined) alterPrimitive(walk, key, parent, around, made, at)
 }
-
-/** FHIR lets a code have spaces and any length, so that it may be a text that somebody wrote. */
-function isWordyAt({ tape }: Walk, entry: number): boolean {
-  const [start, end] = [startOf(tape, entry) + 1, endOf(tape, entry) - 1]
-  const first = tape.bytes[start] as number
-  // Most codes are plain, and need not be read.
-  let isPlain = end - start <= LONGEST_CODE && (first < 0x30 || first > 0x39)
-  for (let at = start; isPlain && at < end; at++) isPlain = PLAIN[tape.bytes[at] as number] === 1
-  if (isPlain) return false
-  const text = textOf(tape, entry) ?? ''
-  return text.length > LONGEST_CODE || WORDY.test(text)
-}
-/** A UUID has 36 signs. */
-const LONGEST_CODE = 40
-const WORDY = /[\s@]|:\/\/|^\d{3}[-.]\d{2,3}[-.]\d{4}$/
-const PLAIN = Uint8Array.from({ length: 0x100 }, (_, c) =>
-  /[!-~]/.test(String.fromCharCode(c)) && !'@:\\'.includes(String.fromCharCode(c)) ? 1 : 0,
-)
 
 /** What says that a value is masked stands where `_birthDate` did: two of the name are one too many. */
 function removeBeside(walk: Walk, parent: number, { key }: ElementDefinition): void {
   const { tape } = walk
+  walk.record?.giveUp()
   for (let one = parent + 1; one < after(tape, parent); one = after(tape, one + 1)) {
     if (isNamed(tape, one, `_${key}`)) remove(walk, one, parent, -1, UNKNOWN)
   }
@@ -202,31 +194,25 @@ function removeBeside(walk: Walk, parent: number, { key }: ElementDefinition): v
 
 /** Whether a value is of the JSON kind that its type has. */
 function isSound(walk: Walk, entry: number, { kind }: Member): boolean {
-  return kindOf(walk.tape, entry) === kind && (kind !== KIND.literal || !isNull(walk, entry))
+  return kindOf(walk.tape, entry) === kind && (kind !== KIND.literal || !ask(walk, isNull, entry))
 }
 
 /** `#x` leads to what is contained, by whatever has become of its id. */
 function renameFragment(walk: Walk, entry: number): void {
-  const { tape, rules, methods } = walk
-  if (textOf(tape, entry)?.startsWith('#') !== true) return
+  const { rules } = walk
+  if (!ask(walk, isFragment, entry)) return
   const action = rules.automaton.root('Basic')?.plain().member(rules.at.id)?.action
   if (action === undefined) return
-  const name =
-    action.method.kind === 'pseudonym' ? pseudonymAt(tape, entry, 'canonical', methods) : '#'
-  put(walk, entry, `"${name}"`, action, CODE.PSEUDED)
+  if (action.method.kind !== 'pseudonym') put(walk, entry, '"#"', action, CODE.PSEUDED)
+  else putMade(walk, entry, action, { method: action.method, type: 'canonical', idOf: undefined })
 }
 
 function detectIn(walk: Walk, entry: number): void {
-  const { tape, rules } = walk
-  // Displays and units come again and again: what is clean once is clean wherever it stands.
-  const first = sameAs(tape, entry)
-  const remarked = remarkOf(tape, first)
-  if (remarked >> CLEAN_SHIFT === rules.serial) return
+  const { tape, rules, record } = walk
+  if (ask(walk, rules.questions.isClean, entry)) return
   const made = rules.detect?.(textOf(tape, entry) ?? '')
-  if (made === undefined) {
-    remark(tape, first, (remarked & (CLEAN - 1)) | (rules.serial << CLEAN_SHIFT))
-    return
-  }
+  if (made === undefined) return
+  record?.giveUp()
   const action: Action = { rule: made.rule, method: LAST, rank: rankOf(LAST) }
   put(walk, entry, JSON.stringify(made.text), action, CODE.MASKED)
 }
@@ -248,10 +234,11 @@ function alterPrimitive(
     else remove(walk, key, parent, -1, rule)
   } else if (method.kind === 'redact') redact(walk, key, element, action)
   else if (method.kind === 'last') {
+    walk.record?.giveUp()
     const isList = kindOf(tape, value) === KIND.array
     const rendered = isList ? undefined : lastOf(textOf(tape, value) ?? '', method.count)
     redact(walk, key, element, action, rendered)
-  } else if (method.kind === 'generalise' && method.to === 'zip3' && !mayBeZip(walk, parent))
+  } else if (method.kind === 'generalise' && method.to === 'zip3' && !hasZip(walk, parent))
     redact(walk, key, element, action)
   else alterValues(walk, key, element, action, at)
 }
@@ -263,30 +250,27 @@ function alterValues(
   action: Action,
   at: State,
 ): void {
-  const { tape, found, methods } = walk
+  const { tape, found } = walk
   const value = key + 1
   const before = found.length
   const isList = kindOf(tape, value) === KIND.array
-  const idOf = idKind(walk, element, at)
+  const recipe = { method: action.method, type: element.type, idOf: idKind(walk, element, at) }
   for (let one = isList ? value + 1 : value; one < after(tape, value); one = after(tape, one)) {
-    if (action.method.kind === 'pseudonym' && kindOf(tape, one) === KIND.string) {
-      const name =
-        idOf === undefined
-          ? pseudonymAt(tape, one, element.type, methods)
-          : pseudonym(textOf(tape, one) ?? '', element.type, methods, idOf)
-      put(walk, one, `"${name}"`, action, CODE.PSEUDED)
-      continue
-    }
-    const text = textOf(tape, one)
-    if (text === undefined && isNull(walk, one)) continue
-    const made = text === undefined ? undefined : alter(action.method, text, element.type, methods)
-    if (made === undefined) {
-      found.length = before
-      redact(walk, key, element, action)
-      return
-    }
-    if (made.text !== text) put(walk, one, quoted(made.text, action.method), action, made.code)
+    if (kindOf(tape, one) !== KIND.string && ask(walk, isNull, one)) continue
+    if (putMade(walk, one, action, recipe)) continue
+    found.length = before
+    redact(walk, key, element, action)
+    return
   }
+}
+
+/** Puts in place of a simple value what a method makes of it; false = it cannot be shown at all. */
+function putMade(walk: Walk, entry: number, action: Action, recipe: Recipe): boolean {
+  const { tape, methods, record } = walk
+  const made = make(tape, entry, recipe, methods)
+  record?.make(recipe, entry, made)
+  if (made !== undefined && made !== SAME) put(walk, entry, made.text, action, made.code, recipe)
+  return made !== undefined
 }
 
 /** What a bare id is one of; undefined = it is none. */
@@ -296,21 +280,8 @@ function idKind(walk: Walk, { key }: ElementDefinition, at: State): string | und
 }
 
 /** ZIP codes are those of the United States; three digits may be all of a code elsewhere. */
-function mayBeZip({ tape, rules: { at: words } }: Walk, address: number): boolean {
-  const country = member(tape, address, words.country)
-  if (country < 0) return true
-  const text = (textOf(tape, country) ?? '').slice(0, LONGEST_COUNTRY)
-  return WITH_ZIP.has(text.toLowerCase().replaceAll(/[^a-z\d]/g, ''))
-}
-const LONGEST_COUNTRY = 60
-/** ISO 3166-1 in two and three letters and by number, and names. */
-const WITH_ZIP: ReadonlySet<string> = new Set(
-  (
-    'us usa 840 unitedstates unitedstatesofamerica theunitedstates theunitedstatesofamerica ' +
-    'pr pri 630 puertorico gu gum 316 guam vi vir 850 virginislands virginislandsus usvirginislands ' +
-    'unitedstatesvirginislands as asm 016 americansamoa mp mnp 580 northernmarianaislands'
-  ).split(' '),
-)
+const hasZip = (walk: Walk, address: number): boolean =>
+  ask(walk, walk.rules.questions.hasZip, address)
 
 /** A value that may not be shown, where something must stand: says that it is masked. */
 function redact(
@@ -411,7 +382,7 @@ function walkObject(
     return
   }
   const at = settle(walk, value, actual)
-  const label = labelled?.(tape, value)
+  const label = labelled === undefined ? undefined : ask(walk, labelled, value)
   const action: Action | undefined =
     label === undefined ? at.action : { rule: label, method: REMOVE, rank: REMOVAL }
   if (action === undefined)
@@ -424,36 +395,28 @@ function walkObject(
 
 /** A Bundle may come from elsewhere: what is relative in an entry is so to where that is from. */
 function atEntry(walk: Walk, entry: number): Walk {
-  const { tape, rules, methods } = walk
+  const { tape, rules, methods, record } = walk
+  record?.giveUp()
   const fullUrl = textOf(tape, member(tape, entry, rules.at.fullUrl)) ?? ''
   return { ...walk, methods: atHome(fullUrl, methods) }
 }
 
 /** An age above 89 says no more than that: `>= 90`, in years; a range that has one says nothing. */
 function alterAge(walk: Walk, value: number, action: Action, at: State): void {
-  const age = ageOf(walk, value, action, at)
+  const { ages } = walk.rules.questions
+  const { method } = action
+  const isSpan = method.kind === 'generalise' && method.to === 'span-90'
+  const question = !isSpan ? ages.age : at.type === 'Range' ? ages.spans : ages.span
+  const age = ask(walk, question, value)
   if (age === 'young') walkMembers(walk, value, at)
   else if (age === 'old') put(walk, value, OLD, action, CODE.ABSTRED)
   else put(walk, value, stubOf(walk, at.type), action, CODE.MASKED)
 }
 
-function ageOf({ tape, rules }: Walk, value: number, { method }: Action, at: State): Age {
-  const isSpan = method.kind === 'generalise' && method.to === 'span-90'
-  if (!isSpan) return readAge(tape, value, rules.at)
-  if (at.type !== 'Range') return readSpan(tape, value, rules.at)
-  const isYoung = rules.automaton.ends.every(
-    (end) => readSpan(tape, member(tape, value, end), rules.at) === 'young',
-  )
-  return isYoung ? 'young' : 'unclear'
-}
-
 function resourceAt(walk: Walk, value: number, place: Place): Place | undefined {
-  const {
-    tape,
-    rules: { at: words },
-  } = walk
-  const type = textOf(tape, member(tape, value, words.resourceType))
-  return type === undefined ? undefined : place.ofType(type)
+  const { tape, rules } = walk
+  const type = member(tape, value, rules.at.resourceType)
+  return type < 0 ? undefined : place.ofType(ask(walk, rules.questions.typeOf, type))
 }
 
 /** The least that is valid of a type: what must be there says that it is masked. */
@@ -463,18 +426,9 @@ function stubOf({ rules: { automaton } }: Walk, type: string): string {
   return known
 }
 
-function isNull(walk: Walk, entry: number): boolean {
-  const { tape } = walk
-  return kindOf(tape, entry) === KIND.literal && tape.bytes[startOf(tape, entry)] === 0x6e
-}
-
 const REMOVE = { kind: 'remove' } as const
 const LOST: Action = { rule: UNKNOWN, method: REMOVE, rank: REMOVAL }
 const LAST = { kind: 'last', count: 4 } as const
-/** As JSON has it; years and the like are made of nothing that would need an escape. */
-const quoted = (text: string, { kind }: Method): string =>
-  kind === 'generalise' ? `"${text}"` : JSON.stringify(text)
-
 /** Ids of elements and addresses of extensions are attributes, beside which nothing can stand. */
 function isAttribute({ key, type }: ElementDefinition, at: State): boolean {
   return (

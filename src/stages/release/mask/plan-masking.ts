@@ -1,8 +1,10 @@
+import { toEdit } from '../../../json/edit.ts'
 import type { Edit } from '../../../json/tape.ts'
 import { KIND } from '../../../json/tape.ts'
 import type { Tape } from '../../../json/tape.ts'
 import { kindOf, member } from '../../../json/tape.ts'
-import { CODE, common, outermost, render } from './alteration.ts'
+import { common, outermost, render } from './alteration.ts'
+import { CODE } from './codes.ts'
 import type { Alteration } from './alteration.ts'
 import { BESIDE, planBaseline } from './baseline.ts'
 import type { Masking } from './compile-masking.ts'
@@ -10,16 +12,13 @@ import type { Context } from '../context.ts'
 import { planInlineLabels } from './inline-labels.ts'
 import type { Labels } from '../labels.ts'
 import { dropSignatures, markAltered } from './marks.ts'
-import type { MethodContext } from './methods.ts'
+import type { MethodContext } from './method-context.ts'
+import type { Outcome, Precedents, Recording } from './precedents.ts'
 
-/** What masking one resource comes to. */
-export type Masked = {
+/** What masking one resource comes to; of what is not masked the edits are those of addresses. */
+export type Masked = Partial<Outcome> & {
   /** Nobody else's: whoever gets them may add to them. */
   readonly edits: Edit[]
-  /** Altered values by rule. */
-  readonly counts?: ReadonlyMap<string, number>
-  /** What the id has become: another one, or none that may be seen; undefined = it is as it was. */
-  readonly renamed?: 'pseudonym' | 'gone'
 }
 
 /** Who sees it: by which ways it is reached, each with its profiles. */
@@ -42,7 +41,17 @@ export function planMasking(
   context: Context,
 ): Masked | undefined {
   const { edits, alterations: baseline, narratives } = planBaseline(tape, object, context)
-  const paths = viewer === undefined ? NOTHING : planViewed(tape, object, viewer, context)
+  const precedents = baseline.length === 0 ? precedentsFor(viewer) : undefined
+  const shape = precedents?.shapeOf(tape, object)
+  if (precedents !== undefined && shape !== undefined && viewer !== undefined) {
+    const found = precedents.follow(tape, object, shape, narratives, viewer.methods)
+    if (found !== undefined) {
+      for (const edit of edits) found.edits.push(edit)
+      return found
+    }
+  }
+  const record = shape && precedents?.record(shape)
+  const paths = viewer === undefined ? NOTHING : planViewed(tape, object, viewer, context, record)
   if (paths === undefined) return undefined
   if (baseline.length === 0 && paths.length === 0) return { edits }
   const { words } = context
@@ -52,10 +61,19 @@ export function planMasking(
     tape,
     isPlain ? paths : [...paths, ...milder(tape, baseline, paths), ...signatures],
   )
-  const made = markAltered(tape, object, all, narratives, words)
-  for (const edit of render(tape, all)) made.push(edit)
+  const changes = [...markAltered(tape, object, all, narratives, words), ...render(tape, all)]
+  const outcome = { counts: countByRule(all), ...renamed(tape, object, all, context) }
+  record?.finish(tape, object, narratives, changes, outcome)
+  const made = changes.map((change) => toEdit(tape, change))
   for (const edit of edits) made.push(edit)
-  return { edits: made, counts: countByRule(all), ...renamed(tape, object, all, context) }
+  return { edits: made, ...outcome }
+}
+
+/** Where what is masked hangs on nothing but one set of profiles. */
+function precedentsFor(viewer: Viewer | undefined): Precedents | undefined {
+  if (viewer === undefined || viewer.maySeeElement !== undefined) return undefined
+  const [masking, ...others] = viewer.maskings
+  return others.length === 0 ? masking?.precedents : undefined
 }
 
 function countByRule(alterations: readonly Alteration[]): Map<string, number> {
@@ -71,7 +89,7 @@ function renamed(
   object: number,
   all: readonly Alteration[],
   { words: { at } }: Context,
-): Pick<Masked, 'renamed'> {
+): Pick<Outcome, 'renamed'> {
   const id = member(tape, object, at.id)
   const found = id < 0 ? undefined : all.find(({ entry }) => entry === id || entry === id - 1)
   if (found === undefined) return {}
@@ -86,8 +104,9 @@ function planViewed(
   object: number,
   { maskings, methods, maySeeElement }: Viewer,
   { words }: Context,
+  record: Recording | undefined,
 ): readonly Alteration[] | undefined {
-  const planned = planAll(tape, object, maskings, methods)
+  const planned = planAll(tape, object, maskings, methods, record)
   if (planned === undefined || maySeeElement === undefined) return planned
   return [...planned, ...planInlineLabels(tape, object, maySeeElement, words)]
 }
@@ -98,10 +117,11 @@ function planAll(
   object: number,
   maskings: readonly Masking[],
   methods: MethodContext,
+  record: Recording | undefined,
 ): readonly Alteration[] | undefined {
   let found: readonly Alteration[] | undefined
   for (const masking of maskings) {
-    const plan = masking.plan(tape, object, methods)
+    const plan = masking.plan(tape, object, methods, record)
     // Who may not see it by this way sees it by another.
     if (plan === 'whole') continue
     found = found === undefined ? plan : common(tape, found, plan)
