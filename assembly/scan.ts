@@ -14,7 +14,7 @@
  *   stack    32 bytes for each level of depth
  *   input    the text, then 16 zero bytes or more
  *   tape     4 integers for each entry
- *   noted    strings and keys worth a look, then objects: an integer each
+ *   noted    strings, keys and numbers worth a look, then objects: an integer each
  */
 
 // As in src/json/scan.ts and src/json/token.ts.
@@ -69,6 +69,8 @@ const UNSEARCHED: u32 = 4
 const NAMED: u32 = 8
 const LEAST_DIGITS = 9
 const WIDEST_GAP = 3
+const LEAST_BYTES: usize = 10
+const LEAST_WHOLE = 13
 let asked: usize = 0
 let prefix: usize = 0
 let prefixLength: usize = 0
@@ -94,10 +96,10 @@ export function hasWide(): i32 {
   return seen & WIDE
 }
 
-let notedStrings: usize = 0
+let notedValues: usize = 0
 let notedObjects: usize = 0
-export function countOfStrings(): usize {
-  return notedStrings
+export function countOfValues(): usize {
+  return notedValues
 }
 export function countOfObjects(): usize {
   return notedObjects
@@ -176,6 +178,21 @@ function holdsNumber(from: usize, end: usize): bool {
     }
   }
   return false
+}
+
+/** Whether a number may be a long integer: nothing but zeros behind the point, or any exponent. */
+function mayBeLong(from: usize, end: usize): bool {
+  let digits = 0
+  let isWhole = true
+  let isBehind = false
+  for (let i = from; i < end; i++) {
+    const c = <u32>load<u8>(i)
+    if (c == 0x2e) isBehind = true
+    else if ((c | 0x20) == 0x65) return true
+    else if (isBehind) isWhole = isWhole && c == 0x30
+    else if (c != 0x2d) digits++
+  }
+  return isWhole && digits >= LEAST_WHOLE
 }
 
 /** Whether a string is worth a look: by its name, its prefix, or a number that it may hold. */
@@ -550,9 +567,9 @@ export function scan(
   let spot = guesses
   /** Entries on the tape. */
   let count: u32 = 0
-  const strings = tape + <usize>capacity * ENTRY
-  const objects = strings + <usize>capacity * 4
-  let nextString = strings
+  const values = tape + <usize>capacity * ENTRY
+  const objects = values + <usize>capacity * 4
+  let nextValue = values
   let nextObject = objects
   failure = 0
   seen = 0
@@ -605,8 +622,8 @@ export function scan(
       const id = load<i32>(record, 8)
       write(w, start - input, i - input, KEY | ((id + 1) << NAME_SHIFT) | ((flags & WRITTEN) << FLAG_SHIFT), 0)
       if (flags != 0 && isNotable(start, i, flags, 0)) {
-        store<u32>(nextString, count)
-        nextString += 4
+        store<u32>(nextValue, count)
+        nextValue += 4
       }
       w += ENTRY
       count++
@@ -666,8 +683,8 @@ export function scan(
       }
       write(w, from - 1 - input, i - input, STRING | (name << NAME_SHIFT) | ((flags & WRITTEN) << FLAG_SHIFT), 0)
       if ((flags | ask) != 0 && isNotable(from, i - 1, flags, ask)) {
-        store<u32>(nextString, count)
-        nextString += 4
+        store<u32>(nextValue, count)
+        nextValue += 4
       }
       w += ENTRY
       count++
@@ -694,6 +711,11 @@ export function scan(
       i = isNumber ? endOfNumber(i) : endOfLiteral(i)
       if (failure != 0) return wrong(failure, offset, input)
       write(w, start - input, i - input, (isNumber ? NUMBER : LITERAL) | (name << NAME_SHIFT), 0)
+      // No literal is as long.
+      if (i - start >= LEAST_BYTES && mayBeLong(start, i)) {
+        store<u32>(nextValue, count)
+        nextValue += 4
+      }
       w += ENTRY
       count++
     }
@@ -712,7 +734,7 @@ export function scan(
       }
       if (depth == 0) {
         if (i < end) return wrong(TRAILING, i, input)
-        notedStrings = (nextString - strings) / 4
+        notedValues = (nextValue - values) / 4
         notedObjects = (nextObject - objects) / 4
         return <i32>count
       }

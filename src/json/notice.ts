@@ -30,7 +30,11 @@ export type Notice = {
   readonly outline: Outline
 }
 
-/** Nothing is asked: strings with escapes, beyond ASCII, or with a number in them are noted. */
+/** A number is written in so many bytes at least that is noted, and has so many digits before its point. */
+export const LEAST_BYTES = 10
+export const LEAST_WHOLE = 13
+
+/** Nothing is asked: strings with escapes, beyond ASCII, or with a number in them are noted, and long numbers. */
 export const NOTHING: Notice = {
   asked: new Uint8Array(0),
   prefix: '',
@@ -92,4 +96,20 @@ export function mayHoldNumber(bytes: Uint8Array, start: number, end: number): bo
     }
   }
   return false
+}
+
+/** Whether a number may be a long integer: nothing but zeros behind the point, or any exponent. */
+export function mayBeLong(bytes: Uint8Array, start: number, end: number): boolean {
+  if (end - start < LEAST_BYTES) return false
+  let digits = 0
+  let isWhole = true
+  let isBehind = false
+  for (let i = start; i < end; i++) {
+    const c = bytes[i] as number
+    if (c === 0x2e) isBehind = true
+    else if ((c | 0x20) === 0x65) return true
+    else if (isBehind) isWhole &&= c === 0x30
+    else if (c !== 0x2d) digits++
+  }
+  return isWhole && digits >= LEAST_WHOLE
 }

@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import { splice } from './edit.ts'
 import type { Names } from './names.ts'
-import { ASK, hasDigits, mayHoldNumber, NOTHING } from './notice.ts'
+import { ASK, hasDigits, mayBeLong, mayHoldNumber, NOTHING } from './notice.ts'
 import type { Notice } from './notice.ts'
 import { FLAG_MASK, FLAG_SHIFT, KIND, KIND_MASK, NAME_SHIFT, WIDTH } from './tape.ts'
 import type { Noted, Scan } from './tape.ts'
@@ -75,7 +75,7 @@ export function createScan(names: Names, maximumDepth: number, notice = NOTHING)
 
 /** Notes what is worth a look. */
 function note(data: Int32Array, length: number, bytes: Buffer, notice: Notice): Noted {
-  const [strings, objects]: [number[], number[]] = [[], []]
+  const [values, objects]: [number[], number[]] = [[], []]
   const [first, second, third] = notice.members
   const prefix = Buffer.from(notice.prefix)
   /** Objects that are not at their end yet, the innermost last. */
@@ -94,14 +94,15 @@ function note(data: Int32Array, length: number, bytes: Buffer, notice: Notice): 
     const word = data[at + 2] as number
     const kind = word & KIND_MASK
     if (kind === KIND.object) open.push(entry)
-    if (kind !== KIND.string && kind !== KIND.key) continue
     const [start, end] = [data[at] as number, data[at + 1] as number]
+    if (kind === KIND.number && mayBeLong(bytes, start, end)) values.push(entry)
+    if (kind !== KIND.string && kind !== KIND.key) continue
     const asked = kind === KIND.key ? 0 : (notice.asked[word >> NAME_SHIFT] ?? 0)
     if (isNotable(bytes, start + 1, end - 1, (word >> FLAG_SHIFT) & FLAG_MASK, asked))
-      strings.push(entry)
+      values.push(entry)
   }
-  const at = { string: 0, object: 0 }
-  return { strings: Int32Array.from(strings), objects: Int32Array.from(objects), at }
+  const at = { value: 0, object: 0 }
+  return { values: Int32Array.from(values), objects: Int32Array.from(objects), at }
 
   function isNotable(text: Buffer, start: number, end: number, flags: number, asked: number) {
     if ((asked & ASK.always) !== 0) return true

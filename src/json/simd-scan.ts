@@ -32,7 +32,7 @@ type Exports = {
   ) => number
   readonly errorOffset: () => number
   readonly hasWide: () => number
-  readonly countOfStrings: () => number
+  readonly countOfValues: () => number
   readonly countOfObjects: () => number
   readonly sameAs: (input: number, tape: number, entry: number) => number
   readonly compare: (input: number, tape: number, list: number, pairs: number) => number
@@ -161,8 +161,8 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
     const tape = aligned(input + length + PADDING)
     // A text of FHIR has an entry for 12 bytes or more; a text without spaces one for each at most.
     for (let capacity = (length >> 3) + 16; ; capacity = Math.min(capacity * 4, length + 16)) {
-      const strings = tape + capacity * WIDTH * 4
-      const objects = strings + capacity * 4
+      const values = tape + capacity * WIDTH * 4
+      const objects = values + capacity * 4
       const end = aligned(objects + capacity * 4)
       // And for the text once more, with edits in it; before that, for what is alike.
       grow(end + Math.max(capacity * 8, Math.min(length * 4, LARGEST_SPLICE)) + PAGE)
@@ -176,14 +176,14 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
       const list = (at: number, size: number): Int32Array =>
         machine.data.subarray(at >> 2, (at >> 2) + size)
       return {
-        data: machine.data.subarray(tape >> 2, strings >> 2),
+        data: machine.data.subarray(tape >> 2, values >> 2),
         length: count,
         bytes,
         read: new Map(),
         noted: {
-          strings: list(strings, exports.countOfStrings()),
+          values: list(values, exports.countOfValues()),
           objects: list(objects, exports.countOfObjects()),
-          at: { string: 0, object: 0 },
+          at: { value: 0, object: 0 },
         },
         sameAs: (entry) => exports.sameAs(input, tape, entry),
         compare: (entry) => list(end, exports.compare(input, tape, entry, end) * 2).slice(),

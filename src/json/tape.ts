@@ -25,7 +25,7 @@ export type Tape = {
   readonly data: Int32Array
   readonly length: number
   readonly bytes: Buffer
-  /** What the scan was asked to note: strings and keys by their begins, objects by their ends. */
+  /** What the scan was asked to note: strings, keys and numbers by their begins, objects by their ends. */
   readonly noted: Noted
   /** What readers have made of strings, by {@link sameAs}; gone with the tape. */
   readonly read: Map<number, string>
@@ -41,10 +41,10 @@ export type Tape = {
 }
 
 export type Noted = {
-  readonly strings: Int32Array
+  readonly values: Int32Array
   readonly objects: Int32Array
   /** Up to where {@link readNotes} has come. */
-  readonly at: { string: number; object: number }
+  readonly at: { value: number; object: number }
 }
 
 /**
@@ -127,16 +127,16 @@ export function* elements(tape: Tape, value: number): Generator<number> {
 /** What the notes of a tape are shown to. */
 export type NoteReader = {
   readonly object: (entry: number) => void
-  /** A string or key. */
-  readonly string: (entry: number) => void
+  /** A string, key or number. */
+  readonly value: (entry: number) => void
 }
 
 /**
- * Shows each noted object that is `value` or in it, and then each noted string and key. Values are
+ * Shows each noted object that is `value` or in it, and then each noted string, key and number. Values are
  * mostly asked for in order: it goes on looking where the last one ended.
  */
 export function readNotes(tape: Tape, value: number, reader: NoteReader): void {
-  const { strings, objects, at } = tape.noted
+  const { values, objects, at } = tape.noted
   const end = after(tape, value)
   let n = at.object > 0 && after(tape, objects[at.object - 1] as number) > value ? 0 : at.object
   // Objects are noted when they end: those around the value come later than all that is in it.
@@ -147,13 +147,13 @@ export function readNotes(tape: Tape, value: number, reader: NoteReader): void {
     if (limit > value) reader.object(entry)
   }
   at.object = n
-  n = at.string > 0 && (strings[at.string - 1] as number) >= value ? 0 : at.string
-  for (; n < strings.length; n++) {
-    const entry = strings[n] as number
+  n = at.value > 0 && (values[at.value - 1] as number) >= value ? 0 : at.value
+  for (; n < values.length; n++) {
+    const entry = values[n] as number
     if (entry >= end) break
-    if (entry >= value) reader.string(entry)
+    if (entry >= value) reader.value(entry)
   }
-  at.string = n
+  at.value = n
 }
 
 /** The decoded text of a string or key; undefined for any other value. */

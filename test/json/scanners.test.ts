@@ -38,8 +38,8 @@ function outcome(scan: Scan, bytes: Buffer): number[] | 'refused' {
     const isString = (word! & KIND_MASK) === KIND.string
     said.push(start!, end!, word!, last!, !isString || isSame(tape, entry) ? 0 : 1)
   }
-  const { strings, objects } = tape.noted
-  return [...said, -1, ...strings, -1, ...objects]
+  const { values, objects } = tape.noted
+  return [...said, -1, ...values, -1, ...objects]
 }
 
 /** Whether the string that it is said to be the same as is no later one, and has the same bytes. */
@@ -80,6 +80,17 @@ const SCALARS = [
   '12e+3',
   '-7E-2',
   '900719925474099312345',
+  // What a card may look like, and what it does not.
+  '4111111111111',
+  '411111111111',
+  '-4111111111111',
+  '-411111111111',
+  '4111111111111.0',
+  '4111111111111.00100',
+  '5.1625542332492',
+  '0.41111111111111111111111111111111e16',
+  '41111111E8',
+  '4111111e8',
 ]
 const TEXTS = [
   'a',
@@ -159,6 +170,29 @@ t.test('both scanners write the same tape for generated documents, whole and bro
   }
   t.equal(differing, 0)
   t.ok(taken > documents / 4 && taken < documents, `${taken} of ${documents} are JSON`)
+})
+
+/** Digits, points and exponents in any order and number: some of it is a number of JSON. */
+function number(pick: (below: number) => number): string {
+  const digits = (most: number): string =>
+    Array.from({ length: 1 + pick(most) }, () => pick(3) * 2).join('')
+  const whole = `${['', '-'][pick(2)]!}${pick(4) === 0 ? '0' : `4${digits(16)}`}`
+  const point = ['', '', '.', `.${'0'.repeat(1 + pick(20))}`, `.${digits(20)}`][pick(5)]!
+  return `${whole}${point}${['', '', '', 'e9', 'E-7', 'e+', `e${digits(3)}`][pick(7)]!}`
+}
+
+t.test('long numbers are noted by both or by none (MASK-4, MASK-7)', async (t) => {
+  const pick = seeded(40)
+  let noted = 0
+  for (let n = 0; n < 20_000; n++) {
+    const text = [`[${number(pick)},${number(pick)}]`, `{"value":${number(pick)}}`, number(pick)][
+      n % 3
+    ]!
+    const bytes = Buffer.from(text)
+    if (!agree(bytes)) t.fail(text)
+    if (outcome(reference, bytes) !== 'refused') noted += simd(bytes).noted.values.length
+  }
+  t.ok(noted > 2000, `${noted} noted`)
 })
 
 t.test('and for records, also when the text before was longer', async (t) => {

@@ -107,11 +107,13 @@ class Plan implements Baseline {
     this.#alterations.push({ entry, text, parent, holder: -1, rule, codes, rank })
   }
 
-  /** A string or key that the scan has noted. */
-  string(entry: number): void {
+  /** A string, key or number that the scan has noted. */
+  value(entry: number): void {
     const tape = this.#tape
     const flags = flagsOf(tape, entry)
-    if (kindOf(tape, entry) === KIND.key) {
+    const kind = kindOf(tape, entry)
+    if (kind === KIND.number) return
+    if (kind === KIND.key) {
       this.#dropKey(entry)
       return
     }
