@@ -6,6 +6,9 @@ import { after, kindOf } from '../../../json/tape.ts'
 import type { Recipe } from './methods.ts'
 import { STUB } from './stub.ts'
 
+/** The rule of what goes with the value beside it: not counted. */
+export const BESIDE = ''
+
 /** What becomes of one value, before the edits are made of it. */
 export type Alteration = {
   /** A key: the whole member; any other entry: that value. */

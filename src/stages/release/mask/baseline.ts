@@ -17,21 +17,17 @@ import {
   textOf,
   valuesAt,
 } from '../../../json/tape.ts'
-import { CODE } from './codes.ts'
+import { BESIDE } from './alteration.ts'
 import type { Alteration } from './alteration.ts'
+import { CODE } from './codes.ts'
 import { FLAG } from '../../../json/token.ts'
 import { rankOf } from './automaton.ts'
+import { lastFour, planCardMembers } from './card-members.ts'
 import { findSecrets, starSecrets } from './detect/secrets.ts'
 import { isNarrative } from './marks.ts'
+import { hiddenValue, STUB } from './stub.ts'
 import { SYSTEM, systemAt } from '../systems.ts'
-import {
-  ADDRESS,
-  BASE64,
-  BASED,
-  DATA_ABSENT_EXTENSION,
-  EMPTY_CONTENT,
-  SECRET_TYPES,
-} from '../vocabulary.ts'
+import { ADDRESS, BASE64, BASED, EMPTY_CONTENT, SECRET_TYPES } from '../vocabulary.ts'
 import type { Vocabulary } from '../vocabulary.ts'
 import { publicOf, rewriteUrl, rewriteWithin } from '../address.ts'
 import { isNamed } from './members.ts'
@@ -52,13 +48,14 @@ export type Baseline = {
 
 /**
  * Plans what holds for everybody: SSNs and payment cards wherever they stand (contained, extensions,
- * notes, displays: the scan has looked at every string and noted what may hold one), and attachments
- * nobody can look into.
+ * notes, displays, numbers: the scan has looked at every value and noted what may hold one), and
+ * attachments nobody can look into.
  */
 export function planBaseline(tape: Tape, object: number, context: Context): Baseline {
   const plan = new Plan(tape, context)
   // Objects come first: nothing in what is masked as a whole counts again.
   readNotes(tape, object, plan)
+  plan.finish(object)
   return plan
 }
 
@@ -76,6 +73,8 @@ class Plan implements Baseline {
   #narratives: number[] | undefined
   /** Values that are masked as a whole: nothing in them counts again. */
   #whole: Set<number> | undefined
+  /** Long numbers, in order. */
+  #numbers: number[] | undefined
   readonly #tape: Tape
   readonly #context: Context
   readonly #words: Vocabulary
@@ -112,19 +111,31 @@ class Plan implements Baseline {
     const tape = this.#tape
     const flags = flagsOf(tape, entry)
     const kind = kindOf(tape, entry)
-    if (kind === KIND.number) return
     if (kind === KIND.key) {
       this.#dropKey(entry)
       return
     }
     const name = nameOf(tape, entry)
     const mark = this.#words.notable[name + 1]
+    if (kind === KIND.number) {
+      // Where base64 belongs nothing is searched, since all of it goes; but a number is none.
+      const isScanned = this.#words.unscanned[name + 1] === 0 || mark === BASE64
+      if (isScanned && this.#whole?.has(entry) !== true) (this.#numbers ??= []).push(entry)
+      return
+    }
     if (mark === ADDRESS) this.#releaseAddress(entry, name, flags)
     else {
       if (mark === BASE64) this.#dropOpaque(entry)
       if (this.#dropInline(entry, flags, INLINE_BASE64) || this.#scanString(entry, name)) return
       if (mark === BASED) this.#rewrite(entry, flags)
     }
+  }
+
+  /** When all that is noted was seen. */
+  finish(object: number): void {
+    if (this.#numbers === undefined) return
+    for (const one of planCardMembers(this.#tape, object, this.#numbers))
+      (this.#alterations ??= []).push(one)
   }
 
   #rewrite(entry: number, flags: number): void {
@@ -247,16 +258,10 @@ class Plan implements Baseline {
     for (let entry = key; entry < after(tape, key + 1); entry++) this.#whole.add(entry)
     const text = textOf(tape, value) ?? ''
     const digits = text.replace(/\P{Nd}/gu, '')
-    const rendered =
-      rule === 'ssn' ? `***-**-${digits.slice(-4)}` : `**** **** **** ${digits.slice(-4)}`
-    const extensions = [DATA_ABSENT_EXTENSION]
-    if (digits.length >= 9) {
-      extensions.push(
-        `{"url":"http://hl7.org/fhir/StructureDefinition/rendered-value","valueString":${JSON.stringify(rendered)}}`,
-      )
-    }
-    const codes = digits.length >= 9 ? CODE.MASKED | CODE.ABSTRED : CODE.MASKED
-    this.#alter(key, `"_value":{"extension":[${extensions.join(',')}]}`, rule, codes)
+    const last = rule === 'ssn' ? `***-**-${digits.slice(-4)}` : lastFour(digits)
+    const rendered = digits.length >= 9 ? last : undefined
+    const codes = rendered === undefined ? CODE.MASKED : CODE.MASKED | CODE.ABSTRED
+    this.#alter(key, `"_value":${hiddenValue(rendered)}`, rule, codes)
     // What stood beside the value may render it in full (MASK-2): it goes.
     for (let other = object + 1; other < after(tape, object); other = after(tape, other + 1)) {
       const isBeside = nameOf(tape, other) === at._value || nameOf(tape, other) === at.extension
@@ -298,8 +303,8 @@ class Plan implements Baseline {
   /** Whether more than the last four of a number stand in or below a value. */
   #showsDigits(value: number): boolean {
     for (let entry = value; entry < after(this.#tape, value); entry++) {
-      const text = textOf(this.#tape, entry)
-      if (text !== undefined && (text.match(/\p{Nd}/gu)?.length ?? 0) > 4) return true
+      const text = textOf(this.#tape, entry) ?? numberAt(this.#tape, entry)
+      if ((text.match(/\p{Nd}/gu)?.length ?? 0) > 4) return true
     }
     return false
   }
@@ -323,7 +328,7 @@ class Plan implements Baseline {
       return
     }
     const beside = `_${textOf(tape, key) ?? ''}`
-    const text = `"${beside}":{"extension":[${DATA_ABSENT_EXTENSION}]}`
+    const text = `"${beside}":${STUB}`
     this.#alter(key, text, ATTACHMENT, CODE.REDACTED)
     const object = holderOf(tape, key)
     for (let other = object + 1; other < after(tape, object); other = after(tape, other + 1)) {
@@ -357,6 +362,12 @@ function decodePercent(text: string): string {
   )
 }
 
+/** A number as it is written; of anything else nothing. */
+function numberAt(tape: Tape, entry: number): string {
+  if (kindOf(tape, entry) !== KIND.number) return ''
+  return tape.bytes.toString('latin1', startOf(tape, entry), endOf(tape, entry))
+}
+
 /** The object that a key stands in. */
 function holderOf(tape: Tape, key: number): number {
   for (let object = key - 1; object >= 0; object--) {
@@ -364,6 +375,3 @@ function holderOf(tape: Tape, key: number): number {
   }
   return -1
 }
-
-/** Not counted: it goes with the value beside it. */
-export const BESIDE = ''

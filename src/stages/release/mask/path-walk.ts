@@ -12,12 +12,12 @@ import { SAME } from './method-context.ts'
 import type { MethodContext } from './method-context.ts'
 import type { Recipe } from './methods.ts'
 import { OLD } from './ages.ts'
+import { withoutCards } from './card-members.ts'
 import { isNamed } from './members.ts'
 import type { Recording } from './precedents.ts'
-import { isFragment, isNull, isWordy } from './questions.ts'
+import { isCardless, isFragment, isNull, isWordy } from './questions.ts'
 import type { Answer, Detect, Question, Questions } from './questions.ts'
-import { buildStub, STUB } from './stub.ts'
-import { DATA_ABSENT_EXTENSION } from '../vocabulary.ts'
+import { buildStub, hiddenValue, STUB } from './stub.ts'
 import type { Vocabulary } from '../vocabulary.ts'
 
 /** What the walk needs to know of the profiles besides the automaton. */
@@ -180,6 +180,8 @@ function walkPrimitive(walk: Walk, key: number, parent: number, around: Member, 
     return
   }
   const made = hasWords ? around.ofText : action
+  if (made === undefined && detect !== undefined && around.kind === KIND.number)
+    detectCards(walk, key)
   if (made !== undefined) alterPrimitive(walk, key, parent, around, made, at)
 }
 
@@ -215,6 +217,21 @@ function detectIn(walk: Walk, entry: number): void {
   record?.giveUp()
   const action: Action = { rule: made.rule, method: LAST, rank: rankOf(LAST) }
   put(walk, entry, JSON.stringify(made.text), action, CODE.MASKED)
+}
+
+/** What stands beside goes by the baseline, which finds the same. */
+function detectCards(walk: Walk, key: number): void {
+  const { tape, rules, record } = walk
+  if (ask(walk, isCardless, key)) return
+  record?.giveUp()
+  let rule = ''
+  const text = withoutCards(tape, key, (card) => {
+    const made = rules.detect?.(card)
+    rule = made?.rule ?? rule
+    return made?.text ?? ''
+  })
+  if (text === undefined || rule === '') return
+  put(walk, key, text, { rule, method: LAST, rank: rankOf(LAST) }, CODE.MASKED)
 }
 
 function alterPrimitive(
@@ -295,13 +312,7 @@ function redact(
     put(walk, key + 1, JSON.stringify(WITHHELD_DIV), action, CODE.MASKED)
     return
   }
-  const extensions = [DATA_ABSENT_EXTENSION]
-  if (rendered !== undefined) {
-    extensions.push(
-      `{"url":"http://hl7.org/fhir/StructureDefinition/rendered-value","valueString":${JSON.stringify(rendered)}}`,
-    )
-  }
-  const one = `{"extension":[${extensions.join()}]}`
+  const one = hiddenValue(rendered)
   const text = `"_${element.key}":${element.isArray ? `[${one}]` : one}`
   put(walk, key, text, action, rendered === undefined ? CODE.MASKED : CODE.MASKED | CODE.ABSTRED)
 }

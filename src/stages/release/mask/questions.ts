@@ -15,6 +15,7 @@ import { CLEAN, CLEAN_SHIFT } from '../systems.ts'
 import type { Vocabulary } from '../vocabulary.ts'
 import { readAge, readSpan } from './ages.ts'
 import type { Age } from './ages.ts'
+import { withoutCards } from './card-members.ts'
 
 /**
  * All that a walk asks of what a value says, as against its structure: two resources of one structure
@@ -75,6 +76,10 @@ export function buildQuestions(
 
 export const isNull: Question<boolean> = (tape, entry) =>
   kindOf(tape, entry) === KIND.literal && tape.bytes[startOf(tape, entry)] === 0x6e
+
+/** Whether a member is no payment card as a number of JSON, and no list with one in it. */
+export const isCardless: Question<boolean> = (tape, key) =>
+  withoutCards(tape, key, () => '') === undefined
 
 /** Whether a canonical leads to what is contained. */
 export const isFragment: Question<boolean> = (tape, entry) =>

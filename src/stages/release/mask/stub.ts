@@ -7,6 +7,14 @@ import { DATA_ABSENT_EXTENSION } from '../vocabulary.ts'
 /** An element that says that it is masked. */
 export const STUB = `{"extension":[${DATA_ABSENT_EXTENSION}]}`
 const DEEPEST = 8
+const RENDERED = 'http://hl7.org/fhir/StructureDefinition/rendered-value'
+
+/** The same, with as much of a simple value as may be shown. */
+export function hiddenValue(rendered?: string): string {
+  if (rendered === undefined) return STUB
+  const shown = `{"url":"${RENDERED}","valueString":${JSON.stringify(rendered)}}`
+  return `{"extension":[${DATA_ABSENT_EXTENSION},${shown}]}`
+}
 
 /** The least that is valid of a type: what must be in it says that it is masked as well. */
 export function buildStub(structure: Elements['structure'], type: string, depth = 0): string {
