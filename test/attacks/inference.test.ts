@@ -120,6 +120,22 @@ t.test('no search finds a number that is masked by how it looks (MASK-9, REST-12
   }
 })
 
+t.test('nor one that is a number of JSON (MASK-4, MASK-9)', async (t) => {
+  const card = {
+    ...{ resourceType: 'Observation', id: 'o9', meta: { versionId: '1' }, status: 'final' },
+    ...{ code: { text: 'x' }, valueQuantity: { value: 4111111111111111, unit: 'mg' } },
+  }
+  const plain = { ...card, id: 'o8', valueQuantity: { value: 4111111111111112, unit: 'mg' } }
+  const { ask, close } = await setUp(undefined, [card, plain])
+  t.teardown(close)
+  const found = async (query: string): Promise<string[]> =>
+    (await ask('GET', `/Observation?${query}`)).text.match(/"id":"o[89]"/g) ?? []
+  t.strictSame((await found('status=final')).sort(), ['"id":"o8"', '"id":"o9"'])
+  for (const value of ['4111111111111111', 'ge4111111111111111', 'ge4000000000000000', 'ne5'])
+    t.notOk((await found(`value-quantity=${value}`)).includes('"id":"o9"'), value)
+  t.ok((await found('value-quantity=ge4111111111111112')).includes('"id":"o8"'), 'what shows is')
+})
+
 type Ask = Awaited<ReturnType<typeof setUp>>['ask']
 
 async function refusesEach(t: Test, ask: Ask, targets: readonly string[]): Promise<void> {

@@ -237,6 +237,45 @@ t.test('addresses of ours in what is written become upstream’s', async (t) => 
   t.match(stored, 'see http://127.0.0.1:9/fhir/Patient/p1', 'only where an address stands')
 })
 
+t.test('cards that are numbers come back as they were written (MASK-4, MASK-10)', async (t) => {
+  const { ask, server } = await setUp(t)
+  const quantity = (members: string): string => `"valueQuantity":{${members},"unit":"mg"}`
+  const list = '"whatever":[1.10,4111111111111111,5.0]'
+  const stored = (members: string): string =>
+    `{"resourceType":"Observation","id":"o1","status":"final","subject":{"reference":"Patient/p1"},"code":{"text":"x"},${members}}`
+  const held = (): string =>
+    (server.get('Observation', 'o1') ?? '').replace(/"meta":\{[^}]*\},?/, '')
+  const rows: readonly string[] = [
+    quantity('"value":4111111111111111'),
+    quantity('"value":4.1111111111111110e15,"_value":{"id":"n"}'),
+    quantity('"value":4111111111111111.0').replace('valueQ', 'q'),
+    list,
+    '"whatever":[4111111111111111],"_whatever":[{"id":"a"}]',
+    '"whatever":[[4111111111111111],"x"]',
+    '"extension":[{"url":"http://x","valueDecimal":4111111111111111.00}]',
+  ]
+  for (const members of rows) {
+    server.put(stored(members))
+    const before = held()
+    const { text } = await ask('GET', '/Observation/o1')
+    t.notMatch(text, /4\.?111111/, members)
+    t.equal((await ask('PUT', '/Observation/o1', text)).status, 200, members)
+    t.strictSame(JSON.parse(held()), JSON.parse(before), members)
+    for (const number of members.match(/4[.\d]*e?\d+/g) ?? []) t.ok(held().includes(number), number)
+    const changed = text.replace('"final"', '"amended"')
+    t.equal((await ask('PUT', '/Observation/o1', changed)).status, 200, `${members}: changed`)
+    const amended = JSON.parse(before.replace('"final"', '"amended"')) as object
+    t.strictSame(JSON.parse(held()), amended, `${members}: changed`)
+    const made = text.replace('"valueCode":"masked"', '"valueCode":"unknown"')
+    if (made !== text) t.equal((await ask('PUT', '/Observation/o1', made)).status, 422, members)
+  }
+  server.put(stored(list))
+  const { text } = await ask('GET', '/Observation/o1')
+  const guess = text.replace('[1.10,null,5.0]', '[1.10,4111111111111111,5.0]')
+  t.not(guess, text)
+  t.equal((await ask('PUT', '/Observation/o1', guess)).status, 422, 'a guess, right as it is')
+})
+
 t.test('generated edits: nothing hidden is ever lost', async (t) => {
   const { ask, held, server } = await setUp(t)
   const secrets = () =>

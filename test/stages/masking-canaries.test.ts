@@ -12,6 +12,20 @@ import { readTree } from '../support/json-tree.ts'
 import { isApart, isLost, isMasked } from '../support/plain-masking.ts'
 import { shippedMasking } from '../support/masking.ts'
 
+/** Cards as numbers of JSON, one for each number in turn that is to be one. */
+const CARDS = ['4111111111111111', '-5555555555554444', '378282246310005.0', '6.011000990139424e15']
+const DIGITS = /4111111111111111|5555555555554444|378282246310005|6\.?011000990139424/
+const NUMBERS = new Set(['integer', 'unsignedInt', 'positiveInt', 'decimal'])
+
+/** The same text with cards for some of its numbers; none stand in its strings by themselves. */
+function withCards(text: string, seed: number): string {
+  let n = seed >>> 0
+  return text.replaceAll(/(?<=[:,[])\d+(?=[,}\]])/g, (number) => {
+    n = (Math.imul(n, 1_664_525) + 1_013_904_223) >>> 0
+    return n >>> 31 === 0 ? number : (CARDS[(n >>> 20) % CARDS.length] ?? number)
+  })
+}
+
 /** `FHIREWALL_CANARIES=20000` for the long run. */
 const RUNS = Number(process.env['FHIREWALL_CANARIES'] ?? 300)
 
@@ -77,6 +91,40 @@ for (const version of ['R4', 'STU3', 'R5'] as const satisfies FhirVersion[]) {
         { numRuns: version === 'R4' ? RUNS : Math.ceil(RUNS / 6) },
       )
       t.pass()
+    },
+  )
+
+  t.test(
+    `${version}: no card survives as a number, and all that is beside none does (MASK-4, MASK-7)`,
+    async (t) => {
+      let met = 0
+      await fc.assert(
+        fc.asyncProperty(
+          fc.constantFrom(...types),
+          fc.integer(),
+          fc.integer({ min: 20, max: 150 }),
+          fc.constantFrom([], ['payment-card'], ['safe-harbor']),
+          async (type, seed, size, names) => {
+            const { text: bare, seeded } = generateResource(elements, type, seed, size)
+            const text = withCards(bare, seed)
+            if (!DIGITS.test(text)) return
+            met += 1
+            const out = await send(text, type, names)
+            readTree(out)
+            const faults = findFaults(elements, JSON.parse(out), type, type)
+            if (faults.length > 0) throw new Error(`not valid: ${faults.join()}\n${text}\n${out}`)
+            if (DIGITS.test(out)) throw new Error(`a card\n${text}\n${out}`)
+            if (names.length > 0) return
+            for (const one of seeded) {
+              const isBeside = one.way.some((node) => NUMBERS.has(node.type))
+              if (isBeside || isApart(one.way) || isLost(one.way)) continue
+              if (!out.includes(one.canary)) throw new Error(`loses ${one.canary}\n${text}\n${out}`)
+            }
+          },
+        ),
+        { numRuns: version === 'R4' ? RUNS : Math.ceil(RUNS / 6) },
+      )
+      t.ok(met > 10, `${met} with cards`)
     },
   )
 }
