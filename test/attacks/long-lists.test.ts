@@ -2,6 +2,7 @@ import t from 'tap'
 import { restore, RestoreError } from '../../src/json/restore.ts'
 import type { Shape } from '../../src/json/restore.ts'
 import { createTreeReader } from '../../src/json/tree.ts'
+import { maskWith } from '../support/mask.ts'
 
 // MASK-10, RATE-6: a write of long lists holds up nobody else. Lists of such a length that comparing
 // each item with each would take minutes, and gigabytes; that this ends is what is shown.
@@ -97,4 +98,12 @@ t.test('lists that can only be compared item by item', (t) => {
   t.ok(isSame(of(4), several(4, added(short))))
   t.equal(of(40), '? list.l4', 'several lists have no more of it than one')
   t.end()
+})
+
+t.test('members whose names are numbers, one after the other', async (t) => {
+  const names = numbers.map((n) => `"078-05-${1000 + (n % 9000)} ${n}":${n}`)
+  const { send } = maskWith()
+  const { text } = await send(`{"resourceType":"Patient",${names.join()},"active":true}`, [[]])
+  t.match(text, '"resourceType":"Patient"')
+  t.notMatch(text, /078-05/, 'all of them gone')
 })

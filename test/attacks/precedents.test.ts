@@ -102,7 +102,7 @@ const TEXTS = [
   'http://terminology.hl7.org/CodeSystem/v3-ActCode',
 ]
 type Variant = { readonly picks: Iterator<number>; readonly rare: number; readonly space: number }
-const NUMBERS = [0, 5, 89, 90, 90.5, 95, 1080, 1200, 33_000, 1e6]
+const NUMBERS = [4111111111111111, 0, 5, 89, 90, 90.5, 95, 1080, 1200, 33_000, 1e6]
 
 /** The same structure with one of `rare` values another. */
 function vary(value: unknown, rare: number, pick: (limit: number) => number): unknown {

@@ -21,6 +21,7 @@ import { BESIDE } from './alteration.ts'
 import type { Alteration } from './alteration.ts'
 import { CODE } from './codes.ts'
 import { FLAG } from '../../../json/token.ts'
+import { Around } from './around.ts'
 import { rankOf } from './automaton.ts'
 import { lastFour, planCardMembers } from './card-members.ts'
 import { findSecrets, starSecrets } from './detect/secrets.ts'
@@ -52,7 +53,7 @@ export type Baseline = {
  * attachments nobody can look into.
  */
 export function planBaseline(tape: Tape, object: number, context: Context): Baseline {
-  const plan = new Plan(tape, context)
+  const plan = new Plan(tape, object, context)
   // Objects come first: nothing in what is masked as a whole counts again.
   readNotes(tape, object, plan)
   plan.finish(object)
@@ -75,12 +76,15 @@ class Plan implements Baseline {
   #whole: Set<number> | undefined
   /** Long numbers, in order. */
   #numbers: number[] | undefined
+  #around: Around | undefined
   readonly #tape: Tape
+  readonly #object: number
   readonly #context: Context
   readonly #words: Vocabulary
 
-  constructor(tape: Tape, context: Context) {
+  constructor(tape: Tape, object: number, context: Context) {
     this.#tape = tape
+    this.#object = object
     this.#context = context
     this.#words = context.words
   }
@@ -138,6 +142,12 @@ class Plan implements Baseline {
       (this.#alterations ??= []).push(one)
   }
 
+  /** The object that a key stands in; keys are asked about in order. */
+  #holderOf(key: number): number {
+    this.#around ??= new Around(this.#tape, this.#object)
+    return this.#around.of(key)[0]
+  }
+
   #rewrite(entry: number, flags: number): void {
     const edit = rewriteUrl(this.#tape, entry, flags, this.#context)
     if (edit !== undefined) this.edits.push(edit)
@@ -155,7 +165,7 @@ class Plan implements Baseline {
     const tape = this.#tape
     const [found] = findSecrets(textOf(tape, entry) ?? '')
     if (found !== undefined)
-      this.#alter(entry, undefined, found.rule, CODE.REDACTED, holderOf(tape, entry))
+      this.#alter(entry, undefined, found.rule, CODE.REDACTED, this.#holderOf(entry))
   }
 
   object(entry: number): void {
@@ -163,7 +173,7 @@ class Plan implements Baseline {
     const { at, isDetailOpaque } = this.#words
     if (isDetailOpaque && nameOf(this.#tape, entry) === at.detail) {
       const value = member(this.#tape, entry, at.value)
-      if (value >= 0 && kindOf(this.#tape, value) === KIND.string) this.#dropOpaque(value)
+      if (value >= 0 && kindOf(this.#tape, value) === KIND.string) this.#dropOpaque(value, entry)
       return
     }
     const coded = (1 << at.value) | (1 << at._value) | (1 << at.extension)
@@ -319,7 +329,7 @@ class Plan implements Baseline {
   }
 
   /** MASK-8: what cannot be looked into does not leave while masking is on. */
-  #dropOpaque(value: number): void {
+  #dropOpaque(value: number, holder?: number): void {
     const tape = this.#tape
     const key = value - 1
     if (this.#whole?.has(value) === true) return
@@ -330,7 +340,7 @@ class Plan implements Baseline {
     const beside = `_${textOf(tape, key) ?? ''}`
     const text = `"${beside}":${STUB}`
     this.#alter(key, text, ATTACHMENT, CODE.REDACTED)
-    const object = holderOf(tape, key)
+    const object = holder ?? this.#holderOf(key)
     for (let other = object + 1; other < after(tape, object); other = after(tape, other + 1)) {
       if (isNamed(tape, other, beside)) this.#alter(other, undefined, BESIDE, 0, object)
     }
@@ -366,12 +376,4 @@ function decodePercent(text: string): string {
 function numberAt(tape: Tape, entry: number): string {
   if (kindOf(tape, entry) !== KIND.number) return ''
   return tape.bytes.toString('latin1', startOf(tape, entry), endOf(tape, entry))
-}
-
-/** The object that a key stands in. */
-function holderOf(tape: Tape, key: number): number {
-  for (let object = key - 1; object >= 0; object--) {
-    if (kindOf(tape, object) === KIND.object && after(tape, object) > key) return object
-  }
-  return -1
 }
