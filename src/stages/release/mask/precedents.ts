@@ -46,7 +46,8 @@ export class Precedents {
       if (known.length >= MOST_OF_A_KIND) return undefined
       return new Recording((precedent) => {
         known.push(precedent)
-        this.#size += precedent.shape.length + precedent.asked.length * STEP
+        const { shape, asked, unmade, changes } = precedent
+        this.#size += shape.length + (asked.length + unmade.length + changes.length) * STEP
       }, words.slice())
     }
     if (this.#size > LARGEST) {
