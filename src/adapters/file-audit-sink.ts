@@ -104,6 +104,8 @@ class FileAuditSink implements AuditSink {
   /** Bytes of the file that are whole lines. */
   #size: number
   #ready = true
+  /** Records that were refused since the last one that was written. */
+  #lost = 0
   /** A write failed half way: bytes behind `#size` must go before the next one. */
   #torn = false
   #dirty = true
@@ -180,6 +182,7 @@ class FileAuditSink implements AuditSink {
         resolve(undefined)
       } catch (error) {
         this.#ready = false
+        this.#lost += records.length
         this.#warn({ file: this.#file, error }, 'audit: records could not be written')
         reject(error)
       }
@@ -273,6 +276,16 @@ class FileAuditSink implements AuditSink {
     this.#warn({ file: this.#file }, `audit: the file ${now}`)
   }
 
+  /** Only a record that is written shows that records can be; behind a balancer no request brings one. */
+  async #tellLost(): Promise<void> {
+    const lost = this.#lost
+    this.#lost = 0
+    await this.append([lostRecord(lost)]).catch(() => {
+      // Said by the write itself; and the record of them is none that is missing.
+      this.#lost += lost - 1
+    })
+  }
+
   #sync(): Promise<void> {
     this.#syncing ??= this.#flush().finally(() => {
       this.#syncing = undefined
@@ -293,11 +306,16 @@ class FileAuditSink implements AuditSink {
       const isWhole = written !== this.#size || this.#isWhole(held.size)
       if (!(await isAt(this.#file, held))) this.#judge('moved')
       else this.#judge(isWhole ? undefined : 'changed')
-      if (this.#displaced !== undefined || !this.#dirty) return
-      this.#dirty = false
-      const head = this.#head
-      await this.#handle.datasync()
-      await writeHead(this.#file, head)
+      if (this.#displaced !== undefined) return
+      if (this.#dirty) {
+        this.#dirty = false
+        const head = this.#head
+        await this.#handle.datasync()
+        await writeHead(this.#file, head)
+      }
+      if (this.#closed) return
+      if (this.#lost > 0) await this.#tellLost()
+      else this.#ready = true
     } catch (error) {
       this.#dirty = true
       this.#ready = false
@@ -388,20 +406,32 @@ async function readBytes(handle: FileHandle, from: number, length: number): Prom
   return bytes
 }
 
-/** A record of the gateway about its own log: audit log used, DICOM 110101, with a minor failure. */
-function tornRecord(torn: Torn): string {
+function tornRecord({ bytes, digest, file }: Torn): string {
   const detail = [
-    { type: 'bytes', valueString: String(torn.bytes) },
-    { type: 'sha256', valueString: torn.digest },
+    { type: 'bytes', valueString: String(bytes) },
+    { type: 'sha256', valueString: digest },
   ]
+  const entity = { what: { identifier: { value: file } }, name: 'torn audit line', detail }
+  return recordOfOwn({ outcome: '4', outcomeDesc: 'audit-line-torn', entity: [entity] })
+}
+
+/** Whoever asked was refused meanwhile; that they asked is missing, and how often shall not be. */
+function lostRecord(count: number): string {
+  const detail = [{ type: 'records', valueString: String(count) }]
+  const entity = { name: 'audit records that could not be written', detail }
+  return recordOfOwn({ outcome: '8', outcomeDesc: 'audit-records-lost', entity: [entity] })
+}
+
+/** A record of the gateway about its own log: audit log used, DICOM 110101. */
+function recordOfOwn(what: { outcome: string; outcomeDesc: string; entity: object[] }): string {
   const code = { system: 'http://dicom.nema.org/resources/ontology/DCM' }
+  const { entity, ...outcome } = what
   return JSON.stringify({
     resourceType: 'AuditEvent',
     type: { ...code, code: '110101', display: 'Audit Log Used' },
     action: 'U',
     recorded: new Date().toISOString(),
-    outcome: '4',
-    outcomeDesc: 'audit-line-torn',
+    ...outcome,
     agent: [
       {
         type: { coding: [{ ...code, code: '110150', display: 'Application' }] },
@@ -410,6 +440,6 @@ function tornRecord(torn: Torn): string {
       },
     ],
     source: { observer: { identifier: { value: 'urn:fhirewall:gateway' } } },
-    entity: [{ what: { identifier: { value: torn.file } }, name: 'torn audit line', detail }],
+    entity,
   })
 }
