@@ -5,6 +5,7 @@ import type { Socket } from 'node:net'
 import Fastify from 'fastify'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { createCertificateReader } from './adapters/client-certificate.ts'
+import { boundConnections, roomForConnections } from './adapters/connections.ts'
 import { createDelivery } from './adapters/delivery.ts'
 import { ClientDeparture } from './adapters/departure.ts'
 import type { ListenerCertificate } from './adapters/listener-certificate.ts'
@@ -23,6 +24,7 @@ import { registerHealth } from './routes/health.ts'
 import { registerMetrics } from './routes/metrics.ts'
 import { requestIdOf, safeHeaders } from './http/headers.ts'
 import { registerWellKnown } from './routes/well-known.ts'
+import { addressKey } from './stages/limit/limit.ts'
 
 /** What the FHIR listener is built from; the gateway is made once Fastify can limit. */
 export type ServerParts = {
@@ -49,13 +51,14 @@ type Received = IncomingMessage & { [TARGET]?: string; [BREAK]?: (refusal: Refus
 export async function createServerFor(
   parts: ServerParts,
 ): Promise<{ fastify: FastifyInstance; gateway: Gateway }> {
-  const { config } = parts
+  const { config, log } = parts
   const basePath = new URL(config.public.url).pathname.replace(/\/$/, '')
   /** Paths with a route of their own, each for one method. */
   const exact = new Map<string, string>()
   /** The answer to the last request of each connection. */
   const last = new WeakMap<Socket, ServerResponse>()
   const state: { gateway?: Gateway } = {}
+  const readWay = createWayReader(config.trustedProxies)
   const spine = (): Gateway => {
     if (state.gateway === undefined) throw new Error('the gateway is not assembled yet')
     return state.gateway
@@ -79,6 +82,22 @@ export async function createServerFor(
         last.set(request.socket, response)
       })
       spareAnswersOnTheirWay(server)
+      const { connections, share } = config.limits
+      const most = Math.min(connections, roomForConnections(config.upstream.connections))
+      if (most < connections) {
+        log.warn(
+          { count: most },
+          'so many connections at most: this process may not open more files',
+        )
+      }
+      boundConnections(server, {
+        most,
+        ofOne: Math.max(8, Math.floor(most * share)),
+        holderOf(address) {
+          const way = readWay(address, {})
+          return way.isTrusted ? undefined : addressKey(way.address)
+        },
+      })
       // RFC 9110 §10.1.1 lets an unknown expectation be ignored. Node's own 417 would be no refusal of
       // the table, and in no record.
       server.on('checkExpectation', (request, response) => {
@@ -131,7 +150,6 @@ export async function createServerFor(
   state.gateway = await parts.createGateway(fastify, delivery.undelivered)
 
   const readCertificate = createCertificateReader(config.clientCertificates.header)
-  const readWay = createWayReader(config.trustedProxies)
   const { terminatedBy } = config.tls
   const origins = new Set(config.cors.origins)
   const turnEnd = createTurnEnd()
@@ -355,7 +373,9 @@ export type AdminParts = Parameters<typeof registerHealth>[1] & {
 
 /** Builds the admin listener; it does not listen yet. */
 export function createAdminServer({ registry, ...health }: AdminParts): FastifyInstance {
-  const admin = Fastify({ logger: false })
+  // Whoever is still asking when the gateway stops would keep it from ending.
+  const admin = Fastify({ logger: false, forceCloseConnections: true })
+  admin.server.maxConnections = 64
   registerHealth(admin, health)
   registerMetrics(admin, registry)
   return admin

@@ -436,6 +436,11 @@ export const configSchema = z.strictObject({
       undeliveredBytes: bytes
         .default(134_217_728)
         .describe('answers waiting to be taken by their clients; beyond it requests are refused'),
+      connections: z
+        .int()
+        .positive()
+        .default(4096)
+        .describe('connections of clients at once; fewer where there are not the files for them'),
       concurrent: z.int().positive().default(1024).describe('exchanges under way at once'),
       share: z
         .number()
@@ -443,7 +448,7 @@ export const configSchema = z.strictObject({
         .max(1)
         .default(0.125)
         .describe(
-          'the part of `concurrent` and `undeliveredBytes` that one principal, or one address before authentication, may hold (but 8 exchanges and one answer always)',
+          'the part of `concurrent` and `undeliveredBytes` that one principal, or one address before authentication, may hold (but 8 exchanges and one answer always); and of `connections` one address, but no trusted proxy',
         ),
     })
     .prefault({}),

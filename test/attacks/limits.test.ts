@@ -246,6 +246,66 @@ t.test('who is not authenticated yet holds its share by its address (RATE-6)', a
   t.equal(await ask(good, '203.0.113.7'), 200, 'and there is room again')
 })
 
+t.test(
+  'connections: as many as there is room for, and of one address its share (RATE-6)',
+  async (t) => {
+    const withPlaces = (config: Record<string, unknown>) =>
+      startGateway({ config: { limits: { ...WIDE, connections: 12, share: 0.1 }, ...config } })
+    /** Connections that say nothing, from an address of this machine; how many were not cut off. */
+    const hold = async (port: number, from: string, count: number) => {
+      const sockets = Array.from({ length: count }, () =>
+        connect({ port, host: '127.0.0.1', localAddress: from }).on('error', () => undefined),
+      )
+      t.teardown(() => sockets.forEach((socket) => socket.destroy()))
+      for (const socket of sockets) socket.resume()
+      await new Promise((done) => setTimeout(done, 300))
+      return sockets.filter(({ closed }) => !closed)
+    }
+    const gateway = await withPlaces({})
+    t.teardown(() => gateway.close())
+    const held = await hold(gateway.port, '127.0.0.2', 11)
+    t.equal(held.length, 8, 'its share')
+    const ask = async () =>
+      (
+        await gateway.raw('GET /fhir/Patient/p1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n')
+      ).slice(9, 12)
+    t.equal(await ask(), '401', 'there is room for another')
+    t.equal((await hold(gateway.port, '127.0.0.3', 6)).length, 4, 'as many as there are')
+    t.match(
+      await fetch(`${gateway.adminUrl}/readyz`),
+      { status: 200 },
+      'whoever watches it is served',
+    )
+    for (const socket of held) socket.destroy()
+    await new Promise((done) => setTimeout(done, 100))
+    t.equal((await hold(gateway.port, '127.0.0.2', 6)).length, 6, 'and they are given back')
+
+    const behind = await withPlaces({ trustedProxies: ['127.0.0.2/32'] })
+    t.teardown(() => behind.close())
+    t.equal(
+      (await hold(behind.port, '127.0.0.2', 14)).length,
+      12,
+      'a trusted proxy speaks for many',
+    )
+  },
+)
+
+t.test('no more connections than this process may open files (RATE-6)', async (t) => {
+  const module = new URL('../../src/adapters/connections.ts', import.meta.url).href
+  const script = `import(${JSON.stringify(module)}).then((m) => console.log(m.roomForConnections(64)))`
+  const room = (files: number) =>
+    Number(
+      execFileSync('bash', [
+        '-c',
+        `ulimit -n ${files}; exec "$0" -e "$1"`,
+        process.execPath,
+        script,
+      ]),
+    )
+  t.equal(room(1024), 832)
+  t.equal(room(100), 16)
+})
+
 t.test('however an exchange ends, its place is given back, once (RATE-6)', async (t) => {
   const observation = `{"resource":{"resourceType":"Observation","id":"o1","subject":{"reference":"Patient/p1"},"note":[{"text":"${'x'.repeat(1000)}"}]}}`
   const large = `{"resourceType":"Bundle","type":"searchset","entry":[${Array(3000).fill(observation).join()}]}`

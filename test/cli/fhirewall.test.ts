@@ -2,6 +2,7 @@ import { spawn, spawnSync } from 'node:child_process'
 import type { StdioOptions } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
+import { connect } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -177,6 +178,15 @@ t.test('start listens, tells where, and SIGTERM ends it within its limit', async
   child.kill('SIGTERM')
   t.equal(await ended, 0)
   t.ok(Date.now() - begun < 6000)
+})
+
+t.test('whoever asks the admin listener for ever does not keep a stop from ending', async (t) => {
+  const { child, ended, admin } = await launch(t, 'pipe')
+  const socket = connect(Number(new URL(admin).port), '127.0.0.1', () => {
+    socket.write('GET /metrics HTTP/1.1\r\n', () => child.kill('SIGTERM'))
+  })
+  socket.on('error', () => undefined)
+  t.equal(await ended, 0, 'and the audit log is closed in order')
 })
 
 t.test('one Ctrl-C, which comes twice by way of an older Node, is one', async (t) => {
