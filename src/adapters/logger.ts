@@ -5,6 +5,7 @@ import type { Exchange, Observer } from '../exchange.ts'
 import { withoutTokens } from '../oauth/redaction.ts'
 import type { Log } from '../ports.ts'
 import type { Reason } from '../refusal.ts'
+import { openLogOutput } from './log-output.ts'
 
 /** The only fields that a line may have (AUD-15). Another one is left out and named in `dropped`. */
 const FIELDS = new Set(
@@ -28,7 +29,7 @@ export function createLogger(level: Config['log']['level'], destination?: Destin
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
   }
-  const out = destination === undefined ? pino(options) : pino(options, destination)
+  const out = pino(options, destination ?? openLogOutput(STANDARD_OUTPUT, missingLine))
   return {
     debug: (fields, message) => {
       if (out.isLevelEnabled('debug')) out.debug(allowed(fields), message)
@@ -43,6 +44,13 @@ export function createLogger(level: Config['log']['level'], destination?: Destin
       if (out.isLevelEnabled('error')) out.error(allowed(fields), message)
     },
   }
+}
+
+const STANDARD_OUTPUT = 1
+
+function missingLine(count: number): string {
+  const msg = 'so many lines of this log are missing: nobody took them'
+  return `${JSON.stringify({ level: 'warn', time: new Date().toISOString(), count, msg })}\n`
 }
 
 function allowed(fields: object): Record<string, unknown> {

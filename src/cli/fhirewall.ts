@@ -87,6 +87,9 @@ if (process.env.FHIREWALL_RESTARTED !== undefined && process.channel) {
   process.channel.unref()
 }
 
+// Unheard, a reader that has gone (`| head`) or a full disk would end the process in the middle of its work.
+for (const output of [process.stdout, process.stderr]) output.on('error', () => undefined)
+
 try {
   process.exitCode = await run(process.argv.slice(2))
 } catch (error) {

@@ -11,8 +11,10 @@ Usage: fhirewall start [--config FILE]
   --config FILE   YAML configuration; FHIREWALL_… variables go before it
   -h, --help      this text
 
-Stops on SIGTERM or SIGINT: exchanges under way are finished first, for
-shutdownSeconds at most. A second signal, a second later, stops at once.`
+Stops on SIGTERM or SIGINT, and when its terminal is closed: exchanges under
+way are finished first, for shutdownSeconds at most. A second signal, a second
+later, stops at once. Files are followed: SIGHUP is not needed for them, and
+without a terminal it does nothing.`
 
 /** What the operator is told when the gateway cannot start. */
 function explain(error: unknown): void {
@@ -51,6 +53,8 @@ async function untilStopped(): Promise<void> {
     }
     process.on('SIGTERM', onSignal)
     process.on('SIGINT', onSignal)
+    // Sent to a service, it means "read your files again"; by itself it would end all exchanges at once.
+    process.on('SIGHUP', process.stdin.isTTY ? onSignal : () => undefined)
   })
 }
 

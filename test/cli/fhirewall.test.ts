@@ -124,6 +124,14 @@ t.test('check finds every problem of configuration and policies at once', async 
   t.match(JSON.parse(json.stdout), { problems: [{ file, line: 1, column: 1 }] })
 })
 
+t.test('whoever reads only the begin of what is said gets no stack after it', async (t) => {
+  const shell = `"$0" "$1" --help | true; exit "\${PIPESTATUS[0]}"`
+  const args = ['-c', shell, process.execPath, join(root, 'bin/fhirewall.js')]
+  const { status, stderr } = spawnSync('bash', args, { encoding: 'utf8', env: inherited })
+  t.equal(status, 0)
+  t.notMatch(stderr, 'EPIPE')
+})
+
 t.test('start without configuration says what is missing', async (t) => {
   const { status, stderr } = fhirewall(['start'])
   t.equal(status, 1)
@@ -188,6 +196,18 @@ t.test('whoever asks the admin listener for ever does not keep a stop from endin
   socket.on('error', () => undefined)
   t.equal(await ended, 0, 'and the audit log is closed in order')
 })
+
+t.test(
+  'without anybody who reads it, and asked to read its files again, it serves on',
+  async (t) => {
+    const { child, ended, fhir } = await launch(t, 'pipe')
+    for (const output of [child.stdout, child.stderr]) output!.destroy()
+    child.kill('SIGHUP')
+    for (let n = 0; n < 3; n++) t.equal((await fetch(`${fhir}/Patient/1`)).status, 401)
+    child.kill('SIGTERM')
+    t.equal(await ended, 0, 'a stop is as orderly as ever')
+  },
+)
 
 t.test('one Ctrl-C, which comes twice by way of an older Node, is one', async (t) => {
   const { child, ended } = await launch(t, 'pipe')
