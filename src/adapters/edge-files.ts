@@ -1,6 +1,8 @@
 import { accessSync, constants } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import type { Config } from '../config/schema.ts'
+import { createDenylist } from './denylist.ts'
+import { createIntrospection } from './introspection.ts'
 import { watchListenerCertificate } from './listener-certificate.ts'
 import { watchAssertionKey } from './signing-key.ts'
 import { createUpstreamCredentials } from './upstream-credentials.ts'
@@ -11,17 +13,19 @@ const quiet = () => undefined
 const LOG = { debug: quiet, info: quiet, warn: quiet, error: quiet }
 
 /**
- * Reads every certificate, key and secret file that a start would read, and says what is of no use,
+ * Reads every certificate, key, secret and list that a start would read, and says what is of no use,
  * one message a setting. Asks nobody on the network.
  */
 export function findFileProblems(config: Config): string[] {
   const { passwordFile } = config.redis
-  const ports = { log: LOG, now: () => Date.now() }
+  const ports = { log: LOG, now: () => Date.now(), keys: { metadata: () => undefined } }
   const attempts: readonly (() => { readonly close: () => void } | undefined)[] = [
     () => watchListenerCertificate(config.tls, ports),
     () => createUpstreamCredentials(config, ports),
     () => watchUpstreamTls(config.upstream, { ...ports, changed: quiet }),
     () => watchAssertionKey(config, ports),
+    () => createDenylist(config, ports),
+    ...config.issuers.map((issuer) => () => createIntrospection({ issuers: [issuer] }, ports)),
     () =>
       passwordFile === undefined
         ? undefined

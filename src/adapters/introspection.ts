@@ -27,7 +27,7 @@ type Ports = {
  * `issuer-unavailable`: nothing was said of the token then, neither good nor bad.
  */
 export function createIntrospection(
-  config: Config,
+  config: Pick<Config, 'issuers'>,
   ports: Ports,
 ): Introspection & { readonly close: () => void } {
   const askers = new Map(

@@ -2,6 +2,7 @@ import { findAuditProblem, findFileProblems } from '../adapters/edge-files.ts'
 import { ConfigError, formatProblem, loadConfig } from '../config/load.ts'
 import type { Problem } from '../config/load.ts'
 import { shippedPolicies } from '../config/shipped.ts'
+import type { FhirVersion } from '../fhir/definitions.ts'
 import { loadPolicies, PolicyError } from '../policy/load.ts'
 import { countProblems, EXIT, HELP, parseOptions, say, warn } from './command.ts'
 
@@ -24,12 +25,14 @@ function findProblems(file: string | undefined): {
   let warnings: readonly string[] = []
   // With a broken configuration the policies can still be checked, where they are known to be.
   let folder = process.env.FHIREWALL_POLICIES
+  let version: FhirVersion | undefined
   try {
     const loaded = loadConfig({ file, env: process.env })
     // The log is kept where it is written, which is not always where a configuration is checked.
     const audit = findAuditProblem(loaded.config)
     warnings = audit === undefined ? loaded.warnings : [...loaded.warnings, audit]
     folder = loaded.config.policies
+    version = loaded.config.fhir.version
     for (const message of findFileProblems(loaded.config)) {
       problems.push({ line: 0, column: 0, message })
     }
@@ -38,7 +41,7 @@ function findProblems(file: string | undefined): {
     problems.push(...error.problems)
   }
   try {
-    loadPolicies(folder ?? shippedPolicies())
+    loadPolicies(folder ?? shippedPolicies(), version)
   } catch (error) {
     if (!(error instanceof PolicyError)) throw error
     problems.push(...error.problems)

@@ -67,7 +67,7 @@ export async function explain(args: string[]): Promise<number> {
 
 function policiesOf(config: Config): PolicySet | undefined {
   try {
-    return loadPolicies(config.policies ?? shippedPolicies())
+    return loadPolicies(config.policies ?? shippedPolicies(), config.fhir.version)
   } catch (error) {
     if (!(error instanceof PolicyError)) throw error
     for (const problem of error.problems) warn(formatProblem(problem))

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { parseDocument } from 'yaml'
+import { parse } from 'yaml'
 import { describeReadError } from './file.ts'
 import type { Problem } from './problem.ts'
 import { suggest } from './problem.ts'
@@ -43,9 +43,12 @@ function convert(setting: Setting, text: string): { value: unknown } | { message
           : 'must be a number',
       }
     case 'objects': {
-      const document = parseDocument(text, { prettyErrors: false })
-      if (document.errors.length > 0) return { message: 'must be a list, as JSON or YAML' }
-      return { value: document.toJS() as unknown }
+      try {
+        // Throws, as no error of the document: an alias that leads nowhere or grows without end.
+        return { value: parse(text, { prettyErrors: false, logLevel: 'error' }) as unknown }
+      } catch {
+        return { message: 'must be a list, as JSON or YAML' }
+      }
     }
   }
 }

@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process'
 import type { StdioOptions } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { connect } from 'node:net'
 import type { AddressInfo } from 'node:net'
@@ -13,9 +13,12 @@ import type { Test } from 'tap'
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), 'fhirewall-cli-'))
 
-const minimal = {
+const addresses = {
   FHIREWALL_UPSTREAM_URL: 'http://127.0.0.1:8090/fhir',
   FHIREWALL_PUBLIC_URL: 'https://fhir.example.org/fhir',
+}
+const minimal = {
+  ...addresses,
   FHIREWALL_ISSUER: 'https://login.example.org',
 }
 
@@ -71,7 +74,7 @@ t.test('check reads certificates, keys and secrets as a start would', async (t) 
   const file = join(folder, 'no-key.pem')
   writeFileSync(file, 'CANARY\nCANARY\n')
   const bad = fhirewall(['check'], {
-    ...minimal,
+    ...addresses,
     FHIREWALL_TLS_CERTIFICATE_FILE: file,
     FHIREWALL_TLS_KEY_FILE: file,
     FHIREWALL_UPSTREAM_CREDENTIALS_KIND: 'bearer',
@@ -79,6 +82,8 @@ t.test('check reads certificates, keys and secrets as a start would', async (t) 
     FHIREWALL_UPSTREAM_ASSERTION_KEY_FILE: file,
     FHIREWALL_REDIS_URL: 'redis://127.0.0.1',
     FHIREWALL_REDIS_PASSWORD_FILE: file,
+    FHIREWALL_DENYLIST_FILE: file,
+    FHIREWALL_ISSUERS: `[{url: 'https://a.example', introspection: {clientId: a, clientSecretFile: ${file}}}]`,
   })
   t.equal(bad.status, 1)
   for (const setting of [
@@ -86,11 +91,36 @@ t.test('check reads certificates, keys and secrets as a start would', async (t) 
     'upstream.credentials.secretFile',
     'upstream.assertion.keyFile',
     'redis.passwordFile',
+    'denylist.file',
+    'issuers.introspection',
   ]) {
     t.match(bad.stderr, new RegExp(`^${setting}: `, 'm'))
   }
-  t.match(bad.stderr, '4 problems')
+  t.match(bad.stderr, '6 problems')
   t.notMatch(bad.stderr + bad.stdout, 'CANARY')
+})
+
+t.test('check reads masking as the FHIR version of the start does', async (t) => {
+  const policies = mkdtempSync(join(folder, 'policies-'))
+  cpSync(join(root, 'policies/patient-own-record.yaml'), join(policies, 'a.yaml'))
+  mkdirSync(join(policies, 'masking'))
+  const profile =
+    'masking: own\ndescription: own\nrules: [{id: a, select: [AuditEvent.outcome], method: pseudonym}]\n'
+  writeFileSync(join(policies, 'masking/own.yaml'), profile)
+  const env = { ...minimal, FHIREWALL_POLICIES: policies }
+  t.equal(fhirewall(['check'], env).status, 0, 'a code in R4')
+  const { status, stderr } = fhirewall(['check'], { ...env, FHIREWALL_FHIR_VERSION: 'R5' })
+  t.equal(status, 1)
+  t.match(stderr, 'own.yaml:3:', 'and more than that in R5')
+})
+
+t.test('a list in a variable that YAML cannot make is a problem, and no stack', async (t) => {
+  for (const list of ['[*nowhere]', '[', `[&a [x], ${'*a, '.repeat(2000)}]`]) {
+    const { status, stderr } = fhirewall(['check'], { ...addresses, FHIREWALL_ISSUERS: list })
+    t.equal(status, 1)
+    t.match(stderr, 'FHIREWALL_ISSUERS: ')
+    t.notMatch(stderr, /\bat .*\.[jt]s:/)
+  }
 })
 
 t.test('check warns when the audit log could not be written here', async (t) => {
