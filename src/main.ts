@@ -126,7 +126,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
       ? undefined
       : connectRedis(config.redis, {
           log,
-          asked: prometheus.watchRedis(() => redis?.isReady() ?? false),
+          asked: prometheus.watchRedis(() => redis?.isWell() ?? false),
           reloaded,
         })
   const local = createMemoryStore({ trackedKeys: config.limits.trackedKeys, clock })
@@ -225,7 +225,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
 
   const admin = createAdminServer({
     checks,
-    watched: redis === undefined ? {} : { redis: redis.isReady },
+    watched: redis === undefined ? {} : { redis: redis.isWell },
     registry: prometheus.registry,
   })
 

@@ -78,8 +78,10 @@ function takeCells(
 ): { taken: Taken; next: number | undefined } {
   const interval = 1000 / rate.perSecond
   const cells = Math.min(cost === 0 ? 1 : cost, rate.burst)
-  const next = Math.max(fullAt ?? now, now) + cells * interval
-  const wait = next - rate.burst * interval - now
+  const whole = rate.burst * interval
+  // Further away than that it was under a lower limit.
+  const next = Math.min(Math.max(fullAt ?? now, now), now + whole) + cells * interval
+  const wait = next - whole - now
   if (wait > EPSILON_MS) {
     return { taken: { allowed: false, retryAfter: Math.ceil(wait / 1000) }, next: undefined }
   }

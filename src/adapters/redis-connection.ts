@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { Redis } from 'ioredis'
+import { Redis, ReplyError } from 'ioredis'
 import type { Config } from '../config/schema.ts'
 import type { Log } from '../ports.ts'
 import { parseSecret, watchFiles } from './watched-files.ts'
@@ -8,6 +8,10 @@ import { parseSecret, watchFiles } from './watched-files.ts'
 /** So many answers in a row that did not come in time: the connection is given up for a new one. */
 const GIVE_UP_AFTER = 3
 const LONGEST_PAUSE_MS = 5000
+/** So long after a command that it refused Redis counts as unwell: others it may answer meanwhile. */
+const UNWELL_MS = 10_000
+/** What a new connection may mend: its name leads to another server by now, or the password is new. */
+const RECONNECT_FOR = new Set(['READONLY', 'NOAUTH'])
 
 /** How a command ended; `skipped`: it was not sent, because the connection is not there. */
 export type RedisResult = 'answered' | 'failed' | 'skipped'
@@ -16,6 +20,8 @@ export type RedisResult = 'answered' | 'failed' | 'skipped'
 export type RedisConnection = {
   /** Whether commands are sent at all; false until the first connection stands. */
   readonly isReady: () => boolean
+  /** Whether it also does what it is asked: it may be out of memory, or a copy that nobody writes to. */
+  readonly isWell: () => boolean
   /** Runs one command. Rejects at once while there is no connection, and after the time is over. */
   readonly ask: <Answer>(command: (redis: Redis) => Promise<Answer>) => Promise<Answer>
   /** The name of a key: prefix, kind and a hash, so that no address, person or token is in Redis. */
@@ -75,9 +81,12 @@ export function connectRedis(config: Config['redis'], ports: RedisPorts): RedisC
 
   let late = 0
   let isUp = false
+  let upSince = 0
+  let unwellUntil = 0
   redis.on('ready', () => {
     late = 0
     isUp = true
+    upSince = performance.now()
     log.info({ setting: 'redis' }, 'Redis is connected')
   })
   const lose = (problem: string): void => {
@@ -93,6 +102,17 @@ export function connectRedis(config: Config['redis'], ports: RedisPorts): RedisC
     if (isUp) redis.disconnect(true)
     lose(problem)
   }
+  // It came in time: nobody waited, so the connection stays.
+  const refused = (problem: string): void => {
+    const now = performance.now()
+    late = 0
+    if (now >= unwellUntil) {
+      const message = 'Redis refuses commands; limits are kept by each gateway alone'
+      log.error({ setting: 'redis', problem }, message)
+    }
+    unwellUntil = now + UNWELL_MS
+    if (RECONNECT_FOR.has(problem) && now - upSince > LONGEST_PAUSE_MS) giveUp(problem)
+  }
   let told = ''
   // Without a listener ioredis prints the error; its fields hold the command, with the password.
   redis.on('error', (error: Error) => {
@@ -104,6 +124,7 @@ export function connectRedis(config: Config['redis'], ports: RedisPorts): RedisC
 
   return {
     isReady: () => isUp,
+    isWell: () => isUp && performance.now() >= unwellUntil,
     async ask(command) {
       if (!isUp) {
         asked?.('skipped')
@@ -117,9 +138,9 @@ export function connectRedis(config: Config['redis'], ports: RedisPorts): RedisC
         return answer
       } catch (error) {
         asked?.('failed')
-        late += 1
         const problem = describe(error)
-        if (late >= GIVE_UP_AFTER) giveUp(problem)
+        if (error instanceof ReplyError) refused(problem)
+        else if (++late >= GIVE_UP_AFTER) giveUp(problem)
         throw new Error(`Redis failed: ${problem}`)
       }
     },

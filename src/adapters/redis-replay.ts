@@ -5,8 +5,8 @@ import type { RedisConnection, RedisScript } from './redis-connection.ts'
 
 /**
  * One step: 1 the key is new and kept, 0 it was there, -1 nobody can tell. The second key says since
- * when Redis has remembered: one that lost its content a moment ago knows nothing of what was used
- * before that, for as long as it would have had to remember it.
+ * when Redis has remembered: one that lost its content a moment ago, or whose clock was set back, cannot
+ * tell for as long as it would have had to remember.
  */
 const REMEMBER: RedisScript = {
   name: 'remember',
@@ -18,7 +18,7 @@ if now == nil then
   now = time[1] + time[2] / 1000000
 end
 local since = tonumber(redis.call('GET', KEYS[2]))
-if since == nil then
+if since == nil or since > now then
   since = now
   redis.call('SET', KEYS[2], now)
 end

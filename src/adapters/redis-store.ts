@@ -5,7 +5,8 @@ import type { RedisConnection, RedisScript } from './redis-connection.ts'
 /**
  * The generic cell rate algorithm of memory-store.ts in one step that no other gateway can come
  * between: the key holds the time at which its counter is full again, in milliseconds of Redis' own
- * clock, and is gone by then. Answers the seconds to wait, 0 when the cells were taken.
+ * clock, and is gone by then. That is never further away than the burst takes: what says so is of a
+ * clock that was set back, or of a lower limit. Answers the seconds to wait, 0 when the cells were taken.
  */
 const TAKE_CELLS: RedisScript = {
   name: 'takeCells',
@@ -18,7 +19,8 @@ if now == nil then
   now = time[1] * 1000 + time[2] / 1000
 end
 local cells = math.min(cost == 0 and 1 or cost, burst)
-local full = math.max(tonumber(redis.call('GET', KEYS[1])) or now, now) + cells * interval
+local was = tonumber(redis.call('GET', KEYS[1])) or now
+local full = math.min(math.max(was, now), now + burst * interval) + cells * interval
 local wait = full - burst * interval - now
 if wait > 0.001 then return math.ceil(wait / 1000) end
 if cost > 0 then

@@ -45,6 +45,27 @@ function contract(name: string, create: (clock: HeldClock) => CounterStore) {
     await store.close()
   })
 
+  t.test(`${name}: a clock set back, or a limit raised, locks nobody out`, async (t) => {
+    const clock = createHeldClock()
+    const store = create(clock)
+    const [low, high]: Rate[] = [
+      { burst: 2, perSecond: 0.001 },
+      { burst: 2, perSecond: 1 },
+    ]
+    for (let n = 0; n < 2; n++) t.ok((await store.take('k', low!, 1)).allowed)
+    t.strictSame(
+      await store.take('k', high!, 1),
+      { allowed: false, retryAfter: 1 },
+      'nor is it full',
+    )
+    for (let n = 0; n < 2; n++) t.ok((await store.take('l', high!, 1)).allowed)
+    clock.advance(-500)
+    t.strictSame(await store.take('l', high!, 1), { allowed: false, retryAfter: 1 })
+    clock.advance(2000)
+    t.ok((await store.take('l', high!, 1)).allowed)
+    await store.close()
+  })
+
   t.test(`${name}: never more than burst + rate·t, and waiting as told suffices`, async () => {
     const step = fc.record({ wait: fc.nat(3000), cost: fc.integer({ min: 1, max: 5 }) })
     await fc.assert(

@@ -153,7 +153,7 @@ t.test(
     await asker.call('ACL', 'SETUSER', 'gateway', '-evalsha', '-eval')
     await asker.quit()
     for (let n = 0; n < 3; n++) await gateway.counters.take('a', rate, 1)
-    t.match(gateway.said.join('\n'), /"problem":"NOPERM"\} Redis is gone/)
+    t.match(gateway.said.join('\n'), /"problem":"NOPERM"\} Redis refuses/)
   },
 )
 
@@ -225,6 +225,63 @@ t.test('drill: Redis is slow', SKIP, async (t) => {
   await until(gateway.connection.isReady)
   t.equal(await given(gateway, 'b'), 4)
 })
+
+t.test(
+  'drill: Redis answers, and refuses: limits of our own, one line, no new connections',
+  SKIP,
+  async (t) => {
+    const redis = await startRedis()
+    const gateway = open({ url: redis.url })
+    const admin = new Redis(redis.port)
+    t.teardown(async () => {
+      admin.disconnect()
+      await gateway.connection.close()
+      await redis.close()
+    })
+    await until(gateway.connection.isWell)
+    const connections = async () =>
+      Number(/total_connections_received:(\d+)/.exec(await admin.info('stats'))?.[1])
+    const before = await connections()
+    // What is read is still answered, as every look for logouts is.
+    await admin.config('SET', 'maxmemory', '1')
+    for (let n = 0; n < 20; n++) {
+      t.equal(await given(gateway, `oom-${n}`), 2, 'the share of this gateway alone')
+      await t.rejects(gateway.replay.remember(`oom-${n}`, 60), /replay-unavailable/)
+      await gateway.connection.ask((client) => client.time())
+      t.notOk(gateway.connection.isWell(), 'and it does not say that all is well')
+    }
+    t.equal(await connections(), before)
+    t.equal(gateway.said.filter((line) => line.includes('OOM')).length, 1)
+
+    await admin.config('SET', 'maxmemory', '0')
+    const poisoned = gateway.connection.keyOf('counter', 'a')
+    await admin.lpush(poisoned, 'no counter')
+    t.equal(await given(gateway, 'a'), 2, 'a key of another type')
+    t.equal(await given(gateway, 'b'), 4, 'is of no matter to others')
+  },
+)
+
+t.test(
+  'Redis whose clock was set back can tell again when that time is over (AUTHN-11)',
+  SKIP,
+  async (t) => {
+    const redis = await startRedis()
+    const { connection } = open({ url: redis.url })
+    t.teardown(async () => {
+      await connection.close()
+      await redis.close()
+    })
+    await until(connection.isReady)
+    let now = 1_000_000_000
+    const store = createRedisReplay(connection, { now: () => now })
+    await t.rejects(store.remember('a', 60), /replay-unavailable/)
+    now -= 500_000_000
+    await t.rejects(store.remember('b', 60), /replay-unavailable/)
+    t.equal(await store.remember('a', 60), false, 'what it knew it knows')
+    now += 61_000
+    t.equal(await store.remember('c', 60), true)
+  },
+)
 
 t.test('a gateway whose Redis goes serves on, limits and tells (RATE-5)', SKIP, async (t) => {
   const redis = await startRedis()
