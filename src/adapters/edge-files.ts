@@ -4,6 +4,7 @@ import type { Config } from '../config/schema.ts'
 import { createDenylist } from './denylist.ts'
 import { createIntrospection } from './introspection.ts'
 import { watchListenerCertificate } from './listener-certificate.ts'
+import { readAuthorities } from './redis-connection.ts'
 import { watchAssertionKey } from './signing-key.ts'
 import { createUpstreamCredentials } from './upstream-credentials.ts'
 import { watchUpstreamTls } from './upstream-tls.ts'
@@ -17,7 +18,7 @@ const LOG = { debug: quiet, info: quiet, warn: quiet, error: quiet }
  * one message a setting. Asks nobody on the network.
  */
 export function findFileProblems(config: Config): string[] {
-  const { passwordFile } = config.redis
+  const { passwordFile, caFile } = config.redis
   const ports = { log: LOG, now: () => Date.now(), keys: { metadata: () => undefined } }
   const attempts: readonly (() => { readonly close: () => void } | undefined)[] = [
     () => watchListenerCertificate(config.tls, ports),
@@ -25,6 +26,10 @@ export function findFileProblems(config: Config): string[] {
     () => watchUpstreamTls(config.upstream, { ...ports, changed: quiet }),
     () => watchAssertionKey(config, ports),
     () => createDenylist(config, ports),
+    () => {
+      if (caFile !== undefined) readAuthorities(caFile)
+      return undefined
+    },
     ...config.issuers.map((issuer) => () => createIntrospection({ issuers: [issuer] }, ports)),
     () =>
       passwordFile === undefined

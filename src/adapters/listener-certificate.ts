@@ -2,6 +2,7 @@ import { constants, X509Certificate } from 'node:crypto'
 import { createSecureContext } from 'node:tls'
 import type { SecureContextOptions, Server, TlsOptions } from 'node:tls'
 import type { Config } from '../config/schema.ts'
+import { checkAuthorities } from './authorities.ts'
 import { watchFiles } from './watched-files.ts'
 import type { WatchOptions } from './watched-files.ts'
 
@@ -53,6 +54,7 @@ export function watchListenerCertificate(
       secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
     }
     createSecureContext(context)
+    if (ca !== undefined) checkAuthorities(ca)
     isFirst = false
     return { context, expiresAt }
   }

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { Redis, ReplyError } from 'ioredis'
 import type { Config } from '../config/schema.ts'
 import type { Log } from '../ports.ts'
+import { checkAuthorities } from './authorities.ts'
 import { parseSecret, watchFiles } from './watched-files.ts'
 
 /** So many answers in a row that did not come in time: the connection is given up for a new one. */
@@ -178,11 +179,22 @@ function optionsOf(url: URL, config: Config['redis']) {
           tls: {
             rejectUnauthorized: true,
             minVersion: 'TLSv1.2' as const,
-            ...(config.caFile === undefined ? {} : { ca: readFileSync(config.caFile) }),
+            ...(config.caFile === undefined ? {} : { ca: readAuthorities(config.caFile) }),
           },
         }
       : {}),
   }
+}
+
+/** Throws when it is of no use. */
+export function readAuthorities(caFile: string): Buffer {
+  const ca = readFileSync(caFile)
+  try {
+    checkAuthorities(ca)
+  } catch (error) {
+    throw new Error(`redis.caFile: ${(error as Error).message}`, { cause: error })
+  }
+  return ca
 }
 
 /** The code or first word of an error (`ECONNREFUSED`, `WRONGPASS`); the rest may quote a command. */

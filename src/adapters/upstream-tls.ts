@@ -1,6 +1,7 @@
 import { X509Certificate } from 'node:crypto'
 import { createSecureContext } from 'node:tls'
 import type { Config } from '../config/schema.ts'
+import { checkAuthorities } from './authorities.ts'
 import { watchFiles } from './watched-files.ts'
 import type { WatchOptions } from './watched-files.ts'
 
@@ -29,8 +30,7 @@ export function watchUpstreamTls(
   function load(contents: readonly Buffer[]): { context: Context; expiresAt: number } {
     const context: Context = Object.fromEntries(files.map(([name], at) => [name, contents[at]]))
     createSecureContext(context)
-    // An authority file without one would be taken as trust in nobody, and found at the next request.
-    if (context.ca !== undefined) new X509Certificate(context.ca)
+    if (context.ca !== undefined) checkAuthorities(context.ca)
     const { cert } = context
     const expiresAt = cert === undefined ? NaN : new X509Certificate(cert).validToDate.getTime()
     if (!isFirst && expiresAt <= Date.now()) throw new Error('the certificate has expired')

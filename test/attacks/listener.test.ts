@@ -157,6 +157,32 @@ t.test(
   },
 )
 
+t.test('authorities of no use are not taken, nor started with (AUTHN-13)', async (t) => {
+  const good = readFileSync(certificates.ca, 'utf8')
+  const clientCaFile = join(folder, 'client-authorities.pem')
+  const load = () =>
+    watchListenerCertificate(
+      configSchema.shape.tls.parse({
+        ...{ certificateFile: first.cert, keyFile: first.key },
+        ...{ clientCertificates: 'require', clientCaFile },
+      }),
+      { log: { debug() {}, info() {}, warn() {}, error() {} } },
+    )
+  for (const [what, content] of Object.entries({
+    nothing: '',
+    garbage: 'garbage',
+    'half of one': good.slice(0, 300),
+    'one and half of another': good + good.slice(0, 300),
+    'a certificate that is none': good.replace(/\n.{20}/, '\nAAAAAAAAAAAAAAAAAAAA'),
+    'a key': readFileSync(first.key, 'utf8'),
+  })) {
+    writeFileSync(clientCaFile, content)
+    t.throws(load, /^tls: /, what)
+  }
+  writeFileSync(clientCaFile, `# ours\n${good}${readFileSync(strangers.ca, 'utf8')}`)
+  load()?.close()
+})
+
 t.test('a connection that never shakes hands does not keep a stop from ending', async (t) => {
   const { gateway, read } = await setUp()
   const idle = connectPlain(gateway.port, '127.0.0.1')

@@ -80,7 +80,8 @@ t.test('check reads certificates, keys and secrets as a start would', async (t) 
     FHIREWALL_UPSTREAM_CREDENTIALS_KIND: 'bearer',
     FHIREWALL_UPSTREAM_CREDENTIALS_SECRET_FILE: file,
     FHIREWALL_UPSTREAM_ASSERTION_KEY_FILE: file,
-    FHIREWALL_REDIS_URL: 'redis://127.0.0.1',
+    FHIREWALL_REDIS_URL: 'rediss://127.0.0.1',
+    FHIREWALL_REDIS_CA_FILE: file,
     FHIREWALL_REDIS_PASSWORD_FILE: file,
     FHIREWALL_DENYLIST_FILE: file,
     FHIREWALL_ISSUERS: `[{url: 'https://a.example', introspection: {clientId: a, clientSecretFile: ${file}}}]`,
@@ -91,12 +92,13 @@ t.test('check reads certificates, keys and secrets as a start would', async (t) 
     'upstream.credentials.secretFile',
     'upstream.assertion.keyFile',
     'redis.passwordFile',
+    'redis.caFile',
     'denylist.file',
     'issuers.introspection',
   ]) {
     t.match(bad.stderr, new RegExp(`^${setting}: `, 'm'))
   }
-  t.match(bad.stderr, '6 problems')
+  t.match(bad.stderr, '7 problems')
   t.notMatch(bad.stderr + bad.stdout, 'CANARY')
 })
 
