@@ -16,6 +16,8 @@ const REFRESH_MS = 300_000
 const RETRY_MS = 2_000
 /** Keys that could not be refreshed for this long are no longer believed. */
 const STALE_MS = 3_600_000
+/** An issuer whose set is empty for this long has taken its keys back. */
+const EMPTIED_MS = 60_000
 
 /** How the keys of one issuer are, for metrics. */
 export type IssuerHealth = {
@@ -88,6 +90,8 @@ class Keeper {
   #keys: readonly PublishedKey[] = []
   /** Whether the issuer has said that it has no keys: its tokens are for itself to read. */
   #isKeyless = false
+  /** Since when every set held no key. */
+  #emptiedAt: number | undefined
   #fetchedAt = -Infinity
   #triedAt = -Infinity
   #pending: Promise<void> | undefined
@@ -125,7 +129,7 @@ class Keeper {
   }
 
   async #findAfterRefresh(header: KeyHeader): Promise<KeyObject> {
-    if (this.#pending !== undefined || this.#watch.now() - this.#triedAt >= COOLDOWN_MS) {
+    if (this.#pending !== undefined || this.#isCool()) {
       await this.refresh()
     }
     if (!this.isReady()) {
@@ -137,6 +141,11 @@ class Keeper {
       throw new Refusal('token-invalid', { detail: 'no key fits the header' })
     }
     return known
+  }
+
+  /** Either way of leaving the interval: a clock may be set back. */
+  #isCool(): boolean {
+    return Math.abs(this.#watch.now() - this.#triedAt) >= COOLDOWN_MS
   }
 
   /** Fetches discovery and keys; one flight at a time; keeps the old keys when it fails. */
@@ -184,11 +193,21 @@ class Keeper {
         new URL(this.#issuer.url).protocol,
         this.#stopped.signal,
       )
+      this.#checkEmptied(keys.length === 0)
       if (fingerprint(keys) !== fingerprint(this.#keys)) this.generation += 1
       this.#keys = keys
       this.#fetchedAt = this.#watch.now()
     }
     if (metadata !== undefined) this.metadata = { ...metadata }
+  }
+
+  /** Who takes its keys back ends what they vouched for; a server that is half up has none for a moment. */
+  #checkEmptied(isEmpty: boolean): void {
+    const now = this.#watch.now()
+    this.#emptiedAt = isEmpty ? (this.#emptiedAt ?? now) : undefined
+    if (this.#emptiedAt === undefined) return
+    if (this.#keys.length > 0 && now - this.#emptiedAt >= EMPTIED_MS) return
+    throw new Error('the key set holds no key that can verify')
   }
 
   /** What the issuer says of itself; undefined when it says nothing, and nothing has to be known. */

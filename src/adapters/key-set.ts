@@ -18,8 +18,8 @@ export type PublishedKey = {
 export type KeyHeader = { readonly alg: string; readonly kid?: string }
 
 /**
- * Fetches a key set, bounded in time, size and number. Throws when there is none, or no key in it that
- * can verify.
+ * Fetches a key set, bounded in time, size and number: its keys that can verify, which may be none. Throws
+ * when there is no set.
  *
  * @param issuerProtocol - of the issuer's URL; its keys may not be less protected
  */
@@ -49,17 +49,17 @@ function parseKeySet(text: string): readonly PublishedKey[] {
     typeof set === 'object' && set !== null ? (set as { keys?: unknown }).keys : undefined
   if (!Array.isArray(keys)) throw new Error('not a key set')
   if (keys.length > MOST_KEYS) throw new Error('more keys than any set should have')
-  const fit = keys.flatMap((jwk: unknown) => parseKey(jwk) ?? [])
-  if (fit.length === 0) throw new Error('the key set holds no key that can verify')
-  return fit
+  return keys.flatMap((jwk: unknown) => parseKey(jwk) ?? [])
 }
 
 /** A public verification key, or undefined: a kind that is never used here. */
 function parseKey(jwk: unknown): PublishedKey | undefined {
   if (typeof jwk !== 'object' || jwk === null) return undefined
-  const { kty, kid, alg, use } = jwk as Record<string, unknown>
+  const { kty, kid, alg, use, key_ops: uses } = jwk as Record<string, unknown>
   if (typeof kty !== 'string' || !['RSA', 'EC', 'OKP'].includes(kty)) return undefined
   if (use !== undefined && use !== 'sig') return undefined
+  // RFC 7517 §4.3: what the key is for, as an array.
+  if (uses !== undefined && !(Array.isArray(uses) && uses.includes('verify'))) return undefined
   try {
     const key = createPublicKey({ key: jwk as never, format: 'jwk' })
     // RFC 7518 §3.3: "A key of size 2048 bits or larger MUST be used".

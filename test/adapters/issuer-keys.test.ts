@@ -199,6 +199,7 @@ t.test(
           keys: [
             { kty: 'oct', k: 'AAAA' },
             { ...GOOD, use: 'enc' },
+            { ...GOOD, key_ops: ['encrypt'] },
           ],
         }),
       ],
@@ -243,6 +244,33 @@ t.test(
     t.match(keys.health(), [{ isReady: false }])
     t.ok((keys.health()[0]?.keysAgeSeconds ?? 0) >= 3600, 'and their age is told')
     t.equal(await find('k99'), 'issuer-unavailable')
+  },
+)
+
+t.test(
+  'an issuer that takes its keys back ends what they vouched for (AUTHN-10, AUTHN-18)',
+  async (t) => {
+    const { issuer, keys, find, time, close } = await setUp({})
+    t.teardown(close)
+    issuer.says.metadata = say(issuer.withKeys)
+    issuer.says.keys = say({ keys: [{ ...GOOD, kid: 'good' }] })
+    await keys.start()
+    const generation = keys.generation(issuer.url)
+    issuer.says.keys = say({ keys: [] })
+    await keys.start()
+    t.equal(await find('good'), 'found', 'for a moment it may be half up')
+    time.offset = 60_001
+    await keys.start()
+    t.equal(await find('good'), 'issuer-unavailable')
+    t.not(keys.generation(issuer.url), generation, 'and no remembered token is believed')
+    t.notOk(keys.isReady())
+    issuer.says.keys = say({ keys: [{ ...GOOD, kid: 'new' }] })
+    await keys.start()
+    t.equal(await find('new'), 'found')
+    t.equal(await find('good'), 'token-invalid')
+    time.offset = -86_400_000
+    issuer.says.keys = say({ keys: [{ ...GOOD, kid: 'newer' }] })
+    t.equal(await find('newer'), 'found', 'a clock that was set back keeps no new key away')
   },
 )
 
