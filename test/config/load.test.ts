@@ -1,4 +1,4 @@
-import { mkdtempSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { tmpdir } from 'node:os'
 import fc from 'fast-check'
@@ -34,6 +34,8 @@ function problemsOf(sources: Parameters<typeof loadConfig>[0]): readonly Problem
 function linesOf(sources: Parameters<typeof loadConfig>[0]): string[] {
   return problemsOf(sources).map((problem) => formatProblem(problem).replace(`${folder}/`, ''))
 }
+
+type Schema = { readonly properties?: Readonly<Record<string, Schema | false>> }
 
 t.test('the environment alone is enough', async (t) => {
   const { config, warnings } = loadConfig({
@@ -392,5 +394,33 @@ t.test(
     t.match(of(issuer('https://a.example', { ...good, url: 'http://a.example/i' })), [
       /must be https/,
     ])
+  },
+)
+
+t.test(
+  'the chart as the README installs it starts, and keeps secrets out of its ConfigMap',
+  async (t) => {
+    const read = (file: string) => readFileSync(new URL(`../../${file}`, import.meta.url), 'utf8')
+    const given = [
+      ...read('README.md').matchAll(/--set '?config\.([a-z]+)(?:\[0\])?\.([a-z]+)=([^\s']+)/g),
+    ]
+    const lines = given.flatMap(([, section = '', key = '', value = '']) => [
+      `${section}:`,
+      `${section === 'issuers' ? '  - ' : '  '}${key}: ${value}`,
+    ])
+    t.equal(given.length, 3)
+    t.strictSame(linesOf({ file: write('chart.yaml', lines.join('\n')), env: {} }), [])
+
+    const { properties } = JSON.parse(read('helm/fhirewall/values.schema.json')) as {
+      properties: { config: Schema }
+    }
+    for (const { path, secret } of listSettings()) {
+      if (!secret) continue
+      const inChart = path.reduce<Schema | false | undefined>(
+        (schema, key) => (schema === false ? schema : schema?.properties?.[key]),
+        properties.config,
+      )
+      t.equal(inChart, false, path.join('.'))
+    }
   },
 )
