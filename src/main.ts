@@ -7,7 +7,8 @@ import { createFileAuditSink } from './adapters/file-audit-sink.ts'
 import { createIntrospection } from './adapters/introspection.ts'
 import { createIssuerKeys } from './adapters/issuer-keys.ts'
 import { watchListenerCertificate } from './adapters/listener-certificate.ts'
-import { createExchangeLog, createLogger } from './adapters/logger.ts'
+import { openLogOutput } from './adapters/log-output.ts'
+import { createExchangeLog, createLogger, formatMissing } from './adapters/logger.ts'
 import { shareLogouts } from './adapters/redis-logouts.ts'
 import { createRedisReplay } from './adapters/redis-replay.ts'
 import { createMemoryReplay } from './adapters/memory-replay.ts'
@@ -87,7 +88,7 @@ const ALLOWED: readonly InteractionCode[] = [
 
 /** Starts a gateway; throws before it listens when policies, audit file or CA cannot be used. */
 export async function start(config: Config, options: StartOptions = {}): Promise<RunningGateway> {
-  const log = options.log ?? createLogger(config.log.level)
+  const log = options.log ?? openLog(config.log.level)
   const clock = options.clock ?? { now: () => Date.now(), monotonic: () => performance.now() }
   const version = config.fhir.version ?? 'R4'
   const folder = config.policies ?? options.policies ?? shippedPolicies()
@@ -278,6 +279,14 @@ export async function start(config: Config, options: StartOptions = {}): Promise
       await sink.close()
     },
   }
+}
+
+const STANDARD_OUTPUT = 1
+
+function openLog(level: Config['log']['level']): Log {
+  const output = openLogOutput(STANDARD_OUTPUT, formatMissing)
+  process.once('exit', output.end)
+  return createLogger(level, output)
 }
 
 /** The configured keys; without any, one that lasts as long as this process. */

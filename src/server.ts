@@ -375,7 +375,7 @@ export type AdminParts = Parameters<typeof registerHealth>[1] & {
 export function createAdminServer({ registry, ...health }: AdminParts): FastifyInstance {
   // Whoever is still asking when the gateway stops would keep it from ending.
   const admin = Fastify({ logger: false, forceCloseConnections: true })
-  admin.server.maxConnections = 64
+  boundConnections(admin.server, { most: 64, ofOne: 16, holderOf: addressKey })
   registerHealth(admin, health)
   registerMetrics(admin, registry)
   return admin

@@ -1,5 +1,4 @@
 import { write, writeSync } from 'node:fs'
-import process from 'node:process'
 import type { DestinationStream } from 'pino'
 
 /** What may wait for whoever reads: a log that nobody takes must not fill the memory. */
@@ -8,10 +7,14 @@ const AGAIN_MS = 100
 
 /**
  * Log lines to a file descriptor, never waited for. A reader that has gone or stands still, a full disk:
- * what is logged is lost then, beyond what may wait, and what is served is not; nor does it keep the
- * process from ending. When lines are taken again, `missing` makes one that says how many were not.
+ * what is logged is lost then, beyond what may wait, and what is served is not. When lines are taken again,
+ * `missing` makes one that says how many were not. `end` is for the moment the process ends, and does not
+ * wait for a reader either.
  */
-export function openLogOutput(fd: number, missing: (count: number) => string): DestinationStream {
+export function openLogOutput(
+  fd: number,
+  missing: (count: number) => string,
+): DestinationStream & { readonly end: () => void } {
   let lines: string[] = []
   let length = 0
   let dropped = 0
@@ -41,15 +44,6 @@ export function openLogOutput(fd: number, missing: (count: number) => string): D
     })
   }
 
-  process.once('exit', () => {
-    try {
-      // What is being written is still written, before the process ends.
-      let rest = Buffer.concat([state === 'failed' ? left : Buffer.alloc(0), takeLines()])
-      while (rest.length > 0) rest = rest.subarray(writeSync(fd, rest))
-    } catch {
-      // Nobody takes it.
-    }
-  })
   return {
     write(line) {
       if (length + line.length > MOST_WAITING) {
@@ -59,6 +53,15 @@ export function openLogOutput(fd: number, missing: (count: number) => string): D
       lines.push(line)
       length += line.length
       if (state === 'idle') writeNext()
+    },
+    end() {
+      try {
+        // What is being written is still written, before the process ends.
+        let rest = Buffer.concat([state === 'failed' ? left : Buffer.alloc(0), takeLines()])
+        while (rest.length > 0) rest = rest.subarray(writeSync(fd, rest))
+      } catch {
+        // Nobody takes it.
+      }
     },
   }
 }

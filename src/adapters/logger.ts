@@ -5,7 +5,6 @@ import type { Exchange, Observer } from '../exchange.ts'
 import { withoutTokens } from '../oauth/redaction.ts'
 import type { Log } from '../ports.ts'
 import type { Reason } from '../refusal.ts'
-import { openLogOutput } from './log-output.ts'
 
 /** The only fields that a line may have (AUD-15). Another one is left out and named in `dropped`. */
 const FIELDS = new Set(
@@ -19,17 +18,17 @@ const FIELDS = new Set(
 const LONGEST = 1000
 
 /**
- * The operational log: JSON lines on standard output, times in UTC. Values are strings, numbers and
+ * The operational log: JSON lines, times in UTC. Values are strings, numbers and
  * booleans (lists of them too); an error is its type, code, message and stack.
  */
-export function createLogger(level: Config['log']['level'], destination?: DestinationStream): Log {
+export function createLogger(level: Config['log']['level'], destination: DestinationStream): Log {
   const options = {
     level,
     base: null,
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
   }
-  const out = pino(options, destination ?? openLogOutput(STANDARD_OUTPUT, missingLine))
+  const out = pino(options, destination)
   return {
     debug: (fields, message) => {
       if (out.isLevelEnabled('debug')) out.debug(allowed(fields), message)
@@ -46,9 +45,8 @@ export function createLogger(level: Config['log']['level'], destination?: Destin
   }
 }
 
-const STANDARD_OUTPUT = 1
-
-function missingLine(count: number): string {
+/** A line of this log about those that nobody took. */
+export function formatMissing(count: number): string {
   const msg = 'so many lines of this log are missing: nobody took them'
   return `${JSON.stringify({ level: 'warn', time: new Date().toISOString(), count, msg })}\n`
 }

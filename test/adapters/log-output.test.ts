@@ -42,12 +42,13 @@ t.test(
 )
 
 t.test('a full disk and a reader that has gone end nothing', async (t) => {
-  const module = new URL('../../src/adapters/logger.ts', import.meta.url).href
+  const module = new URL('../../src/adapters/log-output.ts', import.meta.url).href
   const script = `
-    const { createLogger } = await import(${JSON.stringify(module)})
-    const log = createLogger('info')
+    const { openLogOutput } = await import(${JSON.stringify(module)})
+    const output = openLogOutput(1, () => 'missing\\n')
+    process.once('exit', output.end)
     for (let n = 0; n < 3; n++) {
-      log.info({ count: n }, 'exchange')
+      output.write('exchange\\n')
       await new Promise((done) => setTimeout(done, 50))
     }
     process.exit(7)`
