@@ -171,6 +171,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     keys,
     certificate,
     log,
+    connectionClosed: prometheus.connectionClosed,
     logOut: createLogOut(config, {
       ...{ keys, clock, replays },
       deny: async (who) => {

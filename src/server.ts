@@ -35,6 +35,7 @@ export type ServerParts = {
   readonly certificate?: ListenerCertificate | undefined
   readonly logOut: (token: string) => Promise<{ issuer: string }>
   readonly log: Log
+  readonly connectionClosed: (reason: 'all' | 'address') => void
   /** `undelivered`: bytes that were answered and not taken yet, of one holder or of all. */
   readonly createGateway: (
     fastify: FastifyInstance,
@@ -90,14 +91,15 @@ export async function createServerFor(
           'so many connections at most: this process may not open more files',
         )
       }
-      boundConnections(server, {
+      const bounds = {
         most,
         ofOne: Math.max(8, Math.floor(most * share)),
-        holderOf(address) {
+        holderOf(address: string) {
           const way = readWay(address, {})
           return way.isTrusted ? undefined : addressKey(way.address)
         },
-      })
+      }
+      boundConnections(server, bounds, parts.connectionClosed)
       // RFC 9110 §10.1.1 lets an unknown expectation be ignored. Node's own 417 would be no refusal of
       // the table, and in no record.
       server.on('checkExpectation', (request, response) => {

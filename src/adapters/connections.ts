@@ -27,15 +27,18 @@ export function boundConnections(
     /** Who is at the other end; undefined: one who speaks for many. */
     readonly holderOf: (address: string) => string | undefined
   },
+  closed?: (reason: 'all' | 'address') => void,
 ): void {
   const held = new Map<string, number>()
   if (bounds.most < Infinity) server.maxConnections = bounds.most
+  server.on('drop', () => closed?.('all'))
   server.on('connection', (socket: Socket) => {
     const holder = bounds.holderOf(socket.remoteAddress ?? '')
     if (holder === undefined) return
     const count = held.get(holder) ?? 0
     if (count >= bounds.ofOne) {
       socket.destroy()
+      closed?.('address')
       return
     }
     held.set(holder, count + 1)

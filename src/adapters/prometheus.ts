@@ -15,6 +15,8 @@ export type Prometheus = {
   readonly observer: Observer
   /** Of this gateway alone; `/metrics` is formatted from it. */
   readonly registry: Registry
+  /** Counts a connection that was closed because there were too many: in all, or of its address. */
+  readonly connectionClosed: (reason: 'all' | 'address') => void
   readonly keysRefreshed: (issuer: string, result: 'refreshed' | 'failed') => void
   /** Counts a token that named a key its issuer does not have. */
   readonly keyUnknown: (issuer: string) => void
@@ -93,6 +95,11 @@ export function createPrometheus(watched: Watched): Prometheus {
     help: 'Requests over a limit, by what was limited.',
     labels: ['bucket'],
   })
+  const closed = createCounter(registry, {
+    name: 'fhirewall_connections_closed_total',
+    help: 'Connections closed at once because there were too many, in all or of their address.',
+    labels: ['reason'],
+  })
   const keys = createCounter(registry, {
     name: 'fhirewall_issuer_keys_refreshes_total',
     help: 'Attempts to refresh the keys of an issuer, by result.',
@@ -148,6 +155,7 @@ export function createPrometheus(watched: Watched): Prometheus {
   for (const reason of Object.keys(REFUSALS)) refusals.add(0, reason)
   for (const verdict of ['inspected', 'released', 'withheld']) resources.add(0, verdict)
   for (const bucket of BUCKETS) limited.add(0, bucket)
+  for (const reason of ['all', 'address']) closed.add(0, reason)
 
   const isRule = createNameCheck()
   const isStage = createNameCheck()
@@ -176,6 +184,9 @@ export function createPrometheus(watched: Watched): Prometheus {
   return {
     observer: { exchangeEnded },
     registry,
+    connectionClosed: (reason) => {
+      closed.add(1, reason)
+    },
     keysRefreshed: (issuer, result) => {
       keys.add(1, issuer, result)
     },

@@ -251,39 +251,50 @@ t.test(
   async (t) => {
     const withPlaces = (config: Record<string, unknown>) =>
       startGateway({ config: { limits: { ...WIDE, connections: 12, share: 0.1 }, ...config } })
-    /** Connections that say nothing, from an address of this machine; how many were not cut off. */
-    const hold = async (port: number, from: string, count: number) => {
+    /** Connections that say nothing, from an address of this machine; those that were not cut off. */
+    const hold = async (port: number, from: string, count: number, left: number) => {
       const sockets = Array.from({ length: count }, () =>
         connect({ port, host: '127.0.0.1', localAddress: from }).on('error', () => undefined),
       )
       t.teardown(() => sockets.forEach((socket) => socket.destroy()))
       for (const socket of sockets) socket.resume()
-      await new Promise((done) => setTimeout(done, 300))
-      return sockets.filter(({ closed }) => !closed)
+      const open = () => sockets.filter(({ closed }) => !closed)
+      for (let n = 0; n < 100 && open().length > left; n++)
+        await new Promise((done) => setTimeout(done, 50))
+      // Nor are there fewer in the end.
+      await new Promise((done) => setTimeout(done, 100))
+      return open()
     }
     const gateway = await withPlaces({})
     t.teardown(() => gateway.close())
-    const held = await hold(gateway.port, '127.0.0.2', 11)
+    const held = await hold(gateway.port, '127.0.0.2', 11, 8)
     t.equal(held.length, 8, 'its share')
     const ask = async () =>
       (
         await gateway.raw('GET /fhir/Patient/p1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n')
       ).slice(9, 12)
     t.equal(await ask(), '401', 'there is room for another')
-    t.equal((await hold(gateway.port, '127.0.0.3', 6)).length, 4, 'as many as there are')
+    t.equal((await hold(gateway.port, '127.0.0.3', 6, 4)).length, 4, 'as many as there are')
     t.match(
       await fetch(`${gateway.adminUrl}/readyz`),
       { status: 200 },
       'whoever watches it is served',
     )
+    const closed = async () => {
+      const text = await (await fetch(`${gateway.adminUrl}/metrics`)).text()
+      return [...text.matchAll(/^fhirewall_connections_closed_total\{reason="(\w+)"\} (\d+)$/gm)]
+        .map(([, reason, count]) => `${reason} ${count}`)
+        .sort()
+    }
+    t.strictSame(await closed(), ['address 3', 'all 2'], 'and it shows')
     for (const socket of held) socket.destroy()
     await new Promise((done) => setTimeout(done, 100))
-    t.equal((await hold(gateway.port, '127.0.0.2', 6)).length, 6, 'and they are given back')
+    t.equal((await hold(gateway.port, '127.0.0.2', 6, 6)).length, 6, 'and they are given back')
 
     const behind = await withPlaces({ trustedProxies: ['127.0.0.2/32'] })
     t.teardown(() => behind.close())
     t.equal(
-      (await hold(behind.port, '127.0.0.2', 14)).length,
+      (await hold(behind.port, '127.0.0.2', 14, 12)).length,
       12,
       'a trusted proxy speaks for many',
     )
