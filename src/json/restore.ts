@@ -156,8 +156,12 @@ function countsOf(items: readonly Node[]): ReadonlyMap<string, number> {
   return counts
 }
 
-/** An item of the original and what it became in the view; either may have no other. */
-type Pair = { readonly was: Node | undefined; readonly seen: Node | undefined }
+/** An item of the original and what it became in the view, and where there; either may have no other. */
+type Pair = {
+  readonly was: Node | undefined
+  readonly seen: Node | undefined
+  readonly seenAt: number
+}
 
 function array(o: Node, m: Node, b: Node, place: Place): string | undefined {
   const { path } = place
@@ -209,7 +213,7 @@ function isSilent(o: Node, m: Node): boolean {
 /** Which item became which: those that are equal stay in order, and between them all or nothing. */
 function align(o: readonly Node[], m: readonly Node[], place: Place): Pair[] {
   // Masking moves nothing: where nothing has gone or come, each is where it was.
-  if (o.length === m.length) return o.map((was, n) => ({ was, seen: m[n] }))
+  if (o.length === m.length) return o.map((was, n) => ({ was, seen: m[n], seenAt: n }))
   const { path } = place
   const [own, shown] = [countsOf(o), countsOf(m)]
   // One that was masked looks like another that was not: nobody knows which is which.
@@ -224,8 +228,10 @@ function align(o: readonly Node[], m: readonly Node[], place: Place): Pair[] {
     if (were.length > 0 && saw.length > 0 && were.length !== saw.length)
       throw new RestoreError(path)
     const count = Math.max(were.length, saw.length)
-    for (let n = 0; n < count; n++) pairs.push({ was: were[n], seen: saw[n] })
-    if (i < o.length) pairs.push({ was: o[i], seen: m[j] })
+    for (let n = 0; n < count; n++) {
+      pairs.push({ was: were[n], seen: saw[n], seenAt: to + n })
+    }
+    if (i < o.length) pairs.push({ was: o[i], seen: m[j], seenAt: j })
     ;[from, to] = [i + 1, j + 1]
   }
   return pairs
@@ -331,13 +337,11 @@ function locate(
     take(pair, at)
   }
   // Items that were changed: by their id, or because everything else is in its place.
-  const findId = finder(b, idOf, taken)
-  const own = new Map(m.map((item, at) => [item, at]))
+  let findId: ReturnType<typeof finder> | undefined
   for (const pair of pairs) {
-    const { was, seen } = pair
+    const { was, seen, seenAt: same } = pair
     if (seen === undefined || was === undefined || places.has(pair) || isSame(was, seen)) continue
     if (!hides(was, seen)) continue
-    const same = own.get(seen) ?? -1
     const inPlace = b[same]
     const isEdited =
       b.length === m.length &&
@@ -345,6 +349,8 @@ function locate(
       inPlace !== undefined &&
       isOneEdit(seen, inPlace) &&
       !isSilent(was, seen)
+    // Nearly nobody needs it, and it looks into every item.
+    findId ??= finder(b, idOf, taken)
     const at = findId(idOf(seen)) ?? (isEdited ? same : undefined)
     if (at === undefined) throw new RestoreError(path)
     take(pair, at)

@@ -1,8 +1,9 @@
 import { hash } from 'node:crypto'
 import { compileNames } from './names.ts'
 import { createSimdScan } from './simd-scan.ts'
-import { after, endOf, kindOf, KIND, startOf, textOf } from './tape.ts'
-import type { Tape } from './tape.ts'
+import { after, endOf, flagsOf, isContainer, kindOf, KIND, startOf } from './tape.ts'
+import type { Scan, Tape } from './tape.ts'
+import { FLAG } from './token.ts'
 
 /** A JSON value with its own text: numbers and strings stay as they were written. */
 export type Node = {
@@ -25,77 +26,181 @@ export class TreeError extends Error {
   override readonly name = 'TreeError'
 }
 
+/** Reads texts as trees. Throws what a scan throws, and TreeError. */
+export type ReadTree = (bytes: Buffer) => Node
+
 const NO_MEMBERS: ReadonlyMap<string, Node> = new Map()
+const NO_ITEMS: readonly Node[] = []
 
 /** A longer canon is digested, or each level would hold all below it once more. */
 const LONGEST_CANON = 256
 
+/** Bytes of a value that is looked into only when somebody asks: of long lists nearly nobody does. */
+const LARGEST_CLOSED = 1024
+
 const shorten = (canon: string): string =>
   canon.length > LONGEST_CANON ? `#${hash('sha256', canon, 'base64')}` : canon
+
+/** What a value holds. */
+type Inside = Pick<Node, 'members' | 'items'>
+const NOTHING: Inside = { members: NO_MEMBERS, items: NO_ITEMS }
 
 /** Keeps where its text stands, not the text: most of them nobody asks for. */
 class Value implements Node {
   readonly kind: Node['kind']
   readonly canon: string
-  readonly members: ReadonlyMap<string, Node>
-  readonly items: readonly Node[]
   readonly #bytes: Buffer
   readonly #start: number
   readonly #end: number
+  #inside: Inside | ((text: Buffer) => Inside)
 
-  constructor(tape: Tape, entry: number, known: Omit<Node, 'text'>) {
-    this.kind = known.kind
-    this.canon = shorten(known.canon)
-    this.members = known.members
-    this.items = known.items
+  constructor(
+    tape: Tape,
+    entry: number,
+    canon: string,
+    inside: Inside | ((text: Buffer) => Inside),
+  ) {
+    const kind = kindOf(tape, entry)
+    this.kind = kind === KIND.object ? 'object' : kind === KIND.array ? 'array' : 'scalar'
+    this.canon = canon
     this.#bytes = tape.bytes
     this.#start = startOf(tape, entry)
     this.#end = endOf(tape, entry)
+    this.#inside = inside
   }
 
   get text(): string {
     return this.#bytes.toString('utf8', this.#start, this.#end)
   }
-}
 
-/** Builds the tree of a scanned text; it stays good when the tape is used again, but not its bytes. */
-export function buildTree(tape: Tape, entry = 0): Node {
-  const end = after(tape, entry)
-  switch (kindOf(tape, entry)) {
-    case KIND.object: {
-      const members = new Map<string, Node>()
-      for (let key = entry + 1; key < end; key = after(tape, key + 1)) {
-        const name = textOf(tape, key) ?? ''
-        if (members.has(name)) throw new TreeError('a member stands twice')
-        members.set(name, buildTree(tape, key + 1))
-      }
-      const canon = [...members]
-        .map(([name, { canon }]) => `${JSON.stringify(name)}:${canon}`)
-        .sort()
-        .join()
-      return new Value(tape, entry, { kind: 'object', canon: `{${canon}}`, members, items: [] })
-    }
-    case KIND.array: {
-      const items: Node[] = []
-      for (let item = entry + 1; item < end; item = after(tape, item)) {
-        items.push(buildTree(tape, item))
-      }
-      const canon = `[${items.map(({ canon }) => canon).join()}]`
-      return new Value(tape, entry, { kind: 'array', canon, members: NO_MEMBERS, items })
-    }
-    default: {
-      const decoded = textOf(tape, entry)
-      const canon =
-        decoded === undefined
-          ? tape.bytes.toString('latin1', startOf(tape, entry), endOf(tape, entry))
-          : JSON.stringify(decoded)
-      return new Value(tape, entry, { kind: 'scalar', canon, members: NO_MEMBERS, items: [] })
-    }
+  get members(): ReadonlyMap<string, Node> {
+    return this.#open().members
+  }
+
+  get items(): readonly Node[] {
+    return this.#open().items
+  }
+
+  #open(): Inside {
+    if (typeof this.#inside === 'function')
+      this.#inside = this.#inside(this.#bytes.subarray(this.#start, this.#end))
+    return this.#inside
   }
 }
 
-/** Reads texts as trees. Made once: its scanner has memory of its own. Throws what a scan throws, too. */
-export function createTreeReader(maximumDepth: number): (bytes: Buffer) => Node {
+/** A string or key as it is written one way; a number as it stands. */
+function spell(tape: Tape, entry: number): string {
+  const flags = flagsOf(tape, entry)
+  const isWide = (flags & (FLAG.wide | FLAG.escaped)) !== 0
+  const text = tape.bytes.toString(
+    isWide ? 'utf8' : 'latin1',
+    startOf(tape, entry),
+    endOf(tape, entry),
+  )
+  return (flags & FLAG.escaped) === 0 ? text : JSON.stringify(JSON.parse(text))
+}
+
+/** Calls for each member of an object: its name as it is spelled one way, and its value. */
+function eachMember(
+  tape: Tape,
+  object: number,
+  call: (spelled: string, value: number) => void,
+): void {
+  const end = after(tape, object)
+  for (let key = object + 1; key < end; key = after(tape, key + 1)) {
+    call(spell(tape, key), key + 1)
+  }
+}
+
+function eachItem(tape: Tape, list: number, call: (item: number) => void): void {
+  const end = after(tape, list)
+  for (let item = list + 1; item < end; item = after(tape, item)) call(item)
+}
+
+const canonOfObject = (members: string[]): string => shorten(`{${members.sort().join()}}`)
+const canonOfList = (items: readonly string[]): string => shorten(`[${items.join()}]`)
+
+function canonOf(tape: Tape, entry: number): string {
+  const kind = kindOf(tape, entry)
+  if (kind === KIND.object) {
+    const names: string[] = []
+    const members: string[] = []
+    eachMember(tape, entry, (name, value) => {
+      if (names.includes(name)) throw new TreeError('a member stands twice')
+      names.push(name)
+      members.push(`${name}:${canonOf(tape, value)}`)
+    })
+    return canonOfObject(members)
+  }
+  if (kind !== KIND.array) return shorten(spell(tape, entry))
+  const items: string[] = []
+  eachItem(tape, entry, (item) => items.push(canonOf(tape, item)))
+  return canonOfList(items)
+}
+
+/**
+ * Reads texts of which much is the same, as versions and views of one resource are: what stands in
+ * several of them as it was written is looked at once. The trees stay good when it reads again.
+ */
+function createReader(scan: Scan): ReadTree {
+  const trees: (readonly [text: Buffer, tree: Node])[] = []
+  /** Small values by their texts. */
+  const known = new Map<string, Node>()
+
+  const openObject = (tape: Tape, object: number): Inside & { readonly canon: string } => {
+    const members = new Map<string, Node>()
+    const canons: string[] = []
+    eachMember(tape, object, (spelled, value) => {
+      const name = JSON.parse(spelled) as string
+      if (members.has(name)) throw new TreeError('a member stands twice')
+      const node = read(tape, value)
+      members.set(name, node)
+      canons.push(`${spelled}:${node.canon}`)
+    })
+    return { members, items: NO_ITEMS, canon: canonOfObject(canons) }
+  }
+
+  const openList = (tape: Tape, list: number): Inside & { readonly canon: string } => {
+    const items: Node[] = []
+    eachItem(tape, list, (item) => items.push(read(tape, item)))
+    return { members: NO_MEMBERS, items, canon: canonOfList(items.map(({ canon }) => canon)) }
+  }
+
+  const open = (tape: Tape, entry: number): Inside & { readonly canon: string } =>
+    kindOf(tape, entry) === KIND.object ? openObject(tape, entry) : openList(tape, entry)
+
+  const openLater = (text: Buffer): Inside => open(scan(text), 0)
+
+  function read(tape: Tape, entry: number): Node {
+    const [start, end] = [startOf(tape, entry), endOf(tape, entry)]
+    if (end - start > LARGEST_CLOSED) {
+      if (!isContainer(tape, entry)) return new Value(tape, entry, canonOf(tape, entry), NOTHING)
+      const inside = open(tape, entry)
+      return new Value(tape, entry, inside.canon, inside)
+    }
+    const text = tape.bytes.toString('latin1', start, end)
+    let node = known.get(text)
+    if (node === undefined) {
+      const inside = isContainer(tape, entry) ? openLater : NOTHING
+      node = new Value(tape, entry, canonOf(tape, entry), inside)
+      known.set(text, node)
+    }
+    return node
+  }
+
+  return (bytes) => {
+    for (const [other, tree] of trees) if (other.equals(bytes)) return tree
+    const tree = read(scan(bytes), 0)
+    trees.push([bytes, tree])
+    return tree
+  }
+}
+
+/**
+ * Gives readers, one for what is to be compared; each keeps what it has read. Made once: its scanner
+ * has memory of its own.
+ */
+export function createTreeReaders(maximumDepth: number): () => ReadTree {
   const scan = createSimdScan(compileNames([]), maximumDepth)
-  return (bytes) => buildTree(scan(bytes))
+  return () => createReader(scan)
 }

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { restore, RestoreError } from '../../src/json/restore.ts'
 import type { Shape } from '../../src/json/restore.ts'
-import { createTreeReader } from '../../src/json/tree.ts'
+import { createTreeReaders } from '../../src/json/tree.ts'
 import { maskWith } from '../support/mask.ts'
 
 // MASK-10, RATE-6: a write of long lists holds up nobody else. Lists of such a length that comparing
@@ -9,7 +9,7 @@ import { maskWith } from '../support/mask.ts'
 const LENGTH = 25_000
 /** No choices. */
 const SHAPE: Shape = { choiceOf: () => undefined, inside: () => () => SHAPE }
-const read = createTreeReader(64)
+const read = createTreeReaders(64)()
 const tree = (list: unknown) => read(Buffer.from(JSON.stringify({ list })))
 const numbers = Array.from({ length: LENGTH }, (_, n) => n)
 const secret = { system: 'ssn', value: '078-05-1120' }

@@ -2,9 +2,9 @@ import t from 'tap'
 import { createChoices } from '../../src/fhir/choices.ts'
 import { loadElements } from '../../src/fhir/elements.ts'
 import type { Shape, ShapeOf } from '../../src/json/restore.ts'
-import { createTreeReader } from '../../src/json/tree.ts'
+import { createTreeReaders } from '../../src/json/tree.ts'
 
-const read = createTreeReader(64)
+const read = createTreeReaders(64)()
 const tree = (value: unknown) => read(Buffer.from(JSON.stringify(value)))
 const resource = (resourceType: unknown) => tree({ resourceType })
 const ANY = tree({})

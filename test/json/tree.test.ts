@@ -1,10 +1,10 @@
 import { isDeepStrictEqual } from 'node:util'
 import fc from 'fast-check'
 import t from 'tap'
-import { createTreeReader } from '../../src/json/tree.ts'
+import { createTreeReaders } from '../../src/json/tree.ts'
 import type { Node } from '../../src/json/tree.ts'
 
-const read = createTreeReader(64)
+const read = createTreeReaders(64)()
 const tree = (text: string): Node => read(Buffer.from(text))
 const nodesOf = (node: Node): Node[] => [
   node,
@@ -24,6 +24,18 @@ t.test('what is deep inside is not held once more by each level', (t) => {
     t.ok(nodes.reduce((sum, { canon }) => sum + canon.length, 0) < 61 * 300)
     t.not(nodes[0]?.canon, tree(nest(`"${long.slice(1)}y"`)).canon)
   }
+  t.end()
+})
+
+t.test('what several texts have in common is read once (RATE-6)', (t) => {
+  const items = Array.from({ length: 1000 }, (_, n) => ({ value: `N-${n}`, more: [{ n }] }))
+  const [one, other] = [items, [{ value: 'new' }, ...items]].map((list) =>
+    read(Buffer.from(JSON.stringify({ list }))),
+  )
+  const [was, now] = [one, other].map((node) => node?.members.get('list')?.items ?? [])
+  t.equal(was?.length, 1000)
+  t.ok(was?.every((node, at) => node === now?.[at + 1]))
+  t.equal(was?.[7]?.members.get('more')?.items[0]?.members.get('n')?.text, '7', 'and can be opened')
   t.end()
 })
 

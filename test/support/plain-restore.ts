@@ -224,7 +224,9 @@ function locate(
       id === undefined
         ? -1
         : b.findIndex((item, n) => !taken.has(n) && item.members.get('id')?.canon === id)
-    const same = m.indexOf(seen)
+    // Each item of the view is in one pair, in order.
+    const before = pairs.slice(0, pairs.indexOf(pair))
+    const same = before.filter((one) => one.seen !== undefined).length
     const inPlace = b[same]
     const isEdited =
       b.length === m.length &&

@@ -4,7 +4,7 @@ import { createChoices } from '../../fhir/choices.ts'
 import type { Definitions } from '../../fhir/definitions.ts'
 import { loadElements } from '../../fhir/elements.ts'
 import type { InteractionCode } from '../../fhir/interaction.ts'
-import { createTreeReader } from '../../json/tree.ts'
+import { createTreeReaders } from '../../json/tree.ts'
 import type { Seal } from '../../http/seal.ts'
 import type { SmartScope } from '../../oauth/smart-scope.ts'
 import { Permit } from '../../permit.ts'
@@ -73,7 +73,7 @@ export function createAuthorize(
   const { policies, definitions, inspect, view, inward, touches = () => true, clock, seal } = parts
   const bases = [config.upstream.url, config.public.url].map((url) => url.replace(/\/$/, ''))
 
-  const readTree = createTreeReader(config.limits.jsonDepth)
+  const treeReaders = createTreeReaders(config.limits.jsonDepth)
   const shapeOf = createChoices(loadElements(definitions.version))
 
   /** SCOPE-7: the filters of a granular scope are search criteria, once for each scope and type. */
@@ -132,7 +132,7 @@ export function createAuthorize(
       view,
       inward,
       touches,
-      readTree,
+      readTree: treeReaders(),
       shapeOf,
       bases,
       cursors,

@@ -3,7 +3,7 @@ import type { Inquiry, Principal } from '../../exchange.ts'
 import type { Definitions } from '../../fhir/definitions.ts'
 import type { Interaction } from '../../fhir/interaction.ts'
 import type { ShapeOf } from '../../json/restore.ts'
-import type { Node } from '../../json/tree.ts'
+import type { ReadTree } from '../../json/tree.ts'
 import type { Grant, Inspect, Inward, Permit, Terms, Touches, View } from '../../permit.ts'
 import type { Upstream } from '../../ports.ts'
 import type { Cursors } from './cursors.ts'
@@ -20,7 +20,7 @@ export type Request = {
   readonly definitions: Definitions
   readonly inspect: Inspect
   readonly view: View
-  readonly readTree: (bytes: Buffer) => Node
+  readonly readTree: ReadTree
   /** Which members of a resource are forms of one element. */
   readonly shapeOf: ShapeOf
   readonly inward: Inward
