@@ -210,6 +210,11 @@ export const REFUSALS = {
     issue: 'business-rule',
     text: 'The resource holds values that are masked for you, and this change to it would lose or alter them. Leave the element that is named as you read it, or ask somebody who sees it whole.',
   },
+  'body-unseen': {
+    status: 422,
+    issue: 'business-rule',
+    text: 'This change would lose or alter what some answers, such as those of a search, do not show you, and whether you have seen it cannot be told. Leave the element that is named as a read shows it, or change it by a JSON Patch that tests its value first.',
+  },
   'body-too-large': {
     status: 413,
     issue: 'too-long',

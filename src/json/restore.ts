@@ -136,7 +136,7 @@ function withoutMarks(mark: Node, b: Node, path: readonly string[]): string | un
 }
 
 /** Whether some of a value does not show in its masked view. */
-function hides(o: Node, m: Node): boolean {
+export function hides(o: Node, m: Node): boolean {
   if (isSame(o, m)) return false
   if (o.kind === 'object' && m.kind === 'object') {
     return [...o.members].some(([name, was]) => {
@@ -150,7 +150,7 @@ function hides(o: Node, m: Node): boolean {
 }
 
 /** How often each item is in a list. */
-function countsOf(items: readonly Node[]): ReadonlyMap<string, number> {
+export function countsOf(items: readonly Node[]): ReadonlyMap<string, number> {
   const counts = new Map<string, number>()
   for (const { canon } of items) counts.set(canon, (counts.get(canon) ?? 0) + 1)
   return counts

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import t from 'tap'
+import { findLoss } from '../../src/json/loss.ts'
 import { restore, RestoreError } from '../../src/json/restore.ts'
 import type { Shape } from '../../src/json/restore.ts'
 import { createTreeReaders, TreeError } from '../../src/json/tree.ts'
@@ -277,6 +278,40 @@ t.test(
     t.end()
   },
 )
+
+t.test('generated: where no loss is found all secrets are there, whichever was seen', (t) => {
+  const kept = { whole: 0, view: 0 }
+  fc.assert(
+    fc.property(resource, fc.constantFrom('whole', 'view'), fc.nat(), (o, from, start) => {
+      let seed = start
+      const next = (): number => (seed = (seed * 1_103_515_245 + 12_345) % 2_147_483_648)
+      const view = mask(o)
+      const wrote = change(from === 'whole' ? o : view, () => next() / 2_147_483_648)
+      const read = readersOf()
+      const [a, b, c] = [o, view, wrote].map((one) => read(Buffer.from(JSON.stringify(one))))
+      if (a === undefined || findLoss(a, b, c) !== undefined) return true
+      const there = secretsOf(wrote)
+      const secrets = secretsOf(o)
+      if (secrets.length > 0) kept[from]++
+      return secrets.every((secret) => {
+        const at = there.indexOf(secret)
+        if (at >= 0) there.splice(at, 1)
+        return at >= 0
+      })
+    }),
+    { numRuns: Number(process.env['FHIREWALL_TEST_DOCUMENTS'] ?? 3000) },
+  )
+  t.ok(kept.whole > 100, `${kept.whole} of the whole pass`)
+  t.equal(kept.view, 0, 'and nothing of a view that hides something')
+  fc.assert(
+    fc.property(resource, (o) => {
+      const read = readersOf()
+      const [a, b] = [o, mask(o)].map((one) => read(Buffer.from(JSON.stringify(one))))
+      return a === undefined || findLoss(a, b, a) === undefined
+    }),
+  )
+  t.end()
+})
 
 // Lists of few different items, so that many are alike; masking that takes some away, marks some, makes
 // some look like others, and does not treat equals alike; edits that may touch anything.

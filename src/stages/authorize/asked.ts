@@ -20,6 +20,7 @@ export const ASKED = {
   patch: { letter: 'u', word: 'update' },
   delete: { letter: 'd', word: 'delete' },
 } as const satisfies Partial<Record<InteractionCode, Asked>>
+
 /** What a plain interaction or an operation needs of its type; undefined for all others. */
 export function askedOf(interaction: Interaction): Asked | undefined {
   const row = findOperation(interaction)

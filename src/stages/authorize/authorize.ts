@@ -23,6 +23,7 @@ import { compileScope } from './granular.ts'
 import type { Request } from './request.ts'
 import { decideHistory, decideInstance } from './read.ts'
 import { decideSearch } from './search.ts'
+import { findWays } from './ways.ts'
 import { decideWrite } from './write.ts'
 
 export type AuthorizeParts = {
@@ -113,13 +114,8 @@ export function createAuthorize(
     const inForce = policies()
     const reason = readEmergency(principal, inquiry, definitions)
     const about = { id, method, operation, breakGlass: reason !== undefined }
-    const holdings = new Holdings(principal, about, {
-      policies: inForce,
-      definitions,
-      compile,
-      now: clock.now(),
-      bases,
-    })
+    const parts = { policies: inForce, definitions, compile, now: clock.now(), bases }
+    const holdings = new Holdings(principal, about, parts)
     const cursors = createCursors(seal, principal, inForce.hash, clock.now(), config)
     return {
       principal,
@@ -133,6 +129,7 @@ export function createAuthorize(
       inward,
       touches,
       readTree: treeReaders(),
+      ways: (one) => findWays(principal, about, parts, one),
       shapeOf,
       bases,
       cursors,

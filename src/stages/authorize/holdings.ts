@@ -197,7 +197,8 @@ export class Holdings {
     byName: boolean,
     breakGlass = this.#about.breakGlass === true,
   ): Decision {
-    const { id, method, operation } = this.#about
+    const { id, operation } = this.#about
+    const method = READS.has(interaction) ? readingMethod(this.#about.method) : this.#about.method
     const { policies, now: time } = this.#parts
     const question = { interaction, type, level, id, method, operation, time, byName, breakGlass }
     const decision = policies.evaluate(this.#principal, question)
@@ -244,6 +245,10 @@ export class Holdings {
   }
 }
 
+/** SCOPE-4: what a write answers is shown as a read would show it, also to a rule that asks for its method. */
+const READS: ReadonlySet<string> = new Set(['read', 'vread', 'history-instance'])
+const readingMethod = (method: Method): Method => (method === 'HEAD' ? method : 'GET')
+
 /** Of several refusals the one is told that says most of what to do. */
 const rankOfReason = ({ reason }: Refusal): number =>
   ['scope-insufficient', 'policy-denied', 'strength-insufficient'].indexOf(reason)
@@ -289,9 +294,16 @@ function largest(pages: readonly (number | undefined)[]): number | undefined {
   return known.length < pages.length ? undefined : Math.max(...known)
 }
 
+/** Whether by both the same resources are shown, and as much of them. */
+export function isAlike(one: Grant, other: Grant): boolean {
+  const isWithin = (a: Grant, b: Grant): boolean =>
+    a.reach.every((reach) => b.reach.some((wider) => covers(wider, reach, true)))
+  return isWithin(one, other) && isWithin(other, one)
+}
+
 /** Whether `other` admits all that `one` admits, as mildly; of two equal ones the first stays. */
 function covers(other: Reach, one: Reach, isBefore: boolean): boolean {
-  if (other.criteria !== undefined) return false
+  if (other.criteria !== undefined && other.criteria !== one.criteria) return false
   if (other.patient !== undefined && other.patient !== one.patient) return false
   if (rankOf(other.clearance.confidentiality) < rankOf(one.clearance.confidentiality)) return false
   const { sensitivities } = other.clearance

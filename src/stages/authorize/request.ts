@@ -21,6 +21,8 @@ export type Request = {
   readonly inspect: Inspect
   readonly view: View
   readonly readTree: ReadTree
+  /** Every grant by which the caller may have been shown a resource of a type, reading first. */
+  readonly ways: (type: string) => readonly Grant[]
   /** Which members of a resource are forms of one element. */
   readonly shapeOf: ShapeOf
   readonly inward: Inward

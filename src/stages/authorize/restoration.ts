@@ -1,35 +1,52 @@
 import { WITHHELD_DIV } from '../../fhir/withheld.ts'
+import { findLoss } from '../../json/loss.ts'
 import { restore, RestoreError } from '../../json/restore.ts'
 import type { ShapeOf } from '../../json/restore.ts'
 import { TreeError } from '../../json/tree.ts'
 import type { Node } from '../../json/tree.ts'
-import type { Grant } from '../../permit.ts'
+import { PatchError } from '../../fhir/patch-error.ts'
+import type { Grant, Terms } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
 import { ASKED } from './asked.ts'
 import { only } from './request.ts'
 import type { Request } from './request.ts'
 
+/** One way by which the caller may have been shown the current version, and what it was shown. */
+export type Sight = { readonly terms: Terms; readonly view: Buffer; readonly isWhole: boolean }
+/** All of them, where some of it is hidden in any: first the one that what is written is held to. */
+export type Sights = readonly [Sight, ...Sight[]]
+
 /**
- * What the caller sees when it reads the current version, if some of it is hidden from it; undefined
- * when it sees all of it. A caller that may not read it at all must not replace what is masked for it
- * either: it has never seen the whole (MASK-10).
+ * How the caller may have been shown the current version; undefined if it has seen all of it, however it
+ * asked. What it may not read at all it must not replace either, where it is masked for it: it has never
+ * seen the whole (MASK-10).
+ *
+ * @param isMarked - what is written has the marks of a masked view, and so comes from one
  */
-export function viewOf(
-  { holdings, inspect, view }: Request,
+export function sightsOf(
+  { inspect, view, ways }: Request,
   type: string,
   grant: Grant,
   current: Buffer,
-): Buffer | undefined {
-  const read = holdings.look(type, ASKED.read)
-  // A right to read others is none to read this one: as if it were not there (SCOPE-6).
-  const isReadable = read !== undefined && isSeen(inspect, type, read, current)
-  const terms = only(type, isReadable ? read : grant)
-  const { masked, withheld } = inspect(terms, current)
-  if (masked === 0 && withheld === undefined) return undefined
-  if (!isReadable || withheld !== undefined) {
+  isMarked: boolean,
+): Sights | undefined {
+  const sights: Sight[] = []
+  for (const way of ways(type)) {
+    const terms = only(type, way)
+    // A right to read others is none to read this one: as if it were not there (SCOPE-6).
+    const { masked, withheld } = inspect(terms, current)
+    if (withheld !== undefined) continue
+    const isWhole = masked === 0
+    sights.push({ terms, isWhole, view: isWhole ? current : view(terms, current) })
+  }
+  const hidden = sights.filter(({ isWhole }) => !isWhole)
+  const first = (isMarked ? undefined : sights.find(({ isWhole }) => isWhole)) ?? hidden[0]
+  if (sights.length === 0) {
+    if (inspect(only(type, grant), current).masked === 0) return undefined
     throw new Refusal('body-rule-broken', { detail: 'the caller has never seen the whole' })
   }
-  return view(terms, current)
+  if (first === undefined || hidden.length === 0) return undefined
+  return [first, ...hidden.filter((one) => one !== first)]
 }
 
 /**
@@ -53,12 +70,35 @@ function isSeen(inspect: Request['inspect'], type: string, read: Grant, current:
 export function restoreHidden(
   request: Request,
   current: Buffer,
-  seen: Buffer,
+  [first, ...others]: Sights,
   body: Buffer,
 ): Buffer {
-  const [o, m, b] = [treeOf(request, current), treeOf(request, seen), treeOf(request, body)]
-  return Buffer.from(restored(o, m, b, request.shapeOf))
+  const [m, b] = [treeOf(request, first.view), treeOf(request, body)]
+  for (const { view } of others) checkKept(m, treeOf(request, view), b)
+  if (first.isWhole) return body
+  return Buffer.from(restored(treeOf(request, current), m, b, request.shapeOf))
 }
+
+/**
+ * MASK-10: which way of several the caller has seen it nobody can tell. Throws Refusal unless all that
+ * one of them hides is written as the first one shows it.
+ */
+function checkKept(first: Node, other: Node, wrote: Node): void {
+  const isMade = (name: string): boolean => name === 'text' && isGenerated(first)
+  for (const [name, whole] of first.members) {
+    if (isMade(name)) continue
+    const path = findLoss(whole, other.members.get(name), wrote.members.get(name), [name])
+    if (path === undefined) continue
+    throw hidden('hidden in another view', path.join('.'), undefined, 'body-unseen')
+  }
+}
+
+/** Whether there is nothing in the narrative that is not in the rest (narrative-status "generated"). */
+const isGenerated = ({ members }: Node): boolean =>
+  members.get('text')?.members.get('status')?.canon === '"generated"'
+
+/** Does to a resource what a patch says, and keeps what its conditions were held against. Throws PatchError. */
+export type ApplyPatch = (resource: unknown, asked?: string[]) => unknown
 
 /**
  * A patch is held against what the caller saw first: what it finds there is all that it may find. Then
@@ -66,14 +106,13 @@ export function restoreHidden(
  */
 export function checkPatched(
   request: Request,
-  versions: { readonly current: Buffer; readonly seen: Buffer },
-  patch: (resource: unknown, asked: string[]) => unknown,
+  current: Buffer,
+  [{ view: seen, isWhole }, ...others]: Sights,
+  patch: ApplyPatch,
 ): void {
-  const apply = (bytes: Buffer, asked: string[]): Buffer =>
-    Buffer.from(JSON.stringify(patch(JSON.parse(bytes.toString('utf8')), asked)))
-  const plain = (bytes: Buffer): Buffer =>
-    Buffer.from(JSON.stringify(JSON.parse(bytes.toString('utf8'))))
-  const { current, seen } = versions
+  const apply = (bytes: Buffer, asked: string[]): Buffer => patchedBy(patch, bytes, asked)
+  for (const other of others) checkMeant(request, seen, other, patch)
+  if (isWhole) return
   const [askedInView, asked]: [string[], string[]] = [[], []]
   const meant = apply(seen, askedInView)
   let done: Buffer
@@ -95,6 +134,37 @@ export function checkPatched(
   }
 }
 
+/**
+ * The same where the caller may have seen another view: a patch that can be made of that as well must not
+ * take away what is hidden there. One that tests what is hidden there cannot.
+ */
+function checkMeant(request: Request, first: Buffer, { view }: Sight, patch: ApplyPatch): void {
+  if (!isApplicable(patch, view)) return
+  checkKept(
+    treeOf(request, plain(first)),
+    treeOf(request, plain(view)),
+    treeOf(request, patchedBy(patch, first)),
+  )
+}
+
+/** Whether a patch can be made of it. */
+export function isApplicable(patch: ApplyPatch, view: Buffer): boolean {
+  try {
+    patchedBy(patch, view)
+    return true
+  } catch (error) {
+    if (error instanceof PatchError) return false
+    throw error
+  }
+}
+
+/** What a patch makes of a resource. Throws PatchError. */
+export const patchedBy = (patch: ApplyPatch, resource: Buffer, asked?: string[]): Buffer =>
+  Buffer.from(JSON.stringify(patch(JSON.parse(resource.toString('utf8')), asked)))
+
+const plain = (bytes: Buffer): Buffer =>
+  Buffer.from(JSON.stringify(JSON.parse(bytes.toString('utf8'))))
+
 function restored(o: Node, m: Node, b: Node, shapeOf: ShapeOf): string {
   try {
     return restore(o, m, b, shapeOf)
@@ -104,62 +174,78 @@ function restored(o: Node, m: Node, b: Node, shapeOf: ShapeOf): string {
   }
 }
 
-function hidden(detail: string, path?: string, cause?: unknown): Refusal {
+function hidden(
+  detail: string,
+  path?: string,
+  cause?: unknown,
+  reason: 'body-hides' | 'body-unseen' = 'body-hides',
+): Refusal {
   const isName = path !== undefined && /^[A-Za-z0-9_.]{1,200}$/.test(path)
-  return new Refusal('body-hides', { detail, ...(isName ? { element: path } : {}), cause })
+  return new Refusal(reason, { detail, ...(isName ? { element: path } : {}), cause })
 }
 
 /**
  * Masking goes by what stands beside a value: the system of an identifier, the use of a telephone
  * number, a label, the type of what is contained. Throws Refusal when a change to those would bring to
- * light what was hidden: read again, the new version must show what was `written`, each value in its
- * place, or what masking makes of that.
+ * light what was hidden: seen again by any of the ways, the new version must show what was `written`, each
+ * value in its place, or what masking makes of that, or what it has shown there before.
  */
 export function checkStillHidden(
   request: Request,
-  type: string,
-  grant: Grant,
-  versions: { readonly seen: Buffer; readonly next: Buffer },
-  written: Buffer,
+  sights: Sights,
+  next: Buffer,
+  writtenFor: (sight: Sight) => Buffer,
 ): void {
-  const terms = only(type, request.holdings.look(type, ASKED.read) ?? grant)
-  const view = (bytes: Buffer): Node => treeOf(request, request.view(terms, bytes))
-  const shown = view(versions.next)
-  const [wrote, masked] = [treeOf(request, written), view(written)]
-  const metas = [wrote, masked, treeOf(request, versions.seen)].map((one) =>
-    one.members.get('meta'),
-  )
-  for (const [name, value] of shown.members) {
-    const isTold =
-      name === 'meta'
-        ? isLabelled(value, metas)
-        : isWritten(value, wrote.members.get(name), masked.members.get(name), name)
-    if (!isTold) throw hidden('it would show what was hidden')
+  for (const sight of sights) {
+    if (!sight.isWhole) checkHiddenFrom(request, sight, next, writtenFor(sight))
   }
 }
 
-/** Whether a value shows nothing but what was written there, or what masking makes of it. */
-function isWritten(
-  shown: Node,
-  wrote: Node | undefined,
-  masked: Node | undefined,
-  name: string,
-): boolean {
-  if (shown.canon === wrote?.canon || shown.canon === masked?.canon) return true
+function checkHiddenFrom(
+  request: Request,
+  { terms, view: before }: Sight,
+  next: Buffer,
+  written: Buffer,
+): void {
+  const view = (bytes: Buffer): Node => treeOf(request, request.view(terms, bytes))
+  const [shown, masked] = [view(next), view(written)]
+  const [wrote, seen] = [treeOf(request, written), treeOf(request, before)]
+  const metas = [wrote, masked, seen].map(({ members }) => members.get('meta'))
+  for (const [name, value] of shown.members) {
+    const [a, b, c] = [wrote, masked, seen].map(({ members }) => members.get(name))
+    const isKnown =
+      name === 'meta'
+        ? isLabelled(value, metas)
+        : isTold(value, { wrote: a, masked: b, seen: c }, name)
+    if (!isKnown) throw hidden('it would show what was hidden')
+  }
+}
+
+/** What was written in a place, what masking makes of that, and what was shown there before. */
+type Told = {
+  readonly wrote?: Node | undefined
+  readonly masked?: Node | undefined
+  readonly seen?: Node | undefined
+}
+
+/** Whether a value shows nothing but one of those. */
+function isTold(shown: Node, { wrote, masked, seen }: Told, name: string): boolean {
+  if ([wrote, masked, seen].some((one) => one?.canon === shown.canon)) return true
   if (name === 'text' && isWithheldNarrative(shown)) return true
   // All that was written there is masked: what shows is something else.
   if (masked === undefined) return false
   if (shown.kind === 'object') {
-    return [...shown.members].every(([inner, value]) =>
-      isWritten(value, wrote?.members.get(inner), masked.members.get(inner), inner),
-    )
+    return [...shown.members].every(([inner, value]) => {
+      const [a, b, c] = [wrote, masked, seen].map((one) => one?.members.get(inner))
+      return isTold(value, { wrote: a, masked: b, seen: c }, inner)
+    })
   }
-  if (shown.kind !== 'array') return false
+  const { length } = masked.items
+  if (shown.kind !== 'array' || shown.items.length !== length) return false
   // Where masking takes items away, what is left stands elsewhere than it was written.
-  const items = masked.items.length === wrote?.items.length ? wrote.items : []
-  return (
-    shown.items.length === masked.items.length &&
-    shown.items.every((item, at) => isWritten(item, items[at], masked.items[at], ''))
+  const [a, c] = [wrote, seen].map((one) => (one?.items.length === length ? one.items : []))
+  return shown.items.every((item, at) =>
+    isTold(item, { wrote: a?.[at], masked: masked.items[at], seen: c?.[at] }, ''),
   )
 }
 

@@ -15,9 +15,12 @@ import {
   checkPatched,
   checkReadable,
   checkStillHidden,
+  isApplicable,
+  patchedBy,
   restoreHidden,
-  viewOf,
+  sightsOf,
 } from './restoration.ts'
+import type { ApplyPatch, Sights } from './restoration.ts'
 import type { Request } from './request.ts'
 import { collect } from './view.ts'
 
@@ -110,13 +113,14 @@ async function judgeWrite(request: Request, type: string, grant: Grant): Promise
   }
   const { found, bytes } = current
   checkOwn(request, type, grant, current, found)
-  const seen = code === 'delete' ? undefined : viewOf(request, type, grant, bytes)
-  const content =
-    seen === undefined || sent === undefined ? sent : restoreHidden(request, bytes, seen, sent)
-  if (seen !== undefined && sent !== undefined && content !== undefined) {
-    checkStillHidden(request, type, grant, { seen, next: content }, sent)
+  const isMarked = whole?.found.altered === true && !found.altered
+  const sights = code === 'delete' ? undefined : sightsOf(request, type, grant, bytes, isMarked)
+  let content = sent
+  if (sights !== undefined && sent !== undefined) {
+    content = restoreHidden(request, bytes, sights, sent)
+    checkStillHidden(request, sights, content, () => sent)
   }
-  const patched = code === 'patch' ? judgePatched(request, type, grant, bytes, seen) : undefined
+  const patched = code === 'patch' ? judgePatched(request, type, grant, bytes, sights) : undefined
   const isRestored = content !== undefined && content !== sent
   const version = patched ?? (isRestored ? judgeBody(request, type, grant, content) : whole)
   if (version !== undefined) checkOwn(request, type, grant, version, found)
@@ -212,7 +216,7 @@ function judgePatched(
   type: string,
   grant: Grant,
   current: Buffer,
-  seen: Buffer | undefined,
+  sights: Sights | undefined,
 ): Version & { readonly patch: Buffer } {
   const { body, arrival } = request.inquiry
   if (body === undefined || body.length === 0) throw new Refusal('body-malformed')
@@ -223,13 +227,14 @@ function judgePatched(
   const sent = inwardOf(request, body)
   const patch = parse(sent)
   if (patch.hasTest) checkReadable(request, type, current)
-  const apply = (resource: unknown, asked?: string[]): unknown => applyPatch(resource, patch, asked)
-  if (seen !== undefined) checkPatched(request, { current, seen }, apply)
-  const patched = (bytes: Buffer): Buffer =>
-    Buffer.from(JSON.stringify(apply(JSON.parse(bytes.toString('utf8')))))
-  const next = patched(current)
-  if (seen !== undefined) {
-    checkStillHidden(request, type, grant, { seen, next }, patched(seen))
+  const apply: ApplyPatch = (resource, asked) => applyPatch(resource, patch, asked)
+  if (sights !== undefined) checkPatched(request, current, sights, apply)
+  const next = patchedBy(apply, current)
+  if (sights !== undefined) {
+    const [first] = sights
+    checkStillHidden(request, sights, next, ({ view }) =>
+      patchedBy(apply, isApplicable(apply, view) ? view : first.view),
+    )
   }
   // A bare string is an address by where the patch puts it: there nobody has made it upstream's.
   const isOurs = (bytes: Buffer): boolean => !inwardOf(request, bytes).equals(bytes)
