@@ -122,6 +122,8 @@ export type Inspection = {
   readonly patients: readonly string[]
   /** Patients that any reference in it names: bare ids, or as it stands what only looks like one. */
   readonly named: readonly string[]
+  /** What else of ours any reference in it names: `Type/id`, or as it stands what only looks like one. */
+  readonly links: readonly string[]
   /** References in it that a server would answer as the searches they are. */
   readonly searches: readonly Searching[]
 }

@@ -116,7 +116,7 @@ export const REFUSALS = {
   'compartment-denied': {
     status: 403,
     issue: 'forbidden',
-    text: 'The resource belongs to another patient or names one, is a new Patient, or is of none that can be told. Write only within your own patient context.',
+    text: 'The resource belongs to another patient, names one or what is not of your own patient, is a new Patient, or is of none that can be told. Write only within your own patient context.',
   },
   'parameter-forbidden': {
     status: 400,

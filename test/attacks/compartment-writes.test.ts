@@ -1,4 +1,5 @@
 import t from 'tap'
+import { startFhirServer } from '../../src/demo/fhir-server.ts'
 import { PUBLIC_URL, startGateway } from '../support/gateway.ts'
 import type { Handler } from '../support/upstream.ts'
 import { json } from '../support/upstream.ts'
@@ -123,3 +124,103 @@ t.test('an app of one patient writes of that patient alone', async (t) => {
     t.strictSame([status, writes], [200, 1], row[0])
   }
 })
+
+// What is no Patient but stands in the record of another: a server that holds to its references would tell
+// by its answer what there is, and another's encounter or document would have an entry by a stranger.
+t.test(
+  'an app of one patient names nothing of another’s record, and learns nothing of it',
+  async (t) => {
+    const server = await startFhirServer()
+    const of = (resourceType: string, id: string, patient: string, more: object = {}) =>
+      server.put(JSON.stringify({ resourceType, id, subject: ref(patient), ...more }))
+    server.put('{"resourceType":"Practitioner","id":"d1"}')
+    for (const type of ['Observation', 'Encounter', 'DocumentReference']) {
+      of(type, 'own', 'p1')
+      of(type, 'theirs', 'p2')
+    }
+    const label = { system: 'http://terminology.hl7.org/CodeSystem/v3-Confidentiality', code: 'V' }
+    of('Observation', 'restricted', 'p1', { meta: { security: [label] } })
+    of('Observation', 'old', 'p1', { derivedFrom: [{ reference: 'Observation/theirs' }] })
+    const gateway = await startGateway({ upstreamUrl: server.url })
+    t.teardown(async () => {
+      await gateway.close()
+      await server.close()
+    })
+    const token = async (claims: object) => `Bearer ${await gateway.token({ ...claims })}`
+    const patient = await token({ scope: 'patient/*.cruds', patient: 'p1' })
+    const device = await token({ scope: 'patient/Observation.cu', patient: 'p1' })
+    const clinician = await token({ scope: 'user/*.cruds', fhirUser: 'Practitioner/d1' })
+    const send = async (
+      authorization: string,
+      method: string,
+      target: string,
+      body: object,
+      type = FHIR,
+    ) => {
+      const answer = await fetch(gateway.url + target, {
+        ...{ method, headers: { authorization, 'content-type': type }, body: JSON.stringify(body) },
+      })
+      const text = await answer.text()
+      const reason = /"code":"([a-z-]+)"\}\],"text"/.exec(text)?.[1] ?? ''
+      return `${answer.status} ${reason}`.trim()
+    }
+    const link = (text: string) => ({ reference: text })
+    const ways: Readonly<Record<string, (text: string) => [string, string, object, string?]>> = {
+      List: (to) => ['POST', '/List', about('List', { entry: [{ item: link(to) }] })],
+      Composition: (to) => [
+        ...(['POST', '/Composition'] as const),
+        about('Composition', { section: [{ section: [{ entry: [link(to)] }] }] }),
+      ],
+      encounter: (to) => ['POST', '/Observation', { ...observation(), encounter: link(to) }],
+      derivedFrom: (to) => ['POST', '/Observation', observation({ derivedFrom: [link(to)] })],
+      extension: (to) => [
+        ...(['POST', '/Observation'] as const),
+        observation({ extension: [{ url: 'urn:x', valueReference: link(to) }] }),
+      ],
+      update: (to) => [
+        ...(['PUT', '/Observation/own'] as const),
+        { ...observation({ derivedFrom: [link(to)] }), id: 'own' },
+      ],
+      patch: (to) => [
+        ...(['PATCH', '/Observation/own'] as const),
+        [{ op: 'add', path: '/derivedFrom', value: [link(to)] }],
+        JSON_PATCH,
+      ],
+      transaction: (to) => [
+        ...(['POST', ''] as const),
+        entry('transaction', 'POST', 'Observation', observation({ derivedFrom: [link(to)] })),
+      ],
+    }
+    const denied = '403 compartment-denied'
+    for (const [what, make] of Object.entries(ways)) {
+      for (const type of ['Observation', 'Encounter', 'DocumentReference']) {
+        const there = await send(patient, ...make(`${type}/theirs`))
+        t.equal(there, denied, `${what}: ${type}`)
+        t.equal(
+          await send(patient, ...make(`${type}/missing`)),
+          there,
+          `${what}: and what is not there`,
+        )
+        t.not(await send(clinician, ...make(`${type}/theirs`)), denied, `${what}: who may, may`)
+        t.not(await send(patient, ...make(`${type}/own`)), denied, `${what}: one’s own ${type}`)
+      }
+      t.equal(await send(patient, ...make('Observation/restricted')), denied, `${what}: restricted`)
+      t.not(await send(patient, ...make('Practitioner/d1')), denied, `${what}: what is of nobody`)
+    }
+    // prettier-ignore
+    for (const text of ['/Observation/theirs', 'Observation/theirs/', ' Observation/theirs', 'observation/theirs', 'Observation%2Ftheirs', 'Observation/theirs/_history/1', `${PUBLIC_URL}/Observation/theirs`, `${PUBLIC_URL.toUpperCase()}/Observation/theirs`, `${server.url}/Observation/theirs`]) {
+    t.equal(await send(patient, ...(ways['derivedFrom']?.(text) ?? ['', '', {}])), denied, text)
+  }
+    // What is elsewhere no server here tells of; and no right to read is needed to name one's own.
+    const make = ways['derivedFrom'] as (text: string) => [string, string, object]
+    t.equal(await send(patient, ...make('https://elsewhere.example/fhir/Observation/1')), '201')
+    t.equal(await send(device, ...make('Encounter/own')), '201')
+    t.equal(await send(device, ...make('Encounter/theirs')), denied)
+    const old = { ...observation({ derivedFrom: [link('Observation/theirs')] }), id: 'old' }
+    t.equal(
+      await send(patient, 'PUT', '/Observation/old', old),
+      '200',
+      'what was named before may stay',
+    )
+  },
+)

@@ -14,8 +14,12 @@ const OWN = {
   ...{ status: 'final', code: { text: 'x' }, subject: { reference: 'Patient/p1' } },
   specimen: { reference: 'Specimen/s' },
 }
-const upstream: Handler = (request, response, raw) =>
-  json(request.method === 'GET' ? JSON.stringify(OWN) : request.body)(request, response, raw)
+const SPECIMEN = { resourceType: 'Specimen', id: 's', subject: { reference: 'Patient/p1' } }
+const LINKED = { resourceType: 'Bundle', type: 'searchset', entry: [{ resource: SPECIMEN }] }
+const upstream: Handler = (request, response, raw) => {
+  const found = request.target.startsWith('/base/Specimen?_id=s') ? LINKED : OWN
+  json(request.method === 'GET' ? JSON.stringify(found) : request.body)(request, response, raw)
+}
 
 const patched = (path: string, value: object | string) => {
   const member = typeof value === 'string' ? { valueString: value } : { valueReference: value }

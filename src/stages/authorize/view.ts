@@ -68,7 +68,7 @@ export async function searchInView(
 }
 
 /** The resources of a searchset, and whether it has no further page. */
-function readBundle(bytes: Buffer): {
+export function readBundle(bytes: Buffer): {
   readonly resources: readonly Readonly<Record<string, unknown>>[]
   readonly isWhole: boolean
 } {

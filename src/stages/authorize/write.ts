@@ -8,6 +8,7 @@ import type { Grant, Inspection } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
 import { rankOf } from './holdings.ts'
 import { ASKED } from './asked.ts'
+import { checkLinks } from './links.ts'
 import { checkParameters, takeShape } from './question.ts'
 import { checkPreconditions } from './preconditions.ts'
 import { only } from './request.ts'
@@ -92,14 +93,14 @@ async function judgeWrite(request: Request, type: string, grant: Grant): Promise
   const { code } = interaction
   const isWhole = code === 'create' || code === 'update'
   const whole = isWhole ? judgeBody(request, type, grant, body) : undefined
-  const checkMade = (): void => {
+  const checkMade = async (): Promise<void> => {
     checkUnmarked(whole?.found)
-    if (whole !== undefined) checkOwn(request, type, grant, whole)
+    if (whole !== undefined) await checkOwn(request, type, grant, whole)
   }
   // Addresses of ours in it are upstream's: whoever follows them there must get there.
   const sent = isWhole && body !== undefined ? request.inward(body) : undefined
   if (code === 'create') {
-    checkMade()
+    await checkMade()
     return { ifMatch: undefined, patients: whole?.found.patients ?? [], content: sent }
   }
   const current = await fetchCurrent(request, type, grant)
@@ -107,12 +108,12 @@ async function judgeWrite(request: Request, type: string, grant: Grant): Promise
     const mayCreate = request.principal.kind === 'system' && code === 'update'
     if (!mayCreate) throw new Refusal('not-found')
     checkPreconditions(request, type, undefined)
-    checkMade()
+    await checkMade()
     const patients = whole?.found.patients ?? []
     return { ifMatch: undefined, isNew: true, patients, content: sent }
   }
   const { found, bytes } = current
-  checkOwn(request, type, grant, current, found)
+  await checkOwn(request, type, grant, current, found)
   const isMarked = whole?.found.altered === true && !found.altered
   const sights = code === 'delete' ? undefined : sightsOf(request, type, grant, bytes, isMarked)
   let content = sent
@@ -123,7 +124,7 @@ async function judgeWrite(request: Request, type: string, grant: Grant): Promise
   const patched = code === 'patch' ? judgePatched(request, type, grant, bytes, sights) : undefined
   const isRestored = content !== undefined && content !== sent
   const version = patched ?? (isRestored ? judgeBody(request, type, grant, content) : whole)
-  if (version !== undefined) checkOwn(request, type, grant, version, found)
+  if (version !== undefined) await checkOwn(request, type, grant, version, found)
   const next = version?.found
   checkUnmarked(next, found)
   if (next !== undefined && isLowered(found, next)) {
@@ -140,16 +141,17 @@ async function judgeWrite(request: Request, type: string, grant: Grant): Promise
 
 /**
  * SCOPE-11, REST-20: what is written by the right to one patient is that patient's alone, and names no
- * other that was not named there before; by the right to others it may name whom it will. A new Patient
- * is nobody's yet, whatever id it says.
+ * other that was not named there before, nor what is another's; by the right to others it may name whom it
+ * will. A new Patient is nobody's yet, whatever id it says.
  */
-function checkOwn(
-  { inquiry, inspect }: Request,
+async function checkOwn(
+  request: Request,
   type: string,
   grant: Grant,
   { bytes, found }: Version,
   before?: Inspection,
-): void {
+): Promise<void> {
+  const { inquiry, inspect } = request
   const own = grant.reach.flatMap(({ patient }) => patient ?? [])
   const open = grant.reach.filter(({ patient }) => patient === undefined)
   const isOpen = (reach: Grant['reach']): boolean =>
@@ -161,6 +163,8 @@ function checkOwn(
   if (isNew || isShared || isNamed) {
     throw new Refusal('compartment-denied', { detail: 'it names another patient, or makes one' })
   }
+  const links = found.links.filter((link) => before?.links.includes(link) !== true)
+  await checkLinks(request, grant, links)
 }
 
 /** What we put in the place of something must never be stored (MASK-10). */

@@ -23,7 +23,7 @@ import type { Vocabulary } from './vocabulary.ts'
 /** Whether one resource may be seen; what would have to be masked is found elsewhere. */
 export type Verdict = Omit<
   Inspection,
-  'id' | 'versionId' | 'masked' | 'marked' | 'altered' | 'named' | 'searches'
+  'id' | 'versionId' | 'masked' | 'marked' | 'altered' | 'named' | 'links' | 'searches'
 > & {
   /** What each way by which it is reached masks; none = there is one that masks nothing. */
   readonly maskings: readonly Masking[]

@@ -2,23 +2,33 @@ import { KIND } from '../../json/tape.ts'
 import type { Tape } from '../../json/tape.ts'
 import { after, isContainer, kindOf, nameOf, textOf } from '../../json/tape.ts'
 import type { Inspection, Searching } from '../../permit.ts'
+import { parseReference } from '../../fhir/reference.ts'
 import { patientIn } from './judge.ts'
 import type { Vocabulary } from './vocabulary.ts'
 
 /** As lenient servers may read it: with a slash or blank too many, in capitals, of another base. */
 const PATIENT_LIKE = /(?:^|[^a-z])patient(?:\/|%2f)/i
 
+/** What a lenient server may take for a reference to what it holds: with a slash, and at no other server. */
+function isLikeOurs(reference: string, bases: readonly string[]): boolean {
+  if (reference.startsWith('#') || !/\/|%2f/i.test(reference)) return false
+  if (!/^\s*[a-z][a-z0-9+.-]*:/i.test(reference)) return true
+  const hosts = bases.map((base) => new URL(base).host)
+  return URL.canParse(reference) && hosts.includes(new URL(reference).host)
+}
+
 /**
- * What the references of a resource name, wherever they stand: patients, and by a search
- * (`Patient?identifier=…`) whomever it finds.
+ * What the references of a resource name, wherever they stand: patients, other resources of ours, and by
+ * a search (`Patient?identifier=…`) whomever it finds.
  */
 export function referencesIn(
   tape: Tape,
   object: number,
   { at }: Vocabulary,
   bases: readonly string[],
-): Pick<Inspection, 'named' | 'searches'> {
+): Pick<Inspection, 'named' | 'links' | 'searches'> {
   const named = new Set<string>()
+  const links = new Set<string>()
   const searches: Searching[] = []
   const end = after(tape, object)
   for (let entry = object; entry < end; entry++) {
@@ -30,8 +40,13 @@ export function referencesIn(
     const patient = patientIn(tape, entry, bases)
     if (patient !== undefined) named.add(patient)
     else if (PATIENT_LIKE.test(reference)) named.add(reference)
+    else {
+      const local = parseReference(reference, bases)
+      if (local !== undefined) links.add(`${local.type}/${local.id}`)
+      else if (isLikeOurs(reference, bases)) links.add(reference)
+    }
   }
-  return { named: [...named], searches }
+  return { named: [...named], links: [...links], searches }
 }
 
 /** The names of the members from a container down to an entry within it. */
