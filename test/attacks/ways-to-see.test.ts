@@ -77,7 +77,7 @@ async function setUp(
   put()
   /** What upstream holds, but for its meta. */
   const held = (): unknown => without(JSON.parse(server.get('Patient', 'p1') ?? '{}'), 'meta')
-  return { ask, held, put }
+  return { ask, held, put, server }
 }
 
 type Resource = Readonly<Record<string, unknown>>
@@ -234,4 +234,43 @@ t.test('a patch that was made for a masked match is held against it', async (t) 
   ] as const) {
     t.equal(await patch(operations), expected, what)
   }
+})
+
+t.test('whether something is hidden is told by no write that adds it (MASK-9)', async (t) => {
+  const all = rule('all', 'interactions: [read, search-type, update]', 'hide')
+  const { ask, server } = await setUp(t, all)
+  const JSON_PATCH = 'application/json-patch+json'
+  const name = { name: [{ family: 'Doe', given: ['A'] }] }
+  const noNames = { ...PATIENT, name: [{ family: 'Doe' }] }
+  const phone = [{ value: '1' }]
+  const add = (path: string, value: unknown) => [{ op: 'add', path, value }]
+  for (const [what, method, make, bare] of [
+    [
+      'a list',
+      'PUT',
+      (read: Resource) => ({ ...read, telecom: phone }),
+      without(PATIENT, 'telecom'),
+    ],
+    ['in an item', 'PUT', (read: Resource) => ({ ...read, ...name }), noNames],
+    ['patched', 'PATCH', () => add('/telecom', phone), without(PATIENT, 'telecom')],
+    ['patched in an item', 'PATCH', () => add('/name/0/given', ['A']), noNames],
+  ] as const) {
+    const said: string[] = []
+    for (const one of [PATIENT, bare]) {
+      server.put(JSON.stringify(one))
+      const read = JSON.parse((await ask('GET', '/Patient/p1')).text) as Resource
+      const type = method === 'PATCH' ? JSON_PATCH : undefined
+      const { status, text } = await ask(method, '/Patient/p1', make(read), type)
+      said.push(`${status} ${text.replace(/Request [^"]*/, '')}`)
+      t.strictSame(without(JSON.parse(server.get('Patient', 'p1') ?? ''), 'meta'), one, what)
+    }
+    t.match(said[0], /^422 .*"code":"body-hides"/, what)
+    t.equal(said[1], said[0], what)
+  }
+  // What shows that it is hidden, and what he is shown of what he adds, is no secret.
+  server.put(JSON.stringify(without(PATIENT, 'address')))
+  const read = JSON.parse((await ask('GET', '/Patient/p1')).text) as Resource
+  const more = { ...read, address: PATIENT.address, gender: 'female' }
+  const { status, text } = await ask('PUT', '/Patient/p1', more)
+  t.equal(status, 200, text)
 })

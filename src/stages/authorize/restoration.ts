@@ -50,6 +50,68 @@ export function sightsOf(
 }
 
 /**
+ * MASK-9: to add what masking takes away without a mark would be refused where there is such a value, and
+ * so tell of it. Throws Refusal wherever it may not be seen, whether there is one or not: who is never
+ * shown an element gives it to nothing that is there already.
+ */
+export function checkAdded(
+  request: Request,
+  type: string,
+  current: Buffer,
+  writtenFor: (view: Buffer) => Buffer | undefined,
+): void {
+  const { ways, inspect, view } = request
+  const grants = ways(type)
+  // The baseline takes nothing away but for a mark.
+  if (grants.some(({ reach }) => reach.some(({ masking }) => masking.size === 1))) return
+  const terms = grants
+    .map((grant) => only(type, grant))
+    .filter((one) => inspect(one, current).withheld === undefined)
+  const seen = terms.map((one) => view(one, current))
+  const written = seen[0] === undefined ? undefined : writtenFor(seen[0])
+  if (written === undefined) return
+  const shows = terms
+    .filter((one) => inspect(one, written).withheld === undefined)
+    .map((one) => view(one, written))
+  const tree = (bytes: Buffer): Node => treeOf(request, bytes)
+  const path = findUnseen(tree(written), seen.map(tree), shows.map(tree), [])
+  if (path !== undefined) throw hidden('what is hidden is added', path.join('.'))
+}
+
+/** Where in what was written a member is that no view has, neither of what was there nor of what is new. */
+function findUnseen(
+  wrote: Node,
+  seen: readonly Node[],
+  shows: readonly Node[],
+  path: readonly string[],
+): readonly string[] | undefined {
+  if (shows.length === 0) return undefined
+  if (wrote.kind === 'array') {
+    // Where items come or go it is not known which is which; nor is there a place that tells.
+    const isSame = [...seen, ...shows].every(({ items }) => items.length === wrote.items.length)
+    if (!isSame) return undefined
+    for (const [at, item] of wrote.items.entries()) {
+      const inner = (nodes: readonly Node[]): Node[] =>
+        nodes.flatMap(({ items }) => items[at] ?? [])
+      const found = findUnseen(item, inner(seen), inner(shows), path)
+      if (found !== undefined) return found
+    }
+  }
+  for (const [name, value] of wrote.members) {
+    const inner = (nodes: readonly Node[]): Node[] =>
+      nodes.flatMap(({ members }) => members.get(name) ?? [])
+    const isMarked = [...seen, ...shows].some(({ members }) => members.has(`_${name}`))
+    const [before, after] = [inner(seen), inner(shows)]
+    if (before.length === 0 && after.length === 0 && !isMarked) return [...path, name]
+    // In what is new there was nothing to hide.
+    if (before.length === 0) continue
+    const found = findUnseen(value, before, after, [...path, name])
+    if (found !== undefined) return found
+  }
+  return undefined
+}
+
+/**
  * SCOPE-4: a patch that asks something of the current version ("test", `where()`) tells by its success
  * what a read would. Throws Refusal unless the caller may read it.
  */

@@ -13,6 +13,7 @@ import { checkParameters, takeShape } from './question.ts'
 import { checkPreconditions } from './preconditions.ts'
 import { only } from './request.ts'
 import {
+  checkAdded,
   checkPatched,
   checkReadable,
   checkStillHidden,
@@ -116,6 +117,7 @@ async function judgeWrite(request: Request, type: string, grant: Grant): Promise
   await checkOwn(request, type, grant, current, found)
   const isMarked = whole?.found.altered === true && !found.altered
   const sights = code === 'delete' ? undefined : sightsOf(request, type, grant, bytes, isMarked)
+  if (sent !== undefined) checkAdded(request, type, bytes, () => sent)
   let content = sent
   if (sights !== undefined && sent !== undefined) {
     content = restoreHidden(request, bytes, sights, sent)
@@ -232,6 +234,9 @@ function judgePatched(
   const patch = parse(sent)
   if (patch.hasTest) checkReadable(request, type, current)
   const apply: ApplyPatch = (resource, asked) => applyPatch(resource, patch, asked)
+  checkAdded(request, type, current, (view) =>
+    isApplicable(apply, view) ? patchedBy(apply, view) : undefined,
+  )
   if (sights !== undefined) checkPatched(request, current, sights, apply)
   const next = patchedBy(apply, current)
   if (sights !== undefined) {
