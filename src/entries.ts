@@ -118,81 +118,58 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
     if (isWrite !== (request.resource !== undefined)) {
       throw new Refusal('body-malformed', { detail: 'a resource where none belongs, or none' })
     }
-    const { resource: body, conditionalReferences: resolved } = request
-    return { arrival, interaction, body, resolved }
+    return { arrival, interaction, body: request.resource }
   }
 
   async function permitEntry(
-    entry: Entry,
+    { exchange }: Entry,
     inquiry: Inquiry,
     principal: Principal,
     upstream: Upstream,
-    asked?: Set<string>,
   ): Promise<Permit> {
-    const { exchange } = entry
-    await checkReferences(entry, principal, upstream, asked)
     const permit = exchange.record('permit', await stages.authorize(principal, inquiry, upstream))
     await stages.limit.permit(principal, permit)
     return permit
   }
 
+  /** A `fullUrl` may stand for nothing but its own entry. */
+  function checkFullUrl({ exchange, request: { fullUrl } }: Entry): void {
+    if (fullUrl === undefined || /^urn:(?:uuid|oid):[A-Za-z0-9.-]+$/.test(fullUrl)) return
+    const own = `${publicUrl}${exchange.arrival.target}`
+    if (fullUrl !== own) throw new Refusal('body-malformed', { detail: 'a fullUrl of another' })
+  }
+
   /**
-   * What a server would rewrite within the Bundle: a reference that is a search needs the right to
-   * that search without any limit, and to lead to one that may be seen; a `fullUrl` may stand for nothing
-   * but its own entry.
+   * A reference that is a search is answered here, in the view of the caller, and upstream gets what it
+   * leads to: upstream would find what is withheld as well, and tell of it by failing (REST-6, REST-7).
    *
-   * @param asked - the searches of this transaction that were answered already; undefined in a batch
+   * @param found - what the references of this transaction lead to, so that each is asked once
    */
-  async function checkReferences(
+  async function answerReferences(
     { exchange, request }: Entry,
+    inquiry: Inquiry,
     principal: Principal,
     upstream: Upstream,
-    asked: Set<string> | undefined,
-  ): Promise<void> {
-    const { fullUrl, conditionalReferences } = request
-    if (fullUrl !== undefined && !/^urn:(?:uuid|oid):[A-Za-z0-9.-]+$/.test(fullUrl)) {
-      const own = `${publicUrl}${exchange.arrival.target}`
-      if (fullUrl !== own) throw new Refusal('body-malformed', { detail: 'a fullUrl of another' })
-    }
-    if (conditionalReferences.length === 0) return
-    if (asked === undefined) {
-      throw new Refusal('body-malformed', { detail: 'a conditional reference' })
-    }
-    for (const reference of conditionalReferences) {
-      if (asked.has(reference)) continue
-      asked.add(reference)
+    found: Map<string, string>,
+  ): Promise<Inquiry> {
+    for (const reference of request.conditionalReferences) {
+      if (found.has(reference)) continue
       const arrival = { ...exchange.arrival, method: 'GET', target: `/${reference}`, headers: {} }
       const interaction = parseInteraction(arrival, definitions, limits)
       await stages.limit.principal(principal, interaction)
-      const permit = await stages.authorize(
-        principal,
-        { arrival, interaction, body: undefined },
-        upstream,
-      )
-      const isNarrowed =
-        formatInteraction(permit.interaction).query !== formatInteraction(interaction).query
-      const grant = permit.terms.grantFor(interaction.type ?? '')
-      const isLimited = grant?.reach.some(({ patient, criteria }) => patient ?? criteria) ?? true
-      if (isNarrowed || isLimited) {
-        throw new Refusal('policy-denied', { detail: 'a conditional reference beyond the grant' })
+      const { code, type = '' } = interaction
+      if (code !== 'search-type') {
+        throw new Refusal('body-malformed', { detail: 'a conditional reference that is no search' })
       }
-      await stages.limit.permit(principal, permit)
-      // What it leads to must be one that the caller may see: by whether it is found it would be told.
-      const came = await stages.forward(permit, upstream, exchange)
-      const { answer } = await stages.release(permit, stages.sanitize(permit, came))
-      if ((await countMatches(answer)) !== 1) {
-        throw new Refusal('precondition-failed', { detail: 'a conditional reference to not one' })
+      const criteria = { arrival, interaction, body: undefined }
+      const match = await stages.findMatch(principal, criteria, upstream)
+      if (match.id === undefined) {
+        throw new Refusal('precondition-failed', { detail: 'a conditional reference to nothing' })
       }
+      found.set(reference, `${type}/${match.id}`)
     }
-  }
-
-  async function countMatches({ body }: Answer): Promise<number> {
-    if (body === undefined) return 0
-    const bytes = Buffer.isBuffer(body) ? body : await readBody(body, limits.bodyBytes)
-    const { entry = [] } = JSON.parse(bytes.toString('utf8')) as {
-      entry?: { readonly search?: { readonly mode?: string } }[]
-    }
-    return entry.filter(({ search }) => search?.mode !== 'outcome').length
+    const { body } = inquiry
+    return body === undefined ? inquiry : { ...inquiry, body: replaceLinks(body, found) }
   }
 
   async function answerBatch(
@@ -210,6 +187,10 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
       let answer: Answer
       try {
         const inquiry = await readEntry(entry, principal)
+        checkFullUrl(entry)
+        if (request.conditionalReferences.length > 0) {
+          throw new Refusal('body-malformed', { detail: 'a conditional reference' })
+        }
         const permit = await permitEntry(entry, inquiry, principal, upstream)
         const came = await stages.forward(permit, upstream, exchange)
         exchange.record('upstreamStatus', came.status)
@@ -244,7 +225,9 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
     const found: Inquiry[] = []
     for (const [n, inquiry] of inquiries.entries()) {
       const { code, type = '', id: own, method } = inquiry.interaction
-      const match = await stages.findMatch(principal, inquiry, upstream)
+      const match = code.startsWith('conditional-')
+        ? await stages.findMatch(principal, inquiry, upstream)
+        : undefined
       found.push(match === undefined ? inquiry : { ...inquiry, match })
       const fullUrl = urnOf(entries[n])
       if (fullUrl !== undefined && !isNew(named, fullUrl)) {
@@ -279,7 +262,7 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
     try {
       checkCost(bundle)
       const permits: Permit[] = []
-      const asked = new Set<string>()
+      const found = new Map<string, string>()
       // In the order they stand; the first that may not be is the answer to all.
       const inquiries: Inquiry[] = []
       for (const entry of entries) inquiries.push(await readEntry(entry, principal))
@@ -287,7 +270,9 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
       for (const [n, entry] of entries.entries()) {
         const inquiry = settled[n]
         if (inquiry === undefined) throw new Error('an entry that was not read')
-        permits.push(await permitEntry(entry, inquiry, principal, upstream, asked))
+        checkFullUrl(entry)
+        const answered = await answerReferences(entry, inquiry, principal, upstream, found)
+        permits.push(await permitEntry(entry, answered, principal, upstream))
       }
       const body = formatTransaction(entries, permits, places)
       const permit = whole.record('permit', stages.permitTransaction(permits, body))

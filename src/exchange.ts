@@ -108,8 +108,6 @@ export type Inquiry = {
   readonly body: Buffer | undefined
   /** What the criteria of a conditional interaction came to, when that is known already. */
   readonly match?: Match
-  /** References in the body that are searches, and were answered in the caller's view already. */
-  readonly resolved?: readonly string[]
 }
 
 /** The one resource that criteria match within the caller's view, or none. */

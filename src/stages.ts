@@ -31,12 +31,12 @@ export type Stages = {
     inquiry: Inquiry,
     upstream: Upstream,
   ) => Permit | Promise<Permit>
-  /** What the criteria of a conditional interaction come to; any other has none. */
+  /** What the criteria of a conditional interaction or a search come to, in the caller's view. */
   readonly findMatch: (
     principal: Principal,
     inquiry: Inquiry,
     upstream: Upstream,
-  ) => Promise<Match | undefined>
+  ) => Promise<Match>
   readonly forward: (
     permit: Permit,
     upstream: Upstream,

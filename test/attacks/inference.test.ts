@@ -360,22 +360,30 @@ t.test(
     const vip = { resourceType: 'Patient', id: 'vip', meta: { versionId: '1', security: [label] } }
     const gateway = await startGateway({
       handler: (request, response, raw) => {
-        const isFound = request.target.includes('M-9')
+        const isFound = /M-9|both/.test(request.target)
+        const done = { resourceType: 'Bundle', type: 'transaction-response' }
         const body =
           request.method === 'GET' && request.target.startsWith('/base/Patient?')
             ? {
                 resourceType: 'Bundle',
                 type: 'searchset',
-                entry: isFound ? [{ resource: vip }] : [],
+                entry: [
+                  ...(isFound ? [{ resource: vip }] : []),
+                  ...(request.target.includes('M-7') || request.target.includes('both')
+                    ? [{ resource: { resourceType: 'Patient', id: 'p1' } }]
+                    : []),
+                ],
               }
-            : vip
-        json(JSON.stringify(body))(request, response, raw)
+            : { ...done, entry: [{ response: { status: '201' } }] }
+        // As a server does that finds more than one.
+        const isTold = /"reference":"[^"]*both/.test(request.body.toString())
+        json(JSON.stringify(body), isTold ? 412 : 200)(request, response, raw)
       },
     })
     t.teardown(() => gateway.close())
     const token = await gateway.token({ scope: 'user/*.cruds', fhirUser: 'Practitioner/d1' })
     const answers: string[] = []
-    for (const number of ['M-9', 'M-8']) {
+    for (const number of ['M-9', 'M-8', 'M-7', 'both']) {
       const reference = `Patient?identifier=urn:mrn|${number}`
       const resource = { resourceType: 'Observation', status: 'final', code: { text: 'x' } }
       const entry = {
@@ -391,6 +399,10 @@ t.test(
     }
     t.match(answers[0], /^412 /)
     t.equal(answers[0], answers[1], 'one that is withheld, and none, look alike')
-    t.notOk(gateway.upstream.received.some(({ method }) => method === 'POST'))
+    t.match(answers[2], /^200 /, 'one that may be seen')
+    t.equal(answers[2], answers[3], 'beside one that is withheld, and alone')
+    const written = gateway.upstream.received.filter(({ method }) => method === 'POST')
+    t.equal(written.length, 2)
+    for (const { body } of written) t.match(body.toString(), '"subject":{"reference":"Patient/p1"}')
   },
 )

@@ -211,7 +211,9 @@ t.test('a transaction: all or nothing, before upstream sees any of it', async (t
     ['a subject within the Bundle', patient, [{ ...own, resource: { ...observation('p1'), subject: { reference: 'urn:uuid:1' } } }], 403],
     ['a fullUrl that is somebody', backend, [{ ...own, fullUrl: 'Patient/p2' }], 400],
     ['a fullUrl on our base of another', backend, [{ ...own, fullUrl: 'http://127.0.0.1:9/fhir/Patient/p2' }], 400],
-    ['a conditional reference, limited', patient, [{ ...own, resource: observation('p1', { performer: [{ reference: 'Patient?name=a' }] }) }], 403],
+    ['a conditional reference beyond the limit', patient, [{ ...own, resource: observation('p1', { performer: [{ reference: 'Practitioner?name=a' }] }) }], 403],
+    ['a conditional reference of several types', backend, [{ ...own, resource: observation('p1', { performer: [{ reference: '?_type=Patient&_id=p1' }] }) }], 400],
+    ['a conditional reference behind an id', backend, [{ ...own, resource: observation('p1', { performer: [{ reference: 'Patient/p1?name=a' }] }) }], 400],
     ['a conditional reference, no right', { scope: 'system/Observation.c', sub: 'app-1' }, [{ ...own, resource: observation('p1', { performer: [{ reference: 'Practitioner?name=a' }] }) }], 403],
     ['an unknown entry method', patient, [{ method: 'TRACE', url: 'Patient/p1' }], 405],
   ]
@@ -238,12 +240,12 @@ t.test('a transaction: all or nothing, before upstream sees any of it', async (t
         },
       ]),
     )
-  const [one, two, none] = [
-    await referring('Practitioner?name=a'),
-    await referring('Patient?name=a'),
-    await referring('Device?identifier=a'),
-  ]
+  const one = await referring('Practitioner?name=a')
+  const went = String(writes().at(-1)?.body)
+  const [two, none] = [await referring('Patient?name=a'), await referring('Device?identifier=a')]
   t.equal(one.status, 200, 'a conditional reference to the one that may be seen')
+  t.match(went, /"reference":"Practitioner\//, 'upstream gets what it leads to')
+  t.notMatch(went, /"reference":"[^"]*\?/)
   t.equal(two.status, 412, 'to more than one')
   t.equal(none.status, 412, 'to none')
 

@@ -157,9 +157,10 @@ export function createAuthorize(
         : permit
     },
     async findMatch(principal, inquiry, upstream) {
-      if (!inquiry.interaction.code.startsWith('conditional-')) return undefined
       checkHeaders(inquiry)
-      return findMatch(open(principal, inquiry, upstream, { left: MOST_SEARCHES }))
+      // A reference that is a search is one of many (RATE-1): none brings others along.
+      const left = inquiry.interaction.code === 'search-type' ? 1 : MOST_SEARCHES
+      return findMatch(open(principal, inquiry, upstream, { left }))
     },
   }
 }

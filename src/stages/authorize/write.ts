@@ -206,11 +206,10 @@ function judgeBody(
  * there before as well. Throws Refusal, which names an element only of what the caller has sent.
  */
 export function checkSearches(
-  { body: sent, resolved = [] }: Inquiry,
-  { searches }: Inspection,
+  { body: sent }: Inquiry,
+  { searches: [open] }: Inspection,
   judged: Buffer,
 ): void {
-  const open = searches.find(({ reference }) => !resolved.includes(reference))
   if (open === undefined) return
   const isNamed = judged === sent && /^[A-Za-z0-9_.]{1,200}$/.test(open.element)
   throw new Refusal('reference-is-search', isNamed ? { element: open.element } : {})
