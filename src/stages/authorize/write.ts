@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import { applyPatch, parsePatch } from '../../fhir/patch.ts'
 import type { FhirPatch } from '../../fhir/patch.ts'
 import { JSON_PATCH, parseMediaType } from '../../http/content.ts'
@@ -120,8 +121,11 @@ async function judgeWrite(request: Request, type: string, grant: Grant): Promise
   if (sent !== undefined) checkAdded(request, type, bytes, () => sent)
   let content = sent
   if (sights !== undefined && sent !== undefined) {
+    await giveTurn(sent)
     content = restoreHidden(request, bytes, sights, sent)
+    await giveTurn(sent)
     checkStillHidden(request, sights, content, () => sent)
+    await giveTurn(sent)
   }
   const patched = code === 'patch' ? judgePatched(request, type, grant, bytes, sights) : undefined
   const isRestored = content !== undefined && content !== sent
@@ -139,6 +143,14 @@ async function judgeWrite(request: Request, type: string, grant: Grant): Promise
   checkPreconditions(request, type, { bytes, versionId })
   const patients = [...new Set([...found.patients, ...(next?.patients ?? [])])]
   return { ifMatch: `W/"${versionId ?? ''}"`, patients, content: patched?.patch ?? content }
+}
+
+/** Bytes of a resource over which each step takes a while. */
+const LARGE = 262_144
+
+/** RATE-6: between the steps over a large one, others have their turn. */
+async function giveTurn({ length }: Buffer): Promise<void> {
+  if (length > LARGE) await setImmediate()
 }
 
 /**
