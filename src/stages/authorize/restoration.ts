@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import { WITHHELD_DIV } from '../../fhir/withheld.ts'
 import { findLoss } from '../../json/loss.ts'
 import { restore, RestoreError } from '../../json/restore.ts'
@@ -129,16 +130,30 @@ function isSeen(inspect: Request['inspect'], type: string, read: Grant, current:
  * The body with everything back that was hidden from who wrote it, byte for byte as upstream holds it.
  * Throws Refusal, which says where, when it cannot be told what was meant.
  */
-export function restoreHidden(
+export async function restoreHidden(
   request: Request,
   current: Buffer,
   [first, ...others]: Sights,
   body: Buffer,
-): Buffer {
-  const [m, b] = [treeOf(request, first.view), treeOf(request, body)]
+): Promise<Buffer> {
+  await giveTurn(body)
+  const m = treeOf(request, first.view)
+  await giveTurn(body)
+  const b = treeOf(request, body)
   for (const { view } of others) checkKept(m, treeOf(request, view), b)
   if (first.isWhole) return body
-  return Buffer.from(restored(treeOf(request, current), m, b, request.shapeOf))
+  await giveTurn(body)
+  const o = treeOf(request, current)
+  await giveTurn(body)
+  return Buffer.from(restored(o, m, b, request.shapeOf))
+}
+
+/** Bytes of a resource over which each step takes a while. */
+const LARGE = 262_144
+
+/** RATE-6: between the steps over a large one, others have their turn. */
+export async function giveTurn({ length }: Buffer): Promise<void> {
+  if (length > LARGE) await setImmediate()
 }
 
 /**

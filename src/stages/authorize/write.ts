@@ -1,4 +1,3 @@
-import { setImmediate } from 'node:timers/promises'
 import { applyPatch, parsePatch } from '../../fhir/patch.ts'
 import type { FhirPatch } from '../../fhir/patch.ts'
 import { JSON_PATCH, parseMediaType } from '../../http/content.ts'
@@ -18,6 +17,7 @@ import {
   checkPatched,
   checkReadable,
   checkStillHidden,
+  giveTurn,
   isApplicable,
   patchedBy,
   restoreHidden,
@@ -121,8 +121,7 @@ async function judgeWrite(request: Request, type: string, grant: Grant): Promise
   if (sent !== undefined) checkAdded(request, type, bytes, () => sent)
   let content = sent
   if (sights !== undefined && sent !== undefined) {
-    await giveTurn(sent)
-    content = restoreHidden(request, bytes, sights, sent)
+    content = await restoreHidden(request, bytes, sights, sent)
     await giveTurn(sent)
     checkStillHidden(request, sights, content, () => sent)
     await giveTurn(sent)
@@ -143,14 +142,6 @@ async function judgeWrite(request: Request, type: string, grant: Grant): Promise
   checkPreconditions(request, type, { bytes, versionId })
   const patients = [...new Set([...found.patients, ...(next?.patients ?? [])])]
   return { ifMatch: `W/"${versionId ?? ''}"`, patients, content: patched?.patch ?? content }
-}
-
-/** Bytes of a resource over which each step takes a while. */
-const LARGE = 262_144
-
-/** RATE-6: between the steps over a large one, others have their turn. */
-async function giveTurn({ length }: Buffer): Promise<void> {
-  if (length > LARGE) await setImmediate()
 }
 
 /**
