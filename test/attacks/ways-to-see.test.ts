@@ -206,6 +206,22 @@ t.test(
   },
 )
 
+t.test('what a search will not show any more may still be written', async (t) => {
+  const restricted = (id: string, more: string): string =>
+    `  - { id: ${id}, effect: permit, levels: [user], types: ['*'], ${more}, obligations: { clearance: { confidentiality: R } } }\n`
+  const { ask, held } = await setUp(
+    t,
+    restricted('write', 'interactions: [update]') +
+      restricted('read', 'interactions: [read]') +
+      FOUND_MASKED,
+  )
+  const system = 'http://terminology.hl7.org/CodeSystem/v3-Confidentiality'
+  const body = { ...PATIENT, meta: { security: [{ system, code: 'R' }] }, active: false }
+  const { status, text } = await ask('PUT', '/Patient/p1', body)
+  t.equal(status, 200, text)
+  t.match(held(), { active: false })
+})
+
 t.test('a patch that was made for a masked match is held against it', async (t) => {
   const { ask } = await setUp(t, WRITE + READ_WHOLE + FOUND_MASKED)
   const patch = async (operations: readonly object[]) => {
