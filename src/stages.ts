@@ -32,11 +32,7 @@ export type Stages = {
     upstream: Upstream,
   ) => Permit | Promise<Permit>
   /** What the criteria of a conditional interaction or a search come to, in the caller's view. */
-  readonly findMatch: (
-    principal: Principal,
-    inquiry: Inquiry,
-    upstream: Upstream,
-  ) => Promise<Match>
+  readonly findMatch: (principal: Principal, inquiry: Inquiry, upstream: Upstream) => Promise<Match>
   readonly forward: (
     permit: Permit,
     upstream: Upstream,
