@@ -91,8 +91,25 @@ export type Terms = {
    * and against the whole: it is found by nothing that does not show (MASK-9).
    */
   readonly shown?: ReadonlyMap<string, (masked: unknown, whole: unknown) => boolean> | undefined
+  /** The links by which others come along with a match: what none of them shows to lead to stays. */
+  readonly follows?: Follows | undefined
   /** What each resource is cut down to on its way out (`_elements`, `_summary`). */
   readonly trim?: Trim | undefined
+}
+
+/** A link that was to be followed, and where it leads: `Type/id`, or a canonical address. */
+export type Link = {
+  readonly to: string
+  /** It brings along whose link it is, not where it leads. */
+  readonly isReverse: boolean
+  /** Not of matches alone. */
+  readonly iterates: boolean
+}
+
+/** What was searched for, and the links of a resource, as it is shown, that were to be followed. */
+export type Follows = {
+  readonly types: ReadonlySet<string>
+  readonly linksOf: (type: string, shown: unknown) => readonly Link[]
 }
 
 /** Whether a top-level element was asked for; what FHIR cannot do without comes along. */

@@ -7,6 +7,7 @@ import { Refusal } from '../../refusal.ts'
 import { ASKED } from './asked.ts'
 import { isLinked, resolveChains } from './chain.ts'
 import { brokenBy } from './emergency.ts'
+import { followedBy } from './follows.ts'
 import { capCount, checkIncludes, checkParameters, narrow, takeShape } from './question.ts'
 import { only } from './request.ts'
 import type { Request } from './request.ts'
@@ -51,15 +52,11 @@ function permitSearch(
     })
   }
   const question = { ...interaction, parameters }
-  const hasIncludes = parameters.some(({ name }) => name.endsWith('include'))
-  const terms: Terms = hasIncludes
-    ? {
-        grantFor: grantOf,
-        mayReadBack: true,
-        hasOthers: true,
-        trim,
-      }
-    : { ...only(type, grant), trim }
+  const follows = followedBy(parameters, [type], request)
+  const terms: Terms =
+    follows === undefined
+      ? { ...only(type, grant), trim }
+      : { grantFor: grantOf, mayReadBack: true, hasOthers: true, follows, trim }
   const shown = shownBy(parameters, [type], request)
   const tellsWithheld = holdings.mayBreakGlass(type, ASKED['search-type'])
   return Permit.issue({
@@ -133,6 +130,7 @@ function decideSystemSearch(request: Request): Permit {
       mayReadBack: true,
       trim,
       shown: shownBy(parameters, types, request),
+      follows: followedBy(parameters, types, request),
     },
     rules: [...new Set(grants.flatMap(({ rules }) => rules))],
     pageLink: (target) => cursors.close(target, interaction),

@@ -8,6 +8,7 @@ import type { Permit } from '../../permit.ts'
 import type { Context } from './context.ts'
 import { formatMark, hiddenOf } from './frame.ts'
 import { keepOnly, releaseEntries, without } from './entry.ts'
+import { createTrail } from './trail.ts'
 import { Refusal } from '../../refusal.ts'
 
 /**
@@ -26,7 +27,13 @@ export function releaseBundle(tape: Tape, permit: Permit, context: Context, tall
   const entry = member(tape, 0, at.entry)
   if (entry >= 0 && kindOf(tape, entry) !== KIND.array) throw unreadable('entries that are no list')
   const before = tally.withheld
-  const { left, withheld } = releaseEntries(tape, entry, permit, context, tally, edits)
+  const trail = permit.terms.follows && createTrail(permit.terms.follows, tally)
+  const { left, withheld } = releaseEntries(tape, entry, permit, context, tally, edits, trail)
+  // What was led to by what came after it; without anything to lead to it there is none.
+  for (const text of trail?.rest() ?? []) {
+    const last = endOf(tape, entry) - 1
+    edits.push({ start: last, end: last, text: `,${text.toString('utf8')}` })
+  }
   if (permit.terms.tellsWithheld === true && tally.withheld > before) {
     if (left === 0) {
       const whole = { start: startOf(tape, entry), end: endOf(tape, entry) }

@@ -20,15 +20,17 @@ import type { Context } from './context.ts'
 import { hiddenIn } from './frame.ts'
 import { planMasking } from './mask/plan-masking.ts'
 import { identify } from './judge.ts'
-import { addCounts, isFound, releaseResource, viewerOf } from './resource.ts'
+import { isFound, releaseResource, viewerOf } from './resource.ts'
 import { pseudonym } from './mask/pseudonyms.ts'
 import type { Released } from './resource.ts'
+import { addCounts, newTally } from './tally.ts'
+import type { Trail } from './trail.ts'
 import { isIn } from './vocabulary.ts'
 import type { Beside, BundleWords, NameSet } from './vocabulary.ts'
 
 /**
  * Adds the edits of those entries of a list that leave, in order. Answers how many do, and the edits
- * that take out the others.
+ * that take out the others. Where links are followed, `trail` says which of those that may leave do.
  */
 export function releaseEntries(
   tape: Tape,
@@ -37,6 +39,7 @@ export function releaseEntries(
   context: Context,
   tally: Tally,
   edits: Edit[],
+  trail?: Trail,
 ): { readonly left: number; readonly withheld: readonly Edit[] } {
   let left = 0
   const known = new Map<number, Common>()
@@ -44,17 +47,53 @@ export function releaseEntries(
   let pairs: Int32Array | undefined
   let pair = 0
   const withheld = removeElements(tape, list, (element) => {
+    if (trail !== undefined) {
+      const leaves = followEntry(tape, element, permit, context, tally, edits, trail)
+      if (leaves) left += 1
+      return !leaves
+    }
     if (known.size > 0) pairs ??= tape.compare(list)
     while (pairs !== undefined && (pairs[pair] as number) < element) pair += 2
     const first = pairs?.[pair] === element ? (pairs[pair + 1] as number) : element
     const common = first === element ? undefined : known.get(first)
+    const say = (found: Common) => known.set(first, found)
     const leaves =
       (common && repeatEntry(tape, element, common, permit.terms, context, tally, edits)) ??
-      releaseEntry(tape, element, permit, context, tally, edits, (found) => known.set(first, found))
+      releaseEntry(tape, element, permit, context, tally, edits, say) !== undefined
     if (leaves) left += 1
     return !leaves
   })
   return { left, withheld }
+}
+
+/** The same of one that leaves only if it was searched for, or something that has left leads to it. */
+function followEntry(
+  tape: Tape,
+  element: number,
+  permit: Permit,
+  context: Context,
+  tally: Tally,
+  edits: Edit[],
+  trail: Trail,
+): boolean {
+  const { at } = context.words
+  const own = newTally(new Set())
+  const made: Edit[] = []
+  const { seen } = tally
+  const released = releaseEntry(tape, element, permit, context, own, made, () => undefined, seen)
+  if (released === undefined) {
+    tally.inspected += own.inspected
+    tally.withheld += own.withheld
+    return false
+  }
+  const mode = textOf(tape, member(tape, member(tape, element, at.search), at.mode))
+  const candidate = { type: released.verdict.type, shown: released.shown, mode, tally: own }
+  // A copy: what it stands in is good for this call alone.
+  const leaves = trail.take(candidate, () =>
+    Buffer.from(tape.splice(made, startOf(tape, element), endOf(tape, element))),
+  )
+  if (leaves) edits.push(...made)
+  return leaves
 }
 
 /**
@@ -97,7 +136,7 @@ function repeatEntry(
   return true
 }
 
-/** Whether an entry leaves, with its edits; `say` hears what holds for those that are like it. */
+/** What leaves of an entry, with its edits; `say` hears what holds for those that are like it. */
 function releaseEntry(
   tape: Tape,
   element: number,
@@ -106,16 +145,17 @@ function releaseEntry(
   tally: Tally,
   edits: Edit[],
   say: (found: Common) => void,
-): boolean {
+  seen = tally.seen,
+): Released | undefined {
   const { at } = context.words
   const resource = member(tape, element, at.resource)
   if (resource < 0) {
     tally.inspected += 1
     tally.withheld += 1
-    return false
+    return undefined
   }
-  const released = releaseResource(tape, resource, permit.terms, context, tally)
-  if (released === undefined) return false
+  const released = releaseResource(tape, resource, permit.terms, context, tally, seen)
+  if (released === undefined) return undefined
   const { besideOf } = context.bundleWords
   const { maskings } = released.verdict
   const idOf = (): string | undefined => identify(tape, resource, context.words).id
@@ -153,7 +193,7 @@ function releaseEntry(
   }
   if (!isPlain) edits.push(...keepOnly(tape, element, entry, context.bundleWords))
   else if (isCommon) say({ type: released.verdict.type, resource: resource - element, fullUrl })
-  return true
+  return released
 }
 
 /** `search`, `request` or `response` of an entry. */

@@ -34,6 +34,7 @@ import { hiddenOf } from './frame.ts'
 import { bytesOf, releaseResource, viewerOf } from './resource.ts'
 import { referencesIn } from './references.ts'
 import { releaseGathered, releaseStream } from './stream.ts'
+import { newTally } from './tally.ts'
 import { buildBundleWords, buildVocabulary } from './vocabulary.ts'
 
 export type Released = { readonly answer: Answer; readonly tally: Tally }
@@ -93,7 +94,7 @@ export function createRelease(
 
   async function release(permit: Permit, fit: FitAnswer): Promise<Released> {
     if (!Permit.isGenuine(permit)) throw new Error('release needs a permit that was issued')
-    const tally = newTally(permit.terms.hasOthers === true)
+    const tally = newTally(permit.terms.hasOthers === true ? new Set() : undefined)
     const headers = headersOf(fit, permit)
     const { code } = permit.interaction
     const { method } = permit.requested
@@ -263,16 +264,4 @@ function isBundle({ interaction: { code }, shape }: Permit): boolean {
 async function drain(body: AsyncIterable<Buffer>): Promise<void> {
   const pieces = body[Symbol.asyncIterator]()
   while ((await pieces.next()).done !== true);
-}
-
-function newTally(hasOthers: boolean): Tally {
-  return {
-    inspected: 0,
-    released: 0,
-    withheld: 0,
-    masked: new Map(),
-    patients: new Set(),
-    ...(hasOthers ? { seen: new Set<string>() } : {}),
-    resource: undefined,
-  }
 }

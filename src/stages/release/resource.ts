@@ -11,6 +11,7 @@ import { planMasking } from './mask/plan-masking.ts'
 import type { Masked, Viewer } from './mask/plan-masking.ts'
 import { createKnown } from './mask/method-context.ts'
 import type { Known } from './mask/method-context.ts'
+import { addCounts } from './tally.ts'
 
 /** A resource that may be released, and how. */
 export type Released = {
@@ -18,19 +19,25 @@ export type Released = {
   /** Nobody else's: whoever gets them may add to them. */
   readonly edits: Edit[]
   readonly renamed: Masked['renamed']
+  /** All that may be seen of it, where its links are followed. */
+  readonly shown?: unknown
 }
 
-/** Judges one resource and plans its edits; undefined = withheld. Counts either way. */
+/**
+ * Judges one resource and plans its edits; undefined = withheld. Counts either way. `seen`: what has been
+ * released before it.
+ */
 export function releaseResource(
   tape: Tape,
   object: number,
   terms: Terms,
   context: Context,
   tally: Tally,
+  seen: ReadonlySet<string> | undefined = tally.seen,
 ): Released | undefined {
   const { words } = context
   tally.inspected += 1
-  const verdict = judge(tape, object, terms, context, tally.seen)
+  const verdict = judge(tape, object, terms, context, seen)
   const masked =
     verdict.withheld === undefined
       ? planMasking(tape, object, viewerOf(verdict, terms, context), context)
@@ -52,11 +59,14 @@ export function releaseResource(
     const { id } = identify(tape, object, words)
     if (id !== undefined) tally.seen.add(`${verdict.type}/${id}`)
   }
-  if (terms.trim === undefined) return { verdict, edits, renamed }
+  const shown =
+    terms.follows && (JSON.parse(bytesOf(tape, object, edits).toString('utf8')) as unknown)
+  if (terms.trim === undefined) return { verdict, edits, renamed, shown }
   const text = context.trim(bytesOf(tape, object, edits), terms.trim).toString('utf8')
   return {
     verdict,
     renamed,
+    shown,
     edits: [{ start: startOf(tape, object), end: endOf(tape, object), text }],
   }
 }
@@ -74,12 +84,6 @@ export function isFound(
   const parse = (made: readonly Edit[]): unknown =>
     JSON.parse(bytesOf(tape, object, made).toString())
   return hold(parse(edits), parse([]))
-}
-
-/** Counts what was altered, by rule. */
-export function addCounts(tally: Tally, counts: Masked['counts']): void {
-  if (counts === undefined) return
-  for (const [rule, count] of counts) tally.masked.set(rule, (tally.masked.get(rule) ?? 0) + count)
 }
 
 /** Who sees what was judged; undefined where nothing but the baseline is masked. */

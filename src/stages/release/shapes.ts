@@ -4,7 +4,7 @@ import type { Tally } from '../../exchange.ts'
 import { unreadable } from './bundle.ts'
 import type { Context } from './context.ts'
 import { planMasking } from './mask/plan-masking.ts'
-import { addCounts } from './resource.ts'
+import { addCounts } from './tally.ts'
 
 /** Parameters that name no resource: terminology. Whatever else comes is not what was permitted. */
 export function releaseParameters(tape: Tape, context: Context, tally: Tally): Buffer {

@@ -10,6 +10,7 @@ import { formatLinks, readPages, SUPPRESSED, unreadable } from './bundle.ts'
 import type { Context } from './context.ts'
 import { releaseEntries } from './entry.ts'
 import { formatMark, hiddenOf } from './frame.ts'
+import { createTrail } from './trail.ts'
 
 /** One resource in a large Bundle, or a large single resource, at most. */
 export const LARGEST_RESOURCE = 33_554_432
@@ -83,6 +84,8 @@ function judged<T>(take: () => T): T {
   }
 }
 
+const COMMA = Buffer.from(',')
+
 type Pages = ReturnType<typeof readPages>
 
 type Writer = {
@@ -102,6 +105,7 @@ function createWriter(permit: Permit, context: Context, tally: Tally): Writer {
   const met = new Set<number>()
   const head: string[] = []
   const tail: string[] = []
+  const trail = permit.terms.follows && createTrail(permit.terms.follows, tally)
   let pages: Pages | undefined
   let isLinked = false
   let entries = 0
@@ -140,7 +144,7 @@ function createWriter(permit: Permit, context: Context, tally: Tally): Writer {
     // A Bundle that says so only after its entries is none that we can stream.
     if (!met.has(at.resourceType)) throw unreadable('entries before resourceType')
     const edits: Edit[] = []
-    const { left, withheld } = releaseEntries(tape, array, permit, context, tally, edits)
+    const { left, withheld } = releaseEntries(tape, array, permit, context, tally, edits, trail)
     if (left === 0) return
     const start = startOf(tape, array) + 1
     const text = entries > 0 ? ',' : `${begin()},"entry":[`
@@ -176,6 +180,7 @@ function createWriter(permit: Permit, context: Context, tally: Tally): Writer {
 
   function finish(): Buffer {
     if (!met.has(at.resourceType)) throw unreadable('no Bundle where one belongs')
+    for (const one of trail?.rest() ?? []) push(Buffer.concat([COMMA, one]))
     let text = ''
     if (entries === 0) {
       head.push(...tail.splice(0))
