@@ -12,6 +12,7 @@ import { readBody } from './http/content.ts'
 import type { Permit } from './permit.ts'
 import type { Clock, Upstream } from './ports.ts'
 import { Refusal } from './refusal.ts'
+import { turnPages } from './stages.ts'
 import type { Stages } from './stages.ts'
 
 /** What answering a Bundle of requests needs of the spine around it. */
@@ -194,7 +195,8 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
         const permit = await permitEntry(entry, inquiry, principal, upstream)
         const came = await stages.forward(permit, upstream, exchange)
         exchange.record('upstreamStatus', came.status)
-        const released = await stages.release(permit, stages.sanitize(permit, came))
+        const turn = turnPages(stages, exchange, principal, upstream)
+        const released = await stages.release(permit, stages.sanitize(permit, came), turn)
         exchange.record('tally', released.tally)
         answer = await gather(released.answer, room)
         room -= Buffer.isBuffer(answer.body) ? answer.body.length : 0
@@ -286,7 +288,8 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
         const own = permits[n]
         const entry = entries[n]
         if (own === undefined || entry === undefined) throw new Refusal('upstream-unreadable')
-        answers.push(await releasePart(own, entry.exchange, part))
+        const turn = turnPages(stages, entry.exchange, principal, upstream)
+        answers.push(await releasePart(own, entry.exchange, part, turn))
       }
     } catch (error) {
       for (const { exchange } of entries) {
@@ -304,9 +307,14 @@ export function createAnswerBundle(parts: EntriesParts): AnswerBundle {
     return bundleOf('transaction-response', answers.map(formatEntry))
   }
 
-  async function releasePart(permit: Permit, exchange: Exchange, part: FitAnswer): Promise<Answer> {
+  async function releasePart(
+    permit: Permit,
+    exchange: Exchange,
+    part: FitAnswer,
+    turn: ReturnType<typeof turnPages>,
+  ): Promise<Answer> {
     try {
-      const released = await stages.release(permit, part)
+      const released = await stages.release(permit, part, turn)
       exchange.record('tally', released.tally)
       return await gather(released.answer, limits.bodyBytes)
     } catch (error) {

@@ -20,6 +20,7 @@ import { checkHeaders, requestIdOf, safeHeaders } from './http/headers.ts'
 import type { Clock, Upstream } from './ports.ts'
 import { Refusal, toRefusal } from './refusal.ts'
 import { addressKey } from './stages/limit/limit.ts'
+import { turnPages } from './stages.ts'
 import type { Stages } from './stages.ts'
 
 /** Interactions whose body is a resource or a patch. */
@@ -109,7 +110,8 @@ export function createGateway(parts: GatewayParts): Gateway {
       exchange.lap('forward')
       exchange.record('upstreamStatus', came.status)
       const fit = stages.sanitize(permit, came)
-      const released = await stages.release(permit, fit)
+      const turn = turnPages(stages, exchange, principal, upstream)
+      const released = await stages.release(permit, fit, turn)
       forget(came.body, released.answer.body)
       exchange.lap('release')
       exchange.record('tally', released.tally)

@@ -160,6 +160,22 @@ export type Inward = (resource: Buffer) => Buffer
 /** Whether masking by these profiles may alter what stands at, above or below an element of a type. */
 export type Touches = (masking: MaskingNames, type: string, path: ElementPath) => boolean
 
+/** Where a page begins: at an address of upstream's, or with the question, and behind one of its matches. */
+export type Place = { readonly target?: string; readonly after?: string | undefined }
+
+/** How an answer is cut into pages, so that none of them tells what is withheld (REST-11). */
+export type Paging = {
+  /** Matches on a page; undefined = as many as upstream makes it. */
+  readonly size: number | undefined
+  /** Whether that was found out with the first page. */
+  readonly isSettled: boolean
+  readonly place: Place
+  /** Another page of the same answer. */
+  readonly turn: (place: Place) => Permit
+  /** What leads to another page, sealed for who asked. */
+  readonly link: (place: Place, size: number | undefined) => string
+}
+
 /** What a permit is made of. */
 export type PermitFields = {
   /** The interaction as upstream will get it: narrowed, canonical. */
@@ -181,8 +197,8 @@ export type PermitFields = {
   readonly patients?: readonly string[] | undefined
   /** Upstream's own address of a further page, in place of the interaction's. */
   readonly target?: { readonly path: string; readonly query: string } | undefined
-  /** Makes a page link of ours out of an address below the upstream base. */
-  readonly pageLink?: ((target: string) => string) | undefined
+  /** An answer that comes in pages. */
+  readonly paging?: Paging | undefined
   /** Bulk Data Access: makes an address of ours out of one below the upstream base. */
   readonly bulkLink?: ((kind: BulkKind, target: string) => string) | undefined
   /** operation: what comes back. */
@@ -213,7 +229,7 @@ export class Permit {
   readonly contentType: string | undefined
   readonly provenance: string | undefined
   readonly target: { readonly path: string; readonly query: string } | undefined
-  readonly pageLink: ((target: string) => string) | undefined
+  readonly paging: Paging | undefined
   readonly bulkLink: PermitFields['bulkLink']
 
   /** What it was made of, for the permit of which it becomes a part. */
@@ -234,7 +250,7 @@ export class Permit {
     this.contentType = fields.contentType
     this.provenance = fields.provenance
     this.target = fields.target
-    this.pageLink = fields.pageLink
+    this.paging = fields.paging
     this.bulkLink = fields.bulkLink
   }
 

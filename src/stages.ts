@@ -39,7 +39,11 @@ export type Stages = {
     exchange: Exchange,
   ) => Promise<UpstreamAnswer>
   readonly sanitize: (permit: Permit, answer: UpstreamAnswer) => FitAnswer
-  readonly release: (permit: Permit, fit: FitAnswer) => Promise<{ answer: Answer; tally: Tally }>
+  readonly release: (
+    permit: Permit,
+    fit: FitAnswer,
+    turn?: (permit: Permit) => Promise<FitAnswer>,
+  ) => Promise<{ answer: Answer; tally: Tally }>
   /** The one permit for a whole transaction, when each of its entries has its own. */
   readonly permitTransaction: (permits: readonly Permit[], body: Buffer) => Permit
   /** What upstream said to each entry of a transaction, in order. Throws Refusal unless it fits. */
@@ -55,3 +59,20 @@ export type Stages = {
     readonly record: (exchange: Exchange) => Promise<void>
   }
 }
+
+/**
+ * How a further page of an answer is asked for: forwarded and made fit like the first, and paid for like one
+ * that a client asks for (RATE-1).
+ */
+export function turnPages(
+  { limit, forward, sanitize }: Stages,
+  exchange: Exchange,
+  principal: Principal,
+  upstream: Upstream,
+): (permit: Permit) => Promise<FitAnswer> {
+  return async (permit) => {
+    await limit.principal(principal, FURTHER)
+    return sanitize(permit, await forward(permit, upstream, exchange))
+  }
+}
+const FURTHER: Interaction = { code: 'paging', method: 'GET', parameters: [] }

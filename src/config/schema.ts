@@ -423,6 +423,13 @@ export const configSchema = z.strictObject({
       parameters: z.int().positive().default(64).describe('search parameters at most'),
       valuesPerParameter: z.int().positive().default(200).describe('longest OR list'),
       count: z.int().positive().default(1000).describe('largest _count; more is lowered to this'),
+      furtherPages: z
+        .int()
+        .nonnegative()
+        .default(30)
+        .describe(
+          'pages of upstream read to fill one from which something is withheld, at most; each costs its principal as much as a page it asks for',
+        ),
       bundleEntries: z
         .int()
         .positive()

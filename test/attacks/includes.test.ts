@@ -137,7 +137,7 @@ const rows: Row[] = [
       [role('r1', 'Practitioner/d1/_history/3'), 'include'],
       [result('o1', { performer: [to('http://127.0.0.1:9/fhir/PractitionerRole/r1')] }), 'match'],
     ],
-    'o1,r1,d1',
+    'o1,d1,r1',
   ],
   [
     'iterated in return',
@@ -148,7 +148,7 @@ const rows: Row[] = [
       [result('o1', { performer: [to('PractitionerRole/r1')] }), 'include'],
       [result('o2', { performer: [to('PractitionerRole/r2')] }), 'include'],
     ],
-    'd1,r1,o1',
+    'd1,o1,r1',
   ],
   [
     'all links, and a canonical one',

@@ -2,24 +2,35 @@ import type { Config } from '../../config/schema.ts'
 import type { Principal } from '../../exchange.ts'
 import type { Interaction } from '../../fhir/interaction.ts'
 import type { Seal } from '../../http/seal.ts'
-import type { BulkKind } from '../../permit.ts'
+import type { BulkKind, Place } from '../../permit.ts'
 
-/** What a page link holds: where upstream goes on, of which question, and until when. */
+/** What a sealed address holds: what was asked, and until when it leads on. */
 type Cursor = {
-  /** Path and query below the upstream base, as upstream wrote them. */
-  readonly target: string
   readonly asked: Interaction
   /** Seconds since the epoch. */
   readonly until: number
 }
 
+/** A page link: where the page begins (addresses as upstream wrote them), and how many matches it holds. */
+type PageCursor = Cursor & Place & { readonly size?: number }
+
 /** What an address of a bulk export holds. */
-type BulkCursor = Cursor & { readonly kind: BulkKind }
+type BulkCursor = Cursor & {
+  /** Path and query below the upstream base, as upstream wrote them. */
+  readonly target: string
+  readonly kind: BulkKind
+}
 
 /** Makes the page links of one principal, and takes them back (REST-9); those of its exports too. */
 export type Cursors = {
-  readonly close: (target: string, asked: Interaction) => string
-  readonly open: (sealed: string) => Cursor | undefined
+  /** `room`: what a place may take, so that the length of a link does not tell where it leads. */
+  readonly close: (
+    place: Place,
+    size: number | undefined,
+    asked: Interaction,
+    room: number,
+  ) => string
+  readonly open: (sealed: string) => PageCursor | undefined
   readonly closeBulk: (kind: BulkKind, target: string, asked: Interaction) => string
   readonly openBulk: (sealed: string) => BulkCursor | undefined
 }
@@ -50,8 +61,12 @@ export function createCursors(
   }
 
   return {
-    close: (target, asked) =>
-      seal.close(JSON.stringify({ target, asked, until: until(paging.lifetimeSeconds) }), page()),
+    close(place, size, asked, room) {
+      const length = JSON.stringify(place).length
+      const pad = ' '.repeat(STEP * Math.ceil(Math.max(room, length) / STEP) - length)
+      const cursor = { ...place, pad, size, asked, until: until(paging.lifetimeSeconds) }
+      return seal.close(JSON.stringify(cursor), page())
+    },
     open: (sealed) => open(sealed, page()),
     closeBulk: (kind, target, asked) =>
       seal.close(
@@ -61,6 +76,9 @@ export function createCursors(
     openBulk: (sealed) => open(sealed, owner()) as BulkCursor | undefined,
   }
 }
+
+/** Characters by which places grow that are longer than there is room for. */
+const STEP = 512
 
 /** An address of upstream's own, as the parts in which it is sent. */
 export function splitTarget(target: string): { readonly path: string; readonly query: string } {

@@ -1,10 +1,11 @@
 import { findOperation } from '../../fhir/operations.ts'
 import type { Operation } from '../../fhir/operations.ts'
 import type { Interaction, Parameter } from '../../fhir/interaction.ts'
-import { patientsOf, Permit } from '../../permit.ts'
-import type { Grant, Terms } from '../../permit.ts'
+import { patientsOf } from '../../permit.ts'
+import type { Grant, Permit, PermitFields, Terms } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
 import { decideExport } from './export.ts'
+import { permitPage } from './pages.ts'
 import { only } from './request.ts'
 import type { Request } from './request.ts'
 import { capCount } from './question.ts'
@@ -37,13 +38,13 @@ export function decideOperation(request: Request): Permit | Promise<Permit> {
     // Another patient, and one that there is not, look alike (C1).
     if (!patients.includes(interaction.id ?? '')) throw new Refusal('not-found')
   }
-  return Permit.issue({
+  const fields: PermitFields = {
     interaction: hold(interaction, row, patients, config.limits.count),
     ...{ requested: interaction, body, rules: grant.rules, shape: row.shape },
     terms: row.shape === 'bundle' ? everyType(request, type, grant) : only(type, grant),
     patients: interaction.type === 'Patient' ? [interaction.id ?? ''] : patients,
-    pageLink: (target) => cursors.close(target, interaction),
-  })
+  }
+  return permitPage(fields, cursors, interaction)
 }
 
 /** Parameters that choose by what stands in resources, of whatever type. */

@@ -1,7 +1,7 @@
-import { Permit } from '../../permit.ts'
+import type { Permit } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
 import { isLinked } from './chain.ts'
-import { splitTarget } from './cursors.ts'
+import { permitPage } from './pages.ts'
 import type { Request } from './request.ts'
 
 /**
@@ -16,9 +16,12 @@ export async function decidePaging(request: Request): Promise<Permit> {
   }
   const cursor = request.cursors.open(sealed[0] ?? '')
   if (cursor === undefined) throw new Refusal('page-gone')
-  const { asked, target } = cursor
+  const { asked, size, target, after } = cursor
   // Chains were answered for the first page; upstream's own address holds what they came to.
   const plain = asked.parameters.filter((parameter) => !isLinked(parameter))
-  const permit = await request.again({ ...asked, parameters: plain })
-  return Permit.issue({ ...permit.fields, requested: asked, target: splitTarget(target) })
+  const { fields } = await request.again(
+    target === undefined ? asked : { ...asked, parameters: plain },
+  )
+  const place = target === undefined ? { after } : { target, after }
+  return permitPage({ ...fields, requested: asked }, request.cursors, asked, place, size)
 }

@@ -1,9 +1,10 @@
-import { isLimited, patientsOf, Permit } from '../../permit.ts'
-import type { Terms } from '../../permit.ts'
+import { isLimited, patientsOf } from '../../permit.ts'
+import type { Permit, PermitFields, Terms } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
 import { ASKED } from './asked.ts'
 import { brokenBy } from './emergency.ts'
 import { capCount, checkParameters, takeShape } from './question.ts'
+import { permitPage } from './pages.ts'
 import { only } from './request.ts'
 import type { Request } from './request.ts'
 
@@ -21,7 +22,7 @@ export function decideInstance({
   const grant = holdings.demand(type, ASKED[interaction.code as 'read'])
   const { parameters, trim } = takeShape(interaction.parameters, definitions)
   checkParameters(type, parameters, grant, { definitions, touches })
-  return Permit.issue({
+  const fields: PermitFields = {
     interaction: { ...interaction, parameters },
     requested: interaction,
     body: undefined,
@@ -29,8 +30,8 @@ export function decideInstance({
     rules: grant.rules,
     patients: patientsOf(grant),
     breakGlass: brokenBy(grant, reason),
-    pageLink: (target) => cursors.close(target, interaction),
-  })
+  }
+  return permitPage(fields, cursors, interaction)
 }
 
 /**
@@ -69,10 +70,10 @@ export function decideHistory({
     mayReadBack: true,
     trim,
   }
-  return Permit.issue({
+  const fields: PermitFields = {
     interaction: { ...interaction, parameters: capCount(parameters, config.limits.count) },
     ...{ requested: interaction, body: undefined, terms },
     rules: grants.flatMap(({ rules }) => rules),
-    pageLink: (target) => cursors.close(target, interaction),
-  })
+  }
+  return permitPage(fields, cursors, interaction)
 }

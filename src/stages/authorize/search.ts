@@ -1,14 +1,15 @@
 import type { Definitions } from '../../fhir/definitions.ts'
 import { parseFilter } from '../../fhir/filter.ts'
 import type { Interaction, Parameter } from '../../fhir/interaction.ts'
-import { isLimited, patientsOf, Permit } from '../../permit.ts'
-import type { Grant, Terms, Touches } from '../../permit.ts'
+import { isLimited, patientsOf } from '../../permit.ts'
+import type { Grant, Permit, PermitFields, Terms, Touches } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
 import { ASKED } from './asked.ts'
 import { isLinked, resolveChains } from './chain.ts'
 import { brokenBy } from './emergency.ts'
 import { followedBy } from './follows.ts'
 import { capCount, checkIncludes, checkParameters, narrow, takeShape } from './question.ts'
+import { permitPage } from './pages.ts'
 import { only } from './request.ts'
 import type { Request } from './request.ts'
 import { shownBy } from './shown.ts'
@@ -59,14 +60,14 @@ function permitSearch(
       : { grantFor: grantOf, mayReadBack: true, hasOthers: true, follows, trim }
   const shown = shownBy(parameters, [type], request)
   const tellsWithheld = holdings.mayBreakGlass(type, ASKED['search-type'])
-  return Permit.issue({
+  const fields: PermitFields = {
     interaction: narrow(question, type, grant, config.limits.count, definitions),
     ...{ requested: inquiry.interaction, body: undefined, rules: grant.rules },
     terms: { ...terms, ...(tellsWithheld ? { tellsWithheld } : {}), ...(shown ? { shown } : {}) },
     patients: compartment === undefined ? patientsOf(grant) : [compartment],
-    pageLink: (target) => cursors.close(target, inquiry.interaction),
     breakGlass: brokenBy(grant, reason),
-  })
+  }
+  return permitPage(fields, cursors, inquiry.interaction)
 }
 
 /**
@@ -121,7 +122,7 @@ function decideSystemSearch(request: Request): Permit {
     grantOf: (other) => holdings.find(other),
     touches: request.touches,
   })
-  return Permit.issue({
+  const fields: PermitFields = {
     interaction: { ...interaction, parameters: capCount(parameters, config.limits.count) },
     ...{ requested: interaction, body: undefined },
     terms: {
@@ -133,6 +134,6 @@ function decideSystemSearch(request: Request): Permit {
       follows: followedBy(parameters, types, request),
     },
     rules: [...new Set(grants.flatMap(({ rules }) => rules))],
-    pageLink: (target) => cursors.close(target, interaction),
-  })
+  }
+  return permitPage(fields, cursors, interaction)
 }

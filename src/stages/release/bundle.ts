@@ -1,69 +1,10 @@
-import type { Tally } from '../../exchange.ts'
 import { formatInteraction } from '../../fhir/interaction.ts'
-import type { Edit } from '../../json/tape.ts'
-import { KIND } from '../../json/tape.ts'
 import type { Tape } from '../../json/tape.ts'
-import { elements, endOf, kindOf, member, startOf, textOf } from '../../json/tape.ts'
+import { elements, member, textOf } from '../../json/tape.ts'
 import type { Permit } from '../../permit.ts'
 import type { Context } from './context.ts'
-import { formatMark, hiddenOf } from './frame.ts'
-import { keepOnly, releaseEntries, without } from './entry.ts'
-import { createTrail } from './trail.ts'
+import type { Page } from './page.ts'
 import { Refusal } from '../../refusal.ts'
-
-/**
- * The edits that leave of a Bundle what may be seen. Entries without a resource (a deletion in a
- * history) cannot be judged and go; `total` goes, because it counts what other pages withhold
- * (REST-11); links become ours; members nobody knows go.
- */
-export function releaseBundle(tape: Tape, permit: Permit, context: Context, tally: Tally): Edit[] {
-  const { at } = context.words
-  const edits: Edit[] = []
-  const link = member(tape, 0, at.link)
-  if (link >= 0) {
-    const text = formatLinks(permit, readPages(tape, link, context), context)
-    edits.push({ start: startOf(tape, link), end: endOf(tape, link), text })
-  }
-  const entry = member(tape, 0, at.entry)
-  if (entry >= 0 && kindOf(tape, entry) !== KIND.array) throw unreadable('entries that are no list')
-  const before = tally.withheld
-  const trail = permit.terms.follows && createTrail(permit.terms.follows, tally)
-  const { left, withheld } = releaseEntries(tape, entry, permit, context, tally, edits, trail)
-  // What was led to by what came after it; without anything to lead to it there is none.
-  for (const text of trail?.rest() ?? []) {
-    const last = endOf(tape, entry) - 1
-    edits.push({ start: last, end: last, text: `,${text.toString('utf8')}` })
-  }
-  if (permit.terms.tellsWithheld === true && tally.withheld > before) {
-    if (left === 0) {
-      const whole = { start: startOf(tape, entry), end: endOf(tape, entry) }
-      const { bundle } = context.bundleWords
-      return [
-        ...keepOnly(tape, 0, bundle, context.bundleWords),
-        ...edits,
-        { ...whole, text: `[${SUPPRESSED}]` },
-      ]
-    }
-    const last = endOf(tape, entry) - 1
-    edits.push({ start: last, end: last, text: `,${SUPPRESSED}` })
-  }
-  // FHIR knows no empty list: without entries the member goes as well.
-  const { bundle, empty } = context.bundleWords
-  const isTimed = !hiddenOf(permit, context).time
-  const shown = left > 0 ? bundle : empty
-  const kept = keepOnly(
-    tape,
-    0,
-    isTimed ? shown : without(shown, at.timestamp),
-    context.bundleWords,
-  )
-  const mark = formatMark(tally)
-  const marks =
-    mark === undefined
-      ? []
-      : [{ start: startOf(tape, 0) + 1, end: startOf(tape, 0) + 1, text: `${mark},` }]
-  return [...marks, ...kept, ...edits, ...withheld]
-}
 
 /**
  * BTG-2, security-labels.html#break-the-glass: who is entitled to break glass is told that there is
@@ -86,23 +27,21 @@ export const SUPPRESSED = JSON.stringify({
   search: { mode: 'outcome' },
 })
 
-/** Links of a Bundle by which a client goes on; a search says `previous`, some servers `prev`. */
-const PAGES = new Set(['next', 'prev', 'previous', 'first', 'last'])
-
-/** The pages that upstream offers, each as an address below its base: those alone are followed. */
-export function readPages(
+/**
+ * The page that upstream offers next, as an address below its base: no other is followed. Pages go forward
+ * alone: one before the first, or a last one, would tell what has been withheld between (REST-11).
+ */
+export function readNext(
   tape: Tape,
   link: number,
   { words: { at }, bases }: Context,
-): readonly (readonly [relation: string, target: string])[] {
-  const pages: [string, string][] = []
+): string | undefined {
   for (const element of elements(tape, link)) {
-    const relation = textOf(tape, member(tape, element, at.relation)) ?? ''
-    const url = textOf(tape, member(tape, element, at.url)) ?? ''
-    const target = below(url, bases)
-    if (PAGES.has(relation) && target !== undefined) pages.push([relation, target])
+    if (textOf(tape, member(tape, element, at.relation)) !== 'next') continue
+    const target = below(textOf(tape, member(tape, element, at.url)) ?? '', bases)
+    if (target !== undefined) return target
   }
-  return pages
+  return undefined
 }
 
 /** The part of an address that follows one of our bases; undefined for any other address. */
@@ -117,21 +56,18 @@ export function below(url: string, bases: readonly string[]): string | undefined
 }
 
 /**
- * Bundle.link: what was asked, at our address (what narrowing added does not show), and the further
- * pages, sealed for who asked (REST-9).
+ * Bundle.link: what was asked, at our address (what narrowing added does not show), and the next page,
+ * sealed for who asked (REST-9).
  */
-export function formatLinks(
-  permit: Permit,
-  pages: ReturnType<typeof readPages>,
-  { publicUrl }: Context,
-): string {
+export function formatLinks(permit: Permit, page: Page, { publicUrl }: Context): string {
   const { path, query, form } = formatInteraction(permit.requested)
   const asked = form === undefined ? query : form
   const url = publicUrl + path.replace(/\/_search$/, '') + (asked === '' ? '' : `?${asked}`)
   const links = [{ relation: 'self', url }]
-  for (const [relation, target] of pages) {
-    if (permit.pageLink === undefined) break
-    links.push({ relation, url: `${publicUrl}?_cursor=${permit.pageLink(target)}` })
+  const next = page.next()
+  if (next !== undefined && permit.paging !== undefined) {
+    const cursor = permit.paging.link(next.place, next.size)
+    links.push({ relation: 'next', url: `${publicUrl}?_cursor=${cursor}` })
   }
   return JSON.stringify(links)
 }

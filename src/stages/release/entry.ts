@@ -24,13 +24,14 @@ import { isFound, releaseResource, viewerOf } from './resource.ts'
 import { pseudonym } from './mask/pseudonyms.ts'
 import type { Released } from './resource.ts'
 import { addCounts, newTally } from './tally.ts'
+import type { Page } from './page.ts'
 import type { Trail } from './trail.ts'
 import { isIn } from './vocabulary.ts'
 import type { Beside, BundleWords, NameSet } from './vocabulary.ts'
 
 /**
  * Adds the edits of those entries of a list that leave, in order. Answers how many do, and the edits
- * that take out the others. Where links are followed, `trail` says which of those that may leave do.
+ * that take out the others. Commas alone stand between them then.
  */
 export function releaseEntries(
   tape: Tape,
@@ -39,31 +40,59 @@ export function releaseEntries(
   context: Context,
   tally: Tally,
   edits: Edit[],
-  trail?: Trail,
+  { page, trail }: Gate,
 ): { readonly left: number; readonly withheld: readonly Edit[] } {
   let left = 0
   const known = new Map<number, Common>()
   /** Compared only when there is one that others could be like. */
   let pairs: Int32Array | undefined
   let pair = 0
+  const parts = { permit, context, tally }
+  /** Where the element before ends. */
+  let before = -1
   const withheld = removeElements(tape, list, (element) => {
+    const at = edits.length
+    const leaves = page.admits(tape, element, () => mayLeave(tape, element, parts)) && take(element)
+    if (leaves) {
+      page.leave(tape, element)
+      left += 1
+      const start = startOf(tape, element)
+      if (left > 1 && start - before > 1)
+        edits.splice(at, 0, { start: before, end: start, text: ',' })
+    }
+    before = endOf(tape, element)
+    return !leaves
+  })
+  return { left, withheld }
+
+  function take(element: number): boolean {
     if (trail !== undefined) {
-      const leaves = followEntry(tape, element, permit, context, tally, edits, trail)
-      if (leaves) left += 1
-      return !leaves
+      return followEntry(tape, element, permit, context, tally, edits, trail)
     }
     if (known.size > 0) pairs ??= tape.compare(list)
     while (pairs !== undefined && (pairs[pair] as number) < element) pair += 2
     const first = pairs?.[pair] === element ? (pairs[pair + 1] as number) : element
     const common = first === element ? undefined : known.get(first)
     const say = (found: Common) => known.set(first, found)
-    const leaves =
+    return (
       (common && repeatEntry(tape, element, common, permit.terms, context, tally, edits)) ??
       releaseEntry(tape, element, permit, context, tally, edits, say) !== undefined
-    if (leaves) left += 1
-    return !leaves
-  })
-  return { left, withheld }
+    )
+  }
+}
+
+/** Which of those entries leave that may: on this page, and where links are followed by one of those. */
+type Gate = { readonly page: Page; readonly trail: Trail | undefined }
+
+/** Whether an entry would leave, of which nothing is counted. */
+function mayLeave(
+  tape: Tape,
+  element: number,
+  { permit, context, tally }: { permit: Permit; context: Context; tally: Tally },
+): boolean {
+  const own = newTally(new Set())
+  const { seen } = tally
+  return releaseEntry(tape, element, permit, context, own, [], () => undefined, seen) !== undefined
 }
 
 /** The same of one that leaves only if it was searched for, or something that has left leads to it. */

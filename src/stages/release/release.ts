@@ -22,7 +22,7 @@ import { Readable } from 'node:stream'
 import { Permit } from '../../permit.ts'
 import type { Inspect, Inward, Touches, View } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
-import { releaseBundle, unreadable } from './bundle.ts'
+import { unreadable } from './bundle.ts'
 import { identify, judge } from './judge.ts'
 import { planMasking } from './mask/plan-masking.ts'
 import { isAltered, isMarked } from './mask/marks.ts'
@@ -33,15 +33,20 @@ import type { Context } from './context.ts'
 import { hiddenOf } from './frame.ts'
 import { bytesOf, releaseResource, viewerOf } from './resource.ts'
 import { referencesIn } from './references.ts'
-import { releaseGathered, releaseStream } from './stream.ts'
+import { releaseFurther, releaseGathered, releaseStream } from './stream.ts'
+import type { Turn } from './stream.ts'
 import { newTally } from './tally.ts'
+import { createWriter } from './writer.ts'
 import { buildBundleWords, buildVocabulary } from './vocabulary.ts'
 
 export type Released = { readonly answer: Answer; readonly tally: Tally }
 
 export type Release = {
-  /** Lets out of an answer only what the permit's terms allow; Refusal when nothing of it may. */
-  readonly release: (permit: Permit, fit: FitAnswer) => Promise<Released>
+  /**
+   * Lets out of an answer only what the permit's terms allow; Refusal when nothing of it may. With `turn`
+   * a page from which something is withheld is filled.
+   */
+  readonly release: (permit: Permit, fit: FitAnswer, turn?: Turn) => Promise<Released>
   /** Judges one resource without releasing it: payloads and current states of writes. */
   readonly inspect: Inspect
   /** Whether profiles mask what an element shows: a search that looks at it would tell. */
@@ -92,7 +97,7 @@ export function createRelease(
     ),
   }
 
-  async function release(permit: Permit, fit: FitAnswer): Promise<Released> {
+  async function release(permit: Permit, fit: FitAnswer, turn?: Turn): Promise<Released> {
     if (!Permit.isGenuine(permit)) throw new Error('release needs a permit that was issued')
     const tally = newTally(permit.terms.hasOthers === true ? new Set() : undefined)
     const headers = headersOf(fit, permit)
@@ -112,10 +117,10 @@ export function createRelease(
       return { answer: { status, headers: { 'content-type': NDJSON }, body }, tally }
     }
     const whole = (bytes: Buffer): Buffer | undefined => releaseWhole(bytes, permit, tally)
-    const body = Buffer.isBuffer(fit.body)
-      ? whole(fit.body)
-      : isBundle(permit)
-        ? releaseStream(fit.body, permit, context, tally, whole)
+    const body = isBundle(permit)
+      ? await releaseBundle(fit.body, permit, tally, turn)
+      : Buffer.isBuffer(fit.body)
+        ? whole(fit.body)
         : releaseGathered(fit.body, whole)
     if (body !== undefined) {
       headers['content-type'] =
@@ -132,10 +137,6 @@ export function createRelease(
     const tape = read(bytes)
     const { code } = permit.interaction
     const type = textOf(tape, member(tape, 0, words.at.resourceType))
-    if (isBundle(permit)) {
-      if (type !== 'Bundle') throw unreadable('no Bundle where one belongs')
-      return tape.splice(releaseBundle(tape, permit, context, tally))
-    }
     if (permit.shape === 'parameters') return releaseParameters(tape, context, tally)
     if (permit.shape === 'outcome') return releaseOutcome(bytes)
     const isWrite = WRITES.has(code)
@@ -153,6 +154,23 @@ export function createRelease(
     }
     tally.resource ??= `${verdict.type}/${id ?? ''}`
     return bytesOf(tape, 0, edits)
+  }
+
+  async function releaseBundle(
+    came: Buffer | AsyncIterable<Buffer>,
+    permit: Permit,
+    tally: Tally,
+    turn: Turn | undefined,
+  ): Promise<Buffer | AsyncIterable<Buffer>> {
+    const writer = createWriter(permit, context, tally)
+    const making = { permit, context, writer, turn, most: config.limits.furtherPages }
+    if (!Buffer.isBuffer(came)) return releaseStream(came, making)
+    writer.takeWhole(read(came))
+    const place = writer.wants()
+    if (place === undefined) return writer.finish()
+    const pieces: Buffer[] = []
+    for await (const piece of releaseFurther(place, making)) pieces.push(piece)
+    return Buffer.concat(pieces)
   }
 
   function read(bytes: Buffer): Tape {

@@ -1,16 +1,12 @@
 import { setImmediate } from 'node:timers/promises'
-import type { Tally } from '../../exchange.ts'
+import type { FitAnswer } from '../../exchange.ts'
 import { LARGEST_SLICE } from '../../json/cuts.ts'
 import { createSplitter } from '../../json/entries.ts'
-import type { Piece } from '../../json/entries.ts'
-import { after, endOf, isContainer, nameOf, startOf, textOf } from '../../json/tape.ts'
-import type { Edit, Tape } from '../../json/tape.ts'
-import type { Permit } from '../../permit.ts'
-import { formatLinks, readPages, SUPPRESSED, unreadable } from './bundle.ts'
+import type { Permit, Place } from '../../permit.ts'
+import { Refusal } from '../../refusal.ts'
+import { unreadable } from './bundle.ts'
 import type { Context } from './context.ts'
-import { releaseEntries } from './entry.ts'
-import { formatMark, hiddenOf } from './frame.ts'
-import { createTrail } from './trail.ts'
+import type { Writer } from './writer.ts'
 
 /** One resource in a large Bundle, or a large single resource, at most. */
 export const LARGEST_RESOURCE = 33_554_432
@@ -38,21 +34,76 @@ export async function* releaseGathered(
   if (bytes !== undefined) yield bytes
 }
 
+/** Asks upstream for a further page of an answer, on the terms of its permit. */
+export type Turn = (permit: Permit) => Promise<FitAnswer>
+
+/** What a Bundle is made by, out of as many of upstream's as it takes. */
+export type Making = {
+  readonly permit: Permit
+  readonly context: Context
+  readonly writer: Writer
+  readonly turn: Turn | undefined
+  /** Pages of upstream's beyond the first, at most. */
+  readonly most: number
+}
+
+/** Milliseconds after which no further page is asked for. */
+const MOST_TIME = 10_000
+
 /**
  * A Bundle too large to hold leaves some entries at a time, each judged before it leaves. Throws when
  * a piece cannot be read: what was released before stays released, the rest never leaves, and the
- * connection is cut. A Bundle in which no entries show comes back as `whole`.
+ * connection is cut.
  */
 export async function* releaseStream(
   body: AsyncIterable<Buffer>,
-  permit: Permit,
-  context: Context,
-  tally: Tally,
-  whole: (bytes: Buffer) => Buffer | undefined,
+  making: Making,
+): AsyncGenerator<Buffer> {
+  yield* releasePieces(body, making)
+  yield* releaseFurther(judged(making.writer.wants), making)
+}
+
+/** What further pages add, and the end. They are asked for as the client takes what was there before. */
+export async function* releaseFurther(
+  first: Place | undefined,
+  making: Making,
+): AsyncGenerator<Buffer> {
+  const { permit, writer, turn, most } = making
+  const begun = performance.now()
+  let left = most
+  for (let place = first; place !== undefined; place = judged(writer.wants)) {
+    if (left-- <= 0 || performance.now() - begun > MOST_TIME) break
+    const body = await ask(place, permit, turn)
+    if (body === undefined) break
+    writer.turn(place)
+    yield* releasePieces(Buffer.isBuffer(body) ? [body] : body, making)
+    const ready = writer.ready(CHUNK)
+    if (ready !== undefined) yield ready
+  }
+  yield writer.finish()
+}
+
+/** What is refused ends the page: whoever goes on from there is told why. */
+async function ask(
+  place: Place,
+  { paging }: Permit,
+  turn: Turn | undefined,
+): Promise<FitAnswer['body']> {
+  if (paging === undefined) return undefined
+  try {
+    return (await turn?.(paging.turn(place)))?.body
+  } catch (error) {
+    if (error instanceof Refusal) return undefined
+    throw error
+  }
+}
+
+async function* releasePieces(
+  body: AsyncIterable<Buffer> | Iterable<Buffer>,
+  { context, writer }: Making,
 ): AsyncGenerator<Buffer> {
   const options = { name: 'entry', largest: LARGEST_RESOURCE, least: PIECE }
   const splitter = createSplitter(context.cuts, options)
-  const writer = createWriter(permit, context, tally)
   let since = performance.now()
   for await (const chunk of body) {
     // A chunk may hold many entries: no more than a slice of it is taken at once.
@@ -68,12 +119,11 @@ export async function* releaseStream(
       }
     }
   }
-  const rest = judged(() => splitter.end(writer.take))
-  if (rest === undefined) yield writer.finish()
-  else {
-    const bytes = whole(rest)
-    if (bytes !== undefined) yield bytes
-  }
+  judged(() => {
+    const rest = splitter.end(writer.take)
+    // No entries are in sight.
+    if (rest !== undefined) writer.takeWhole(context.scan(rest))
+  })
 }
 
 function judged<T>(take: () => T): T {
@@ -82,121 +132,4 @@ function judged<T>(take: () => T): T {
   } catch (error) {
     throw unreadable('a streamed answer that cannot be judged', error)
   }
-}
-
-const COMMA = Buffer.from(',')
-
-type Pages = ReturnType<typeof readPages>
-
-type Writer = {
-  readonly take: (piece: Piece) => void
-  /** What has gathered, once it is worth a chunk. */
-  readonly ready: (least: number) => Buffer | undefined
-  readonly finish: () => Buffer
-}
-
-/** Writes a Bundle again from its pieces: known members, our own link, the entries that may leave. */
-function createWriter(permit: Permit, context: Context, tally: Tally): Writer {
-  const { words, scan } = context
-  const { at } = words
-  const isTimed = !hiddenOf(permit, context).time
-  const shown = [at.resourceType, at.id, at.type, ...(isTimed ? [at.timestamp] : [])]
-  /** Named members that have been met, and those that are shown as they stand. */
-  const met = new Set<number>()
-  const head: string[] = []
-  const tail: string[] = []
-  const trail = permit.terms.follows && createTrail(permit.terms.follows, tally)
-  let pages: Pages | undefined
-  let isLinked = false
-  let entries = 0
-  let out: Buffer[] = []
-  let length = 0
-
-  function take({ kind, text }: Piece): void {
-    const tape = scan(text)
-    if (kind === 'elements') takeEntries(tape)
-    else takeMembers(tape, kind === 'head' ? head : tail)
-  }
-
-  /** The members of a head or tail, in which the entries are not. */
-  function takeMembers(tape: Tape, kept: string[]): void {
-    const end = after(tape, 0)
-    for (let key = 1; key < end; key = after(tape, key + 1)) {
-      const [name, value] = [nameOf(tape, key), key + 1]
-      if (name === at.entry) continue
-      if (met.has(name)) throw unreadable('a member is there twice')
-      if (name >= 0) met.add(name)
-      if (name === at.resourceType && textOf(tape, value) !== 'Bundle')
-        throw unreadable('no Bundle')
-      if (name === at.link) pages = readPages(tape, value, context)
-      if (!shown.includes(name)) continue
-      if (isContainer(tape, value)) throw unreadable('no simple value')
-      kept.push(tape.bytes.toString('utf8', startOf(tape, key), endOf(tape, value)))
-    }
-  }
-
-  /** Entries as the only member of an object. */
-  function takeEntries(tape: Tape): void {
-    const array = 2
-    // That is what makes them elements, wherever the cuts have been made.
-    if (endOf(tape, array) !== tape.bytes.length - 1) throw unreadable('no elements')
-    if (after(tape, array) === array + 1) return
-    // A Bundle that says so only after its entries is none that we can stream.
-    if (!met.has(at.resourceType)) throw unreadable('entries before resourceType')
-    const edits: Edit[] = []
-    const { left, withheld } = releaseEntries(tape, array, permit, context, tally, edits, trail)
-    if (left === 0) return
-    const start = startOf(tape, array) + 1
-    const text = entries > 0 ? ',' : `${begin()},"entry":[`
-    entries += left
-    // With an edit at least it is a copy: a piece is good only until the next one.
-    const all = [{ start, end: start, text }, ...edits, ...withheld]
-    push(tape.splice(all, start, endOf(tape, array) - 1))
-  }
-
-  /** The beginning, with its links unless they follow the entries. */
-  function begin(): string {
-    return pages === undefined ? `{${head.join(',')}` : `{${head.join(',')},${link(pages)}`
-  }
-
-  function link(known: Pages): string {
-    isLinked = true
-    return `"link":${formatLinks(permit, known, context)}`
-  }
-
-  function push(piece: Buffer): void {
-    out.push(piece)
-    length += piece.length
-  }
-
-  function ready(least: number): Buffer | undefined {
-    const [first] = out
-    if (first === undefined || length < least) return undefined
-    const chunk = out.length === 1 ? first : Buffer.concat(out, length)
-    out = []
-    length = 0
-    return chunk
-  }
-
-  function finish(): Buffer {
-    if (!met.has(at.resourceType)) throw unreadable('no Bundle where one belongs')
-    for (const one of trail?.rest() ?? []) push(Buffer.concat([COMMA, one]))
-    let text = ''
-    if (entries === 0) {
-      head.push(...tail.splice(0))
-      text = begin()
-    }
-    if (permit.terms.tellsWithheld === true && tally.withheld > 0) {
-      text += `${entries++ > 0 ? ',' : ',"entry":['}${SUPPRESSED}`
-    }
-    if (entries > 0) text += ']'
-    if (!isLinked) text += `,${link(pages ?? [])}`
-    const mark = formatMark(tally)
-    if (mark !== undefined) text += `,${mark}`
-    for (const member of tail) text += `,${member}`
-    push(Buffer.from(`${text}}`))
-    return ready(0) ?? Buffer.alloc(0)
-  }
-
-  return { take, ready, finish }
 }

@@ -1,5 +1,6 @@
 import type { Tally } from '../../exchange.ts'
 import type { Follows, Link } from '../../permit.ts'
+import { unreadable } from './bundle.ts'
 import { mergeTally } from './tally.ts'
 
 /** A resource that may be seen, for what it is; whether it may be seen here is still open. */
@@ -13,31 +14,39 @@ export type Candidate = {
   readonly tally: Tally
 }
 
-/** Which of the resources of a searchset leave: matches, and what the links of those that leave bring along. */
+/**
+ * Which of the resources of a searchset leave: matches, and behind them what the links of those that leave
+ * bring along; each once, and in an order of its own, since upstream's would tell of what is withheld.
+ */
 export type Trail = {
-  /** Whether it leaves now. If not, `text` may follow when something else has led to it. */
+  /** Whether it leaves now. If not, its `text` may follow when something that leaves has led to it. */
   readonly take: (candidate: Candidate, text: () => Buffer) => boolean
-  /** What has been led to since; the others never leave, and are counted as withheld. */
-  readonly rest: () => readonly Buffer[]
+  /** Whether more waits than should. */
+  readonly isFull: () => boolean
+  /** What has been led to by now; at the end the others are counted as withheld. */
+  readonly follow: (isEnd: boolean) => readonly Buffer[]
 }
 
-/** Bytes that wait to be led to, at most: more than an answer that has them in any likely order. */
-const MOST_WAITING = 33_554_432
+/** Bytes that wait: beyond it they leave as they come, and beyond twice as much nothing is waited for. */
+const MOST_WAITING = 16_777_216
+
+type Waiting = Candidate & {
+  readonly keys: readonly string[]
+  readonly links: readonly Link[]
+  readonly text: Buffer
+}
 
 export function createTrail({ types, linksOf }: Follows, tally: Tally): Trail {
   const matches = new Set<string>()
   const met = new Set<string>()
   /** Where the links of what has left lead to. */
   const led = new Set<string>()
-  let waiting: (Candidate & { readonly links: readonly Link[]; readonly text: Buffer })[] = []
+  let waiting: Waiting[] = []
   let length = 0
 
-  function isLed(keys: readonly string[], links: readonly Link[]): boolean {
-    return (
-      keys.some((key) => led.has(key)) ||
-      links.some(({ isReverse, iterates, to }) => isReverse && (iterates ? met : matches).has(to))
-    )
-  }
+  const isLed = ({ keys, links }: Waiting): boolean =>
+    keys.some((key) => led.has(key)) ||
+    links.some(({ isReverse, iterates, to }) => isReverse && (iterates ? met : matches).has(to))
 
   function leave(keys: readonly string[], links: readonly Link[], isMatch: boolean): void {
     for (const key of keys) {
@@ -48,41 +57,46 @@ export function createTrail({ types, linksOf }: Follows, tally: Tally): Trail {
       if (!isReverse && (isMatch || iterates)) led.add(to)
   }
 
+  function follow(): Waiting[] {
+    const found: Waiting[] = []
+    for (let before = -1; before < found.length;) {
+      before = found.length
+      waiting = waiting.filter((one) => {
+        // Two pages of upstream's may bring along the same.
+        if (met.has(one.keys[0] ?? '')) return false
+        if (!isLed(one)) return true
+        leave(one.keys, one.links, false)
+        mergeTally(tally, one.tally)
+        found.push(one)
+        return false
+      })
+    }
+    length = waiting.reduce((sum, { text }) => sum + text.length, 0)
+    return found.sort((a, b) => ((a.keys[0] ?? '') < (b.keys[0] ?? '') ? -1 : 1))
+  }
+
   return {
     take(candidate, text) {
       const { type, shown, mode } = candidate
       const links = linksOf(type, shown)
       const keys = keysOf(type, shown)
       // A server need not say what is a match; what was not searched for is none, whatever it says.
-      const isMatch = types.has(type) && (mode === undefined || mode === 'match')
-      if (!isMatch && !isLed(keys, links)) {
-        const held = text()
-        length += held.length
-        // Dropped, as if nothing led to it: what is held here is held for every client at once.
-        if (length <= MOST_WAITING) waiting.push({ ...candidate, links, text: held })
-        else withhold(tally, candidate.tally)
-        return false
+      if (types.has(type) && (mode === undefined || mode === 'match')) {
+        leave(keys, links, true)
+        mergeTally(tally, candidate.tally)
+        return true
       }
-      leave(keys, links, isMatch)
-      mergeTally(tally, candidate.tally)
-      return true
+      const held = text()
+      length += held.length
+      if (length > 2 * MOST_WAITING) throw unreadable('more beside the matches than can be judged')
+      waiting.push({ ...candidate, keys, links, text: held })
+      return false
     },
-    rest() {
-      const found: Buffer[] = []
-      for (let before = -1; before < found.length;) {
-        before = found.length
-        waiting = waiting.filter(({ type, shown, links, text, tally: own }) => {
-          const keys = keysOf(type, shown)
-          if (!isLed(keys, links)) return true
-          leave(keys, links, false)
-          mergeTally(tally, own)
-          found.push(text)
-          return false
-        })
-      }
-      for (const one of waiting.splice(0)) withhold(tally, one.tally)
-      length = 0
-      return found
+    isFull: () => length > MOST_WAITING,
+    follow(isEnd) {
+      const found = follow()
+      if (isEnd) for (const one of waiting) withhold(tally, one.tally)
+      return found.map(({ text }) => text)
     },
   }
 }

@@ -1,0 +1,175 @@
+import type { Tally } from '../../exchange.ts'
+import type { Piece } from '../../json/entries.ts'
+import type { Edit, Tape } from '../../json/tape.ts'
+import {
+  after,
+  elements,
+  endOf,
+  isContainer,
+  KIND,
+  kindOf,
+  member,
+  nameOf,
+  startOf,
+  textOf,
+} from '../../json/tape.ts'
+import type { Permit, Place } from '../../permit.ts'
+import { formatLinks, readNext, SUPPRESSED, unreadable } from './bundle.ts'
+import type { Context } from './context.ts'
+import { releaseEntries } from './entry.ts'
+import { formatMark, hiddenOf } from './frame.ts'
+import { createPage } from './page.ts'
+import { createTrail } from './trail.ts'
+
+/** Writes one Bundle out of those that upstream sends for it, one after the other. */
+export type Writer = {
+  /** A Bundle of upstream's that is there as a whole. */
+  readonly takeWhole: (tape: Tape) => void
+  /** A piece of one that is not. */
+  readonly take: (piece: Piece) => void
+  /** A Bundle of upstream's has come to its end: where is it to be asked for more? */
+  readonly wants: () => Place | undefined
+  readonly turn: (place: Place) => void
+  /** What has gathered, once it is worth a chunk. */
+  readonly ready: (least: number) => Buffer | undefined
+  readonly finish: () => Buffer
+}
+
+const COMMA = Buffer.from(',')
+
+/**
+ * Known members, our own links, the entries that may leave. Entries without a resource (a deletion in a
+ * history) cannot be judged and go; `total` goes, because it counts what is withheld (REST-11). It is
+ * written alike whatever upstream's looked like: how it is written would tell whether there was another.
+ */
+export function createWriter(permit: Permit, context: Context, tally: Tally): Writer {
+  const { words, scan } = context
+  const { at } = words
+  const { follows, tellsWithheld } = permit.terms
+  const isTimed = !hiddenOf(permit, context).time
+  const shown = [at.resourceType, at.id, at.type, ...(isTimed ? [at.timestamp] : [])]
+  const page = createPage(permit, context)
+  const trail = follows && createTrail(follows, tally)
+  const gate = { page, trail }
+  /** Named members that have been met in one Bundle. */
+  const met = new Set<number>()
+  /** Members that are shown as they stand, those of the first alone. */
+  const head: string[] = []
+  const tail: string[] = []
+  let isFirst = true
+  let next: string | undefined
+  let entries = 0
+  let out: Buffer[] = []
+  let length = 0
+
+  function take({ kind, text }: Piece): void {
+    const tape = scan(text)
+    if (kind !== 'elements') takeMembers(tape, kind === 'head' ? head : tail)
+    else {
+      // That is what makes them elements, wherever the cuts have been made.
+      if (endOf(tape, 2) !== tape.bytes.length - 1) throw unreadable('no elements')
+      // A Bundle that says so only after its entries is none that we can stream.
+      if (after(tape, 2) > 3 && !met.has(at.resourceType)) {
+        throw unreadable('entries before resourceType')
+      }
+      takeEntries(tape, 2)
+    }
+  }
+
+  function takeWhole(tape: Tape): void {
+    takeMembers(tape, head)
+    const list = member(tape, 0, at.entry)
+    if (list < 0) return
+    if (kindOf(tape, list) !== KIND.array) throw unreadable('entries that are no list')
+    takeEntries(tape, list)
+  }
+
+  /** All members but the entries. */
+  function takeMembers(tape: Tape, kept: string[]): void {
+    if (kindOf(tape, 0) !== KIND.object) throw unreadable('no Bundle')
+    const end = after(tape, 0)
+    for (let key = 1; key < end; key = after(tape, key + 1)) {
+      const [name, value] = [nameOf(tape, key), key + 1]
+      if (name === at.entry) continue
+      if (met.has(name)) throw unreadable('a member is there twice')
+      if (name >= 0) met.add(name)
+      if (name === at.resourceType && textOf(tape, value) !== 'Bundle')
+        throw unreadable('no Bundle')
+      if (name === at.link) next = readNext(tape, value, context)
+      if (!isFirst || !shown.includes(name)) continue
+      if (isContainer(tape, value)) throw unreadable('no simple value')
+      kept.push(tape.bytes.toString('utf8', startOf(tape, key), endOf(tape, value)))
+    }
+  }
+
+  function takeEntries(tape: Tape, list: number): void {
+    const end = after(tape, list)
+    if (end === list + 1) return
+    const edits: Edit[] = []
+    const { left, withheld } = releaseEntries(
+      ...([tape, list, permit, context, tally, edits, gate] as const),
+    )
+    if (trail?.isFull() === true && entries > 0) followLinks(false)
+    if (left === 0) return
+    const start = startOf(tape, list + 1)
+    const text = entries > 0 ? ',' : begin()
+    entries += left
+    let last = list + 1
+    for (const element of elements(tape, list)) last = element
+    // With an edit at least it is a copy: what it is made of is good only until the next one.
+    const all = [{ start, end: start, text }, ...edits, ...withheld]
+    push(tape.splice(all, start, endOf(tape, last)))
+  }
+
+  /** What comes along with the matches: none comes without. */
+  function followLinks(isEnd: boolean): void {
+    for (const one of trail?.follow(isEnd) ?? []) push(Buffer.concat([COMMA, one]))
+  }
+
+  const begin = (): string => `{${head.join(',')},"entry":[`
+
+  function push(piece: Buffer): void {
+    out.push(piece)
+    length += piece.length
+  }
+
+  function ready(least: number): Buffer | undefined {
+    const [first] = out
+    if (first === undefined || length < least) return undefined
+    const chunk = out.length === 1 ? first : Buffer.concat(out, length)
+    out = []
+    length = 0
+    return chunk
+  }
+
+  function wants(): Place | undefined {
+    if (!met.has(at.resourceType)) throw unreadable('no Bundle where one belongs')
+    page.end(next)
+    return page.wants()
+  }
+
+  function turn(place: Place): void {
+    page.turn(place)
+    met.clear()
+    isFirst = false
+    next = undefined
+  }
+
+  function finish(): Buffer {
+    followLinks(true)
+    let text = ''
+    const isTold = tellsWithheld === true && tally.withheld > 0
+    if (entries === 0) text = isTold ? begin() : `{${[...head, ...tail.splice(0)].join(',')}`
+    if (isTold) text += `${entries > 0 ? ',' : ''}${SUPPRESSED}`
+    // FHIR knows no empty list: without entries the member goes as well.
+    if (entries > 0 || isTold) text += ']'
+    text += `,"link":${formatLinks(permit, page, context)}`
+    const mark = formatMark(tally)
+    if (mark !== undefined) text += `,${mark}`
+    for (const one of tail) text += `,${one}`
+    push(Buffer.from(`${text}}`))
+    return ready(0) ?? Buffer.alloc(0)
+  }
+
+  return { takeWhole, take, wants, turn, ready, finish }
+}

@@ -1,0 +1,130 @@
+import assert from 'node:assert/strict'
+import fc from 'fast-check'
+import t from 'tap'
+import { startGateway } from '../support/gateway.ts'
+import type { Handler } from '../support/upstream.ts'
+import { json } from '../support/upstream.ts'
+
+// REST-11: pages tell nothing of what is withheld. Whoever may not see some of the matches is answered, page
+// by page and byte by byte, as if upstream did not hold them.
+
+type Resource = Readonly<Record<string, unknown>>
+const RESTRICTED = {
+  security: [{ system: 'http://terminology.hl7.org/CodeSystem/v3-Confidentiality', code: 'R' }],
+}
+const result = (n: number, isHidden: boolean): Resource => ({
+  ...{ resourceType: 'Observation', id: `o${n}`, status: 'final', code: { text: 'x' } },
+  ...(isHidden ? { meta: RESTRICTED } : {}),
+  ...{ subject: { reference: 'Patient/p1' }, performer: [{ reference: `Practitioner/d${n}` }] },
+})
+
+/** How a server pages: the size it chooses, the largest it allows, and how it leads on. */
+type Paging = {
+  readonly own: number
+  readonly cap: number
+  readonly by: 'search' | 'offset'
+  /** Whether it says that there is a last page, and one before. */
+  readonly tellsMore: boolean
+  readonly space: string
+}
+
+/** A server that searches nothing and pages. */
+const paging = (held: readonly Resource[], { own, cap, by, tellsMore, space }: Paging): Handler =>
+  function answer(request, response, raw) {
+    const base = `http://${String(request.headers.host)}/base`
+    const asked = new URLSearchParams(request.target.split('?')[1] ?? request.body.toString())
+    const count = Math.min(cap, Number(asked.get('_count') ?? own))
+    const offset = Number(asked.get('_offset') ?? 0)
+    const at = (n: number): string => {
+      if (by === 'search') return `${base}?_getpages=abc&_offset=${n}&_count=${count}`
+      const query = new URLSearchParams([...asked, ['_count', String(count)]])
+      query.set('_offset', String(n))
+      return `${base}/Observation?${query.toString()}`
+    }
+    const page = held.slice(offset, offset + count)
+    const brought = asked.has('_include') || by === 'search' ? page : []
+    const entry = [
+      ...page.map((resource) => ({ resource, search: { mode: 'match' } })),
+      ...brought.map(({ id }) => ({
+        resource: { resourceType: 'Practitioner', id: String(id).replace('o', 'd') },
+        search: { mode: 'include' },
+      })),
+    ]
+    const link = [{ relation: 'self', url: at(offset) }]
+    if (offset + count < held.length) link.push({ relation: 'next', url: at(offset + count) })
+    if (tellsMore && offset > 0) link.push({ relation: 'previous', url: at(0) })
+    if (tellsMore && count > 0)
+      link.push({ relation: 'last', url: at(held.length - (held.length % count)) })
+    const bundle = { resourceType: 'Bundle', id: 'b', type: 'searchset', total: held.length, link }
+    json(JSON.stringify(entry.length > 0 ? { ...bundle, entry } : bundle, null, space))(
+      request,
+      response,
+      raw,
+    )
+  }
+
+const MOST = 10
+const shapes = fc.record({
+  hidden: fc.array(fc.boolean(), { maxLength: MOST }),
+  count: fc.option(fc.integer({ min: 0, max: 4 })),
+  own: fc.integer({ min: 1, max: 4 }),
+  cap: fc.integer({ min: 1, max: 5 }),
+  by: fc.constantFrom('search' as const, 'offset' as const),
+  tellsMore: fc.boolean(),
+  space: fc.constantFrom('', ' '),
+  includes: fc.boolean(),
+  byPost: fc.boolean(),
+})
+
+for (const bufferBytes of [262_144, 700]) {
+  t.test(`pages are those of what may be seen, ${bufferBytes} bytes at once`, async (t) => {
+    const gateway = await startGateway({ config: { upstream: { bufferBytes } } })
+    t.teardown(() => gateway.close())
+    const claims = { scope: 'user/*.rs', fhirUser: 'Practitioner/d1' }
+    const authorization = `Bearer ${await gateway.token(claims)}`
+    /** All that is told to who follows every link; of sealed addresses their length. */
+    async function pagesOf(query: string, byPost: boolean): Promise<string[]> {
+      const told: string[] = []
+      let target: string | undefined = `${gateway.url}/Observation${query && '?'}${query}`
+      while (target !== undefined && told.length < 3 * MOST) {
+        const isForm = byPost && told.length === 0
+        const answer: Response = isForm
+          ? await fetch(`${gateway.url}/Observation/_search`, {
+              ...{ method: 'POST', body: new URLSearchParams(query) },
+              headers: { authorization },
+            })
+          : await fetch(target, { headers: { authorization } })
+        const text = await answer.text()
+        const [, next] =
+          /"next","url":"http:\/\/127\.0\.0\.1:9\/fhir(\?_cursor=[^"]*)"/.exec(text) ?? []
+        told.push(`${answer.status} ${text.replace(next ?? '-', String(next?.length))}`)
+        target = next && gateway.url + next
+      }
+      return told
+    }
+    await fc.assert(
+      fc.asyncProperty(shapes, async ({ hidden, count, includes, byPost, ...how }) => {
+        const query = new URLSearchParams({
+          ...(count === null ? {} : { _count: String(count) }),
+          ...(includes ? { _include: 'Observation:performer' } : {}),
+        }).toString()
+        const all = hidden.map((isHidden, n) => result(n, isHidden))
+        const seen = all.filter((_, n) => hidden[n] === false)
+        gateway.upstream.answerWith(paging(all, how))
+        const told = await pagesOf(query, byPost)
+        gateway.upstream.answerWith(paging(seen, how))
+        assert.deepEqual(told, await pagesOf(query, byPost))
+        // And nothing of it is lost, or told twice.
+        const ids = told.flatMap((text) =>
+          [...text.matchAll(/"id": ?"(o\d+)"/g)].map(([, id]) => id),
+        )
+        if (count !== 0)
+          assert.deepEqual(
+            ids,
+            seen.map(({ id }) => id),
+          )
+      }),
+      { numRuns: Number(process.env['RUNS'] ?? 40) },
+    )
+  })
+}
