@@ -17,6 +17,8 @@ export type Context = {
   readonly publicUrl: string
   /** The public URL as it stands within a JSON string. */
   readonly publicText: string
+  /** What is said of a resource that is withheld. */
+  readonly hidden: 'hidden' | 'not-found'
   /** Both: a reference on either is to a resource of ours. */
   readonly bases: readonly string[]
   /** One tape at a time: whoever scans is done with the last one. */

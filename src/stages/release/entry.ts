@@ -30,7 +30,8 @@ import { isIn } from './vocabulary.ts'
 import type { Beside, BundleWords, NameSet } from './vocabulary.ts'
 
 /**
- * Adds the edits of those entries of a list that leave, in order. Answers how many do, and the edits
+ * Adds the edits of those entries of a list that leave, in order. Answers how many do, where the last
+ * entry ends, and the edits
  * that take out the others. Commas alone stand between them then.
  */
 export function releaseEntries(
@@ -41,7 +42,7 @@ export function releaseEntries(
   tally: Tally,
   edits: Edit[],
   { page, trail }: Gate,
-): { readonly left: number; readonly withheld: readonly Edit[] } {
+): { readonly left: number; readonly end: number; readonly withheld: readonly Edit[] } {
   let left = 0
   const known = new Map<number, Common>()
   /** Compared only when there is one that others could be like. */
@@ -54,7 +55,7 @@ export function releaseEntries(
     const at = edits.length
     const leaves = page.admits(tape, element, () => mayLeave(tape, element, parts)) && take(element)
     if (leaves) {
-      page.leave(tape, element)
+      page.leave(element)
       left += 1
       const start = startOf(tape, element)
       if (left > 1 && start - before > 1)
@@ -63,7 +64,8 @@ export function releaseEntries(
     before = endOf(tape, element)
     return !leaves
   })
-  return { left, withheld }
+  page.rest(tape)
+  return { left, end: before, withheld }
 
   function take(element: number): boolean {
     if (trail !== undefined) {

@@ -1,6 +1,6 @@
 import { KIND } from '../../json/tape.ts'
 import type { Tape } from '../../json/tape.ts'
-import { kindOf, member, textOf } from '../../json/tape.ts'
+import { endOf, kindOf, member, startOf, textOf } from '../../json/tape.ts'
 import type { Paging, Permit, Place } from '../../permit.ts'
 import type { Context } from './context.ts'
 import { identify } from './judge.ts'
@@ -13,8 +13,10 @@ import { identify } from './judge.ts'
 export type Page = {
   /** Whether an entry is held to be judged: it is none that has left, or for which there is no room. */
   readonly admits: (tape: Tape, element: number, leaves: () => boolean) => boolean
-  /** Notes that it leaves. */
-  readonly leave: (tape: Tape, element: number) => void
+  /** Notes that the entry that was admitted last leaves. */
+  readonly leave: (element: number) => void
+  /** The tape will be gone: what is to be known of it later is looked up now. */
+  readonly rest: (tape: Tape) => void
   /** All of upstream's page has been seen, and what follows it there. */
   readonly end: (next: string | undefined) => void
   /** Where upstream is to be asked for more; undefined = this page is done. */
@@ -41,9 +43,16 @@ export function createPage(permit: Permit, context: Context): Page {
   let following: string | undefined
   /** The last match that has left of upstream's page. */
   let last: string | undefined = place.after
+  let lastElement = -1
+  /** Whether the entry that was admitted last is one. */
+  let isCounted = false
 
   function isMatch(tape: Tape, element: number): boolean {
-    const mode = textOf(tape, member(tape, member(tape, element, at.search), at.mode))
+    const said = member(tape, member(tape, element, at.search), at.mode)
+    // Mostly it is shorter than what would matter, and no string need be made.
+    if (follows === undefined && (said < 0 || endOf(tape, said) - startOf(tape, said) < OUTCOME))
+      return true
+    const mode = textOf(tape, said)
     if (mode === 'outcome') return false
     if (follows === undefined) return true
     const type = textOf(tape, member(tape, member(tape, element, at.resource), at.resourceType))
@@ -60,7 +69,8 @@ export function createPage(permit: Permit, context: Context): Page {
 
   return {
     admits(tape, element, leaves) {
-      if (kindOf(tape, element) !== KIND.object || !isMatch(tape, element)) return true
+      isCounted = kindOf(tape, element) === KIND.object && isMatch(tape, element)
+      if (!isCounted) return true
       met += 1
       if (isSkipping) {
         if (nameOf(tape, element) === place.after) isSkipping = false
@@ -70,10 +80,14 @@ export function createPage(permit: Permit, context: Context): Page {
       isOver ||= leaves()
       return false
     },
-    leave(tape, element) {
-      if (!isMatch(tape, element)) return
+    leave(element) {
+      if (!isCounted) return
       left += 1
-      last = nameOf(tape, element)
+      lastElement = element
+    },
+    rest(tape) {
+      if (lastElement >= 0) last = nameOf(tape, lastElement)
+      lastElement = -1
     },
     end(next) {
       // What leads to itself leads nowhere.
@@ -108,6 +122,8 @@ export function createPage(permit: Permit, context: Context): Page {
     },
   }
 }
+
+const OUTCOME = '"outcome"'.length
 
 const NO_PAGING: Pick<Paging, 'size' | 'isSettled' | 'place'> = {
   size: undefined,

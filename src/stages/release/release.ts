@@ -83,6 +83,7 @@ export function createRelease(
     words,
     bundleWords: buildBundleWords(words),
     ...addressesOf(upstreamUrl, publicUrl),
+    hidden: config.access.hidden === 'forbidden' ? 'hidden' : 'not-found',
     bases,
     maskingFor,
     keyedHash: createKeyedHash(createSecretKey(masking.key)),
@@ -149,8 +150,8 @@ export function createRelease(
     const isOther = asked !== undefined && id !== asked
     if (verdict === undefined || edits === undefined || isOther) {
       if (isWrite) return undefined
-      const isHidden = verdict === undefined && config.access.hidden === 'forbidden'
-      throw new Refusal(isHidden ? 'hidden' : 'not-found', { detail: 'withheld' })
+      const reason = verdict === undefined ? context.hidden : 'not-found'
+      throw new Refusal(reason, { detail: 'withheld' })
     }
     tally.resource ??= `${verdict.type}/${id ?? ''}`
     return bytesOf(tape, 0, edits)

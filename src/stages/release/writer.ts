@@ -3,7 +3,6 @@ import type { Piece } from '../../json/entries.ts'
 import type { Edit, Tape } from '../../json/tape.ts'
 import {
   after,
-  elements,
   endOf,
   isContainer,
   KIND,
@@ -14,6 +13,7 @@ import {
   textOf,
 } from '../../json/tape.ts'
 import type { Permit, Place } from '../../permit.ts'
+import { Refusal } from '../../refusal.ts'
 import { formatLinks, readNext, SUPPRESSED, unreadable } from './bundle.ts'
 import type { Context } from './context.ts'
 import { releaseEntries } from './entry.ts'
@@ -33,6 +33,14 @@ export type Writer = {
   /** What has gathered, once it is worth a chunk. */
   readonly ready: (least: number) => Buffer | undefined
   readonly finish: () => Buffer
+}
+
+/** Entries that leave, and where they stand. */
+type Held = {
+  readonly tape: Tape
+  readonly start: number
+  readonly end: number
+  readonly edits: Edit[]
 }
 
 const COMMA = Buffer.from(',')
@@ -59,6 +67,7 @@ export function createWriter(permit: Permit, context: Context, tally: Tally): Wr
   let isFirst = true
   let next: string | undefined
   let entries = 0
+  let held: Held | undefined
   let out: Buffer[] = []
   let length = 0
 
@@ -73,6 +82,7 @@ export function createWriter(permit: Permit, context: Context, tally: Tally): Wr
         throw unreadable('entries before resourceType')
       }
       takeEntries(tape, 2)
+      make()
     }
   }
 
@@ -103,10 +113,9 @@ export function createWriter(permit: Permit, context: Context, tally: Tally): Wr
   }
 
   function takeEntries(tape: Tape, list: number): void {
-    const end = after(tape, list)
-    if (end === list + 1) return
+    if (after(tape, list) === list + 1) return
     const edits: Edit[] = []
-    const { left, withheld } = releaseEntries(
+    const { left, end, withheld } = releaseEntries(
       ...([tape, list, permit, context, tally, edits, gate] as const),
     )
     if (trail?.isFull() === true && entries > 0) followLinks(false)
@@ -114,11 +123,20 @@ export function createWriter(permit: Permit, context: Context, tally: Tally): Wr
     const start = startOf(tape, list + 1)
     const text = entries > 0 ? ',' : begin()
     entries += left
-    let last = list + 1
-    for (const element of elements(tape, list)) last = element
-    // With an edit at least it is a copy: what it is made of is good only until the next one.
-    const all = [{ start, end: start, text }, ...edits, ...withheld]
-    push(tape.splice(all, start, endOf(tape, last)))
+    held = { tape, start, end, edits: [{ start, end: start, text }, ...edits, ...withheld] }
+  }
+
+  /** Makes what is held, with what follows it: it is good only until the next is scanned. */
+  function make(more = ''): void {
+    if (held === undefined) {
+      if (more !== '') push(Buffer.from(more))
+      return
+    }
+    const { tape, start, end, edits } = held
+    if (more !== '') edits.push({ start: end, end, text: more })
+    // With an edit at least it is a copy.
+    push(tape.splice(edits, start, end))
+    held = undefined
   }
 
   /** What comes along with the matches: none comes without. */
@@ -145,7 +163,9 @@ export function createWriter(permit: Permit, context: Context, tally: Tally): Wr
   function wants(): Place | undefined {
     if (!met.has(at.resourceType)) throw unreadable('no Bundle where one belongs')
     page.end(next)
-    return page.wants()
+    const place = page.wants()
+    if (place !== undefined) make()
+    return place
   }
 
   function turn(place: Place): void {
@@ -156,7 +176,14 @@ export function createWriter(permit: Permit, context: Context, tally: Tally): Wr
   }
 
   function finish(): Buffer {
-    followLinks(true)
+    if (trail !== undefined) {
+      make()
+      followLinks(true)
+    }
+    if (entries === 0 && permit.interaction.code === 'history-instance' && isWhole(permit)) {
+      // C1: what shows no version is not there. Nobody could tell one that is withheld from the bare frame.
+      throw new Refusal(tally.withheld > 0 ? context.hidden : 'not-found', { detail: 'withheld' })
+    }
     let text = ''
     const isTold = tellsWithheld === true && tally.withheld > 0
     if (entries === 0) text = isTold ? begin() : `{${[...head, ...tail.splice(0)].join(',')}`
@@ -167,9 +194,13 @@ export function createWriter(permit: Permit, context: Context, tally: Tally): Wr
     const mark = formatMark(tally)
     if (mark !== undefined) text += `,${mark}`
     for (const one of tail) text += `,${one}`
-    push(Buffer.from(`${text}}`))
+    make(`${text}}`)
     return ready(0) ?? Buffer.alloc(0)
   }
 
   return { takeWhole, take, wants, turn, ready, finish }
 }
+
+/** Whether it is an answer from its beginning on. */
+const isWhole = ({ paging }: Permit): boolean =>
+  paging === undefined || (paging.place.target ?? paging.place.after) === undefined
