@@ -31,3 +31,14 @@ function relative(text: string, bases: readonly string[]): string {
 }
 
 const isDots = (text: string): boolean => text === '.' || text === '..'
+
+/** The part of an address that follows one of our bases; undefined for any other address. */
+export function below(url: string, bases: readonly string[]): string | undefined {
+  const base = bases.find((one) => url.startsWith(one) && /^[/?]/.test(url.slice(one.length)))
+  if (base === undefined) return undefined
+  const target = url.slice(base.length)
+  const path = target.replace(/\?.*$/, '')
+  const isPlain = /^[\x21-\x7e]*$/.test(target) && !/[\\#]/.test(target)
+  // What a server could read as another path than the one below its base is not followed.
+  return isPlain && !/%|\/\.{0,2}(?:\/|$)/.test(path === '/' ? '' : path) ? target : undefined
+}

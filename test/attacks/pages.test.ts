@@ -128,3 +128,25 @@ for (const bufferBytes of [262_144, 700]) {
     )
   })
 }
+
+t.test('a chain finds what may be seen, on whatever page it is (SCOPE-10)', async (t) => {
+  const gateway = await startGateway()
+  t.teardown(() => gateway.close())
+  const claims = { scope: 'user/*.rs', fhirUser: 'Practitioner/d1' }
+  const authorization = `Bearer ${await gateway.token(claims)}`
+  const how = { own: 2, cap: 2, by: 'search', tellsMore: false, space: '' } as const
+  const asked: string[] = []
+  for (const hidden of [
+    [true, true, true, false, true, false, true, true, true],
+    [false, false],
+  ]) {
+    let n = 0
+    const all = hidden.map((isHidden) => result(isHidden ? 100 + n : n++, isHidden))
+    gateway.upstream.answerWith(paging(all, how))
+    const target = `${gateway.url}/Observation?has-member:Observation.status=final&_count=0`
+    t.equal((await fetch(target, { headers: { authorization } })).status, 200)
+    asked.push(gateway.upstream.received.at(-1)?.target ?? '')
+  }
+  t.match(asked[0], /has-member=Observation%2Fo0,Observation%2Fo1&/)
+  t.equal(asked[0], asked[1])
+})

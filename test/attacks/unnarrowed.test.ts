@@ -24,11 +24,15 @@ const searching: Handler = (request, response, raw) => {
     [...asked].every(([name, text]) => text.split(',').includes(own.get(name) ?? text)),
   )
   const count = Number(asked.get('_count') ?? 10)
-  const url = `http://${String(request.headers.host)}/base?_getpages=x`
+  const offset = Number(asked.get('_offset') ?? 0)
+  asked.set('_offset', String(offset + count))
+  const url = `http://${String(request.headers.host)}/base/Condition?${asked.toString()}`
   const bundle = {
     ...{ resourceType: 'Bundle', type: 'searchset' },
-    link: found.length > count ? [{ relation: 'next', url }] : [],
-    entry: found.slice(0, count).map(({ resource }) => ({ resource, search: { mode: 'match' } })),
+    link: found.length > offset + count ? [{ relation: 'next', url }] : [],
+    entry: found
+      .slice(offset, offset + count)
+      .map(({ resource }) => ({ resource, search: { mode: 'match' } })),
   }
   json(JSON.stringify(bundle))(request, response, raw)
 }
@@ -36,6 +40,11 @@ const searching: Handler = (request, response, raw) => {
 const PATIENT = { scope: 'patient/*.rs', patient: 'p1' }
 const TWOFOLD = {
   scope: 'patient/Condition.rs?category=a patient/Condition.rs?category=b',
+  patient: 'p1',
+}
+/** What upstream cannot be asked for in one question. */
+const DISJOINT = {
+  scope: 'patient/Condition.rs?category=a patient/Condition.rs?code=NONE',
   patient: 'p1',
 }
 const CLINICIAN = { scope: 'user/*.rs', fhirUser: 'Practitioner/d1' }
@@ -60,6 +69,8 @@ t.test('no search tells whether there is something that no grant reaches', async
     ['of one type', PATIENT, `/Condition?${both}`, 'HIV'],
     ['beyond a granular scope', GRANULAR, '?_type=Condition&_count=1', 'HIV'],
     ['beyond a union of granular scopes', TWOFOLD, '/Condition?_count=1', 'SIDE'],
+    ['beyond a union that shares no parameter', DISJOINT, '/Condition?_count=1', 'SIDE'],
+    ['the same, in pages that are larger', DISJOINT, '/Condition?_count=2', 'SIDE'],
     ['the same, of several types', TWOFOLD, '?_type=Condition&_count=1', 'SIDE'],
   ] as const) {
     const [there, absent] = await Promise.all(

@@ -51,7 +51,7 @@ const denied = (): Refusal =>
 
 /** Those that are within the reach of the grant, but for criteria: they are of the type that is written. */
 async function findOwn(
-  { upstream, inquiry, inspect, config }: Request,
+  { upstream, inquiry, inspect, config, bases }: Request,
   grant: Grant,
   type: string,
   ids: readonly string[],
@@ -76,7 +76,7 @@ async function findOwn(
   })
   const bytes = await collect(answer, config.limits.bodyBytes)
   if (answer.status !== 200) throw new Refusal('upstream-failed', { detail: 'no links' })
-  for (const resource of readBundle(bytes).resources) {
+  for (const resource of readBundle(bytes, bases).resources) {
     const found = inspect(terms, Buffer.from(JSON.stringify(resource)))
     if (found.type === type && found.id !== undefined && found.withheld === undefined) {
       own.add(found.id)

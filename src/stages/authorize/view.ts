@@ -1,7 +1,9 @@
 import { formatInteraction } from '../../fhir/interaction.ts'
 import type { Parameter } from '../../fhir/interaction.ts'
 import type { UpstreamAnswer } from '../../ports.ts'
+import { below } from '../../fhir/reference.ts'
 import { Refusal } from '../../refusal.ts'
+import { splitTarget } from './cursors.ts'
 import type { Request } from './request.ts'
 
 /** One resource that a principal may see. */
@@ -9,6 +11,9 @@ export type Seen = { readonly id: string; readonly resource: Readonly<Record<str
 
 /** More than this many matches are not a condition or a chain any more, but a harvest. */
 export const MOST_SEEN = 100
+
+/** Upstream's pages read for it, at most. */
+const MOST_PAGES = 10
 
 /**
  * What the principal would see of a search of one type: permitted, narrowed, asked and judged like
@@ -31,47 +36,61 @@ export async function searchInView(
     type,
     parameters: [...parameters, count],
   })
-  const { path, query } = formatInteraction(permit.interaction)
-  const answer = await upstream({
-    method: 'GET',
-    path,
-    query,
-    headers: { accept: 'application/fhir+json', prefer: 'handling=strict' },
-    signal: inquiry.arrival.signal,
-  })
-  const bytes = await collect(answer, config.limits.bodyBytes)
-  if (answer.status !== 200) {
-    throw new Refusal(answer.status === 400 ? 'rejected-upstream' : 'upstream-failed', {
-      detail: `a search on the way answered ${answer.status}`,
-    })
-  }
-  const { resources, isWhole } = readBundle(bytes)
   const seen: Seen[] = []
-  for (const resource of resources) {
+  // What is withheld does not count: were pages not filled here as well, a refusal would tell of it (REST-11).
+  let pages = MOST_PAGES
+  for (let next: string | undefined = ''; next !== undefined && seen.length <= MOST_SEEN;) {
+    if (pages-- <= 0) throw tooMuch()
+    const found = await askPage(next)
+    seen.push(...found.resources.flatMap((resource) => see(resource) ?? []))
+    next = found.next === next ? undefined : found.next
+  }
+  if (seen.length > MOST_SEEN) throw tooMuch()
+  return seen
+
+  async function askPage(target: string): Promise<Found> {
+    const { path, query } =
+      target === '' ? formatInteraction(permit.interaction) : splitTarget(target)
+    const answer = await upstream({
+      method: 'GET',
+      path,
+      query,
+      headers: { accept: 'application/fhir+json', prefer: 'handling=strict' },
+      signal: inquiry.arrival.signal,
+    })
+    const bytes = await collect(answer, config.limits.bodyBytes)
+    if (answer.status !== 200) {
+      throw new Refusal(answer.status === 400 ? 'rejected-upstream' : 'upstream-failed', {
+        detail: `a search on the way answered ${answer.status}`,
+      })
+    }
+    return readBundle(bytes, request.bases)
+  }
+
+  /** One of what was found, as the principal may see it; undefined = it may not. */
+  function see(resource: Resource): Seen | undefined {
     const one = Buffer.from(JSON.stringify(resource))
     const { withheld, id, masked } = inspect(permit.terms, one)
-    if (withheld !== undefined || id === undefined || resource['resourceType'] !== type) continue
+    if (withheld !== undefined || id === undefined || resource['resourceType'] !== type)
+      return undefined
     const hold = permit.terms.shown?.get(type)
     // What is hidden of it leads nowhere.
     const view =
       masked === 0
         ? resource
         : (JSON.parse(request.view(permit.terms, one).toString()) as typeof resource)
-    if (masked === 0 || hold?.(view, resource) !== false) seen.push({ id, resource: view })
+    return masked === 0 || hold?.(view, resource) !== false ? { id, resource: view } : undefined
   }
-  if (!isWhole || seen.length > MOST_SEEN) {
-    throw new Refusal('parameter-forbidden', {
-      detail: 'a condition or chain that matches too much',
-    })
-  }
-  return seen
 }
 
-/** The resources of a searchset, and whether it has no further page. */
-export function readBundle(bytes: Buffer): {
-  readonly resources: readonly Readonly<Record<string, unknown>>[]
-  readonly isWhole: boolean
-} {
+const tooMuch = (): Refusal =>
+  new Refusal('parameter-forbidden', { detail: 'a condition or chain that matches too much' })
+
+type Resource = Readonly<Record<string, unknown>>
+type Found = { readonly resources: readonly Resource[]; readonly next: string | undefined }
+
+/** The resources of a searchset, and the address of its next page below the upstream base. */
+export function readBundle(bytes: Buffer, bases: readonly string[]): Found {
   const unreadable = (cause?: unknown) => new Refusal('upstream-unreadable', { cause })
   let bundle: unknown
   try {
@@ -86,8 +105,16 @@ export function readBundle(bytes: Buffer): {
     resources: entries
       .map((entry) => (isObject(entry) ? entry['resource'] : undefined))
       .filter(isObject),
-    isWhole: !links.some((link) => isObject(link) && link['relation'] === 'next'),
+    next: nextOf(links, bases),
   }
+}
+
+function nextOf(links: readonly unknown[], bases: readonly string[]): string | undefined {
+  const next = links.filter(isObject).find(({ relation }) => relation === 'next')
+  if (next === undefined) return undefined
+  const target = below(String(next['url']), bases)
+  if (target === undefined) throw tooMuch()
+  return target
 }
 
 function isObject(value: unknown): value is Readonly<Record<string, unknown>> {

@@ -1,4 +1,5 @@
 import { formatInteraction } from '../../fhir/interaction.ts'
+import { below } from '../../fhir/reference.ts'
 import type { Tape } from '../../json/tape.ts'
 import { elements, member, textOf } from '../../json/tape.ts'
 import type { Permit } from '../../permit.ts'
@@ -42,17 +43,6 @@ export function readNext(
     if (target !== undefined) return target
   }
   return undefined
-}
-
-/** The part of an address that follows one of our bases; undefined for any other address. */
-export function below(url: string, bases: readonly string[]): string | undefined {
-  const base = bases.find((one) => url.startsWith(one) && /^[/?]/.test(url.slice(one.length)))
-  if (base === undefined) return undefined
-  const target = url.slice(base.length)
-  const path = target.replace(/\?.*$/, '')
-  const isPlain = /^[\x21-\x7e]*$/.test(target) && !/[\\#]/.test(target)
-  // What a server could read as another path than the one below its base is not followed.
-  return isPlain && !/%|\/\.{0,2}(?:\/|$)/.test(path === '/' ? '' : path) ? target : undefined
 }
 
 /**
