@@ -11,7 +11,7 @@ import type {
 import type { Interaction } from './fhir/interaction.ts'
 import type { Permit } from './permit.ts'
 import type { Upstream, UpstreamAnswer } from './ports.ts'
-import type { Refusal } from './refusal.ts'
+import { Refusal } from './refusal.ts'
 
 /** The stages, each made once from configuration and ports (`server.ts` assembles them). */
 export type Stages = {
@@ -62,7 +62,8 @@ export type Stages = {
 
 /**
  * How a further page of an answer is asked for: forwarded and made fit like the first, and paid for like one
- * that a client asks for (RATE-1).
+ * that a client asks for (RATE-1), as far as there is something left to pay with: whoever has just enough
+ * for a search would be told by its end that there is more.
  */
 export function turnPages(
   { limit, forward, sanitize }: Stages,
@@ -71,7 +72,9 @@ export function turnPages(
   upstream: Upstream,
 ): (permit: Permit) => Promise<FitAnswer> {
   return async (permit) => {
-    await limit.principal(principal, FURTHER)
+    await limit.principal(principal, FURTHER).catch((error: unknown) => {
+      if (!(error instanceof Refusal) || error.reason !== 'rate-exceeded') throw error
+    })
     return sanitize(permit, await forward(permit, upstream, exchange))
   }
 }

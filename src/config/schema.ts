@@ -428,7 +428,7 @@ export const configSchema = z.strictObject({
         .nonnegative()
         .default(30)
         .describe(
-          'pages of upstream read to fill one from which something is withheld, at most; each costs its principal as much as a page it asks for',
+          'pages of upstream read to fill one from which something is withheld, at most; each is paid for like one that is asked for, as far as the principal can',
         ),
       bundleEntries: z
         .int()

@@ -150,3 +150,16 @@ t.test('a chain finds what may be seen, on whatever page it is (SCOPE-10)', asyn
   t.match(asked[0], /has-member=Observation%2Fo0,Observation%2Fo1&/)
   t.equal(asked[0], asked[1])
 })
+
+t.test('who has nothing left to pay with is told no more (RATE-1)', async (t) => {
+  const limits = { principal: { burst: 3, perSecond: 0.001 } }
+  const gateway = await startGateway({ config: { limits } })
+  t.teardown(() => gateway.close())
+  const claims = { scope: 'user/*.rs', fhirUser: 'Practitioner/d1' }
+  const authorization = `Bearer ${await gateway.token(claims)}`
+  const how = { own: 2, cap: 2, by: 'search', tellsMore: false, space: '' } as const
+  gateway.upstream.answerWith(paging([result(0, true), result(1, true)], how))
+  const target = `${gateway.url}/Observation?_count=1`
+  t.notMatch(await (await fetch(target, { headers: { authorization } })).text(), '"next"')
+  t.equal((await fetch(target, { headers: { authorization } })).status, 429)
+})
