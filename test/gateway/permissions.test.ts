@@ -68,6 +68,8 @@ const rows: [who: string, method: string, target: string, verdict: string, upstr
   ['patient', 'GET', '/Binary/b1', '403', '-'],
   ['patient', 'GET', '/Patient/p1/_history/1', '200', '/Patient/p1/_history/1'],
   ['patient', 'GET', '/Patient/p1/_history', '200', '/Patient/p1/_history'],
+  // Without a version that shows it is not there.
+  ['patient', 'GET', '/Patient/p2/_history', '404 not-found', '/Patient/p2/_history'],
   ['patient', 'GET', '/Patient/_history', '403 cannot-narrow', '-'],
   ['clinician', 'GET', '/Patient/_history', '200', '/Patient/_history'],
   ['patient', 'GET', '/Practitioner/_history', '403 policy-denied', '-'],
@@ -234,7 +236,7 @@ t.test(
         const text = request.target.includes('$lookup')
           ? '{"resourceType":"Parameters","parameter":[]}'
           : isSearch
-            ? '{"resourceType":"Bundle","type":"searchset"}'
+            ? `{"resourceType":"Bundle","type":"searchset","entry":[{"resource":{"resourceType":"Patient","id":"${id}"}}]}`
             : `{"resourceType":"${type ?? ''}","id":"${id}","subject":{"reference":"Patient/p1"}}`
         json(text)(request, response, raw)
       },
