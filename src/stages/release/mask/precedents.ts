@@ -13,7 +13,7 @@ import type { Answer, Question } from './questions.ts'
  * How resources were masked, to be followed for others of the same structure: a server writes a type in few
  * ways, and comparing costs less than a walk through the rules. What a walk comes to hangs on the structure
  * and on what it has asked; where both are as they were it would come to the same, and nothing is left but
- * to make the texts that hang on what values say (docs/decisions/0036).
+ * to make the texts that hang on what values say (docs/decisions/0038).
  */
 export class Precedents {
   readonly #known = new Map<number, Precedent[]>()
