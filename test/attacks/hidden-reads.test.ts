@@ -135,6 +135,9 @@ const ASKED: readonly (readonly [target: string, init?: RequestInit])[] = [
   ['/_history?_count=1'],
 ]
 
+/** `FHIREWALL_TEST_EVERY=1` for the long run. */
+const EVERY = Number(process.env['FHIREWALL_TEST_EVERY'] ?? 4)
+
 const PATIENT = { scope: 'patient/*.rs', patient: 'p1' }
 const CLINICIAN = { scope: 'user/*.rs', fhirUser: 'Practitioner/d1' }
 const GRANULAR = { ...CLINICIAN, scope: 'user/Patient.rs user/List.rs user/Observation.rs?code=x' }
@@ -207,7 +210,7 @@ const rows: readonly Row[] = [
   ],
 ]
 
-for (const [what, who, there, absent] of rows) {
+for (const [place, [what, who, there, absent]] of rows.entries()) {
   t.test(`what is hidden by ${what} looks as if it were not there`, async (t) => {
     const gateway = await startGateway()
     t.teardown(() => gateway.close())
@@ -219,7 +222,7 @@ for (const [what, who, there, absent] of rows) {
       const text = `${answer.status} ${JSON.stringify(said)} ${await answer.text()}`
       return text.replaceAll(/_cursor=[^"]*/g, ({ length }) => String(length))
     }
-    for (const [target, init] of ASKED) {
+    for (const [target, init] of ASKED.filter((_, n) => n % EVERY === place % EVERY)) {
       gateway.upstream.answerWith(there)
       const one = await tell(target, init)
       gateway.upstream.answerWith(absent)

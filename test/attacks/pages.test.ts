@@ -124,7 +124,7 @@ for (const bufferBytes of [262_144, 700]) {
             seen.map(({ id }) => id),
           )
       }),
-      { numRuns: Number(process.env['RUNS'] ?? 40) },
+      { numRuns: Number(process.env['FHIREWALL_TEST_DOCUMENTS'] ?? 20) },
     )
   })
 }

@@ -380,7 +380,7 @@ t.test('properties: default deny, deny wins, the strictest holds, order is nothi
         return before.permitted === (isPermitted && !isDenied)
       },
     ),
-    { numRuns: 150 },
+    { numRuns: 60 },
   )
   t.pass('properties hold')
 })
@@ -418,7 +418,7 @@ t.test(
           )
         },
       ),
-      { numRuns: 100 },
+      { numRuns: 40 },
     )
     t.pass('properties hold')
   },
