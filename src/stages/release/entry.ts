@@ -20,7 +20,7 @@ import type { Context } from './context.ts'
 import { hiddenIn } from './frame.ts'
 import { planMasking } from './mask/plan-masking.ts'
 import { identify } from './judge.ts'
-import { isFound, releaseResource, viewerOf } from './resource.ts'
+import { isFound, releaseResource } from './resource.ts'
 import { pseudonym } from './mask/pseudonyms.ts'
 import type { Released } from './resource.ts'
 import { addCounts, newTally } from './tally.ts'
@@ -31,8 +31,7 @@ import type { Beside, BundleWords, NameSet } from './vocabulary.ts'
 
 /**
  * Adds the edits of those entries of a list that leave, in order. Answers how many do, where the last
- * entry ends, and the edits
- * that take out the others. Commas alone stand between them then.
+ * entry ends, and the edits that take out the others. Commas alone stand between them then.
  */
 export function releaseEntries(
   tape: Tape,
@@ -52,16 +51,15 @@ export function releaseEntries(
   /** Where the element before ends. */
   let before = -1
   const withheld = removeElements(tape, list, (element) => {
-    const at = edits.length
+    const made = edits.length
+    const start = startOf(tape, element)
+    if (left > 0 && start - before > 1) edits.push({ start: before, end: start, text: ',' })
+    before = endOf(tape, element)
     const leaves = page.admits(tape, element, () => mayLeave(tape, element, parts)) && take(element)
     if (leaves) {
       page.leave(element)
       left += 1
-      const start = startOf(tape, element)
-      if (left > 1 && start - before > 1)
-        edits.splice(at, 0, { start: before, end: start, text: ',' })
-    }
-    before = endOf(tape, element)
+    } else edits.length = made
     return !leaves
   })
   page.rest(tape)
@@ -190,7 +188,7 @@ function releaseEntry(
   const { besideOf } = context.bundleWords
   const { maskings } = released.verdict
   const idOf = (): string | undefined => identify(tape, resource, context.words).id
-  const view = maskings.length === 0 ? undefined : viewOf(released, idOf(), permit, context)
+  const view = maskings.length === 0 ? undefined : viewOf(released, idOf, context)
   const entry =
     released.renamed === 'gone' ? context.bundleWords.nameless : context.bundleWords.entry
   const end = after(tape, element)
@@ -256,17 +254,15 @@ type View = Hidden & {
 }
 
 function viewOf(
-  { verdict, renamed }: Released,
-  id: string | undefined,
-  permit: Permit,
+  { verdict, renamed, viewer }: Released,
+  idOf: () => string | undefined,
   context: Context,
 ): View {
-  const viewer = viewerOf(verdict, permit.terms, context)
   const rename = (address: string): string => {
     if (viewer === undefined) return ''
     const { methods } = viewer
-    if (address.startsWith('urn:')) return pseudonym(address, 'uri', methods)
-    const own = `${verdict.type}/${id}`
+    if (!address.includes('/')) return pseudonym(address, 'uri', methods)
+    const own = `${verdict.type}/${idOf()}`
     const query = address.indexOf('?')
     const bare = (query < 0 ? address : address.slice(0, query)).replace(VERSION, '')
     // Beside a resource, upstream's name for itself may be another than the one that we know.
@@ -288,6 +284,7 @@ function renameAddress(tape: Tape, value: number, view: View | undefined, edits:
   const query = text.indexOf('?')
   const bare = query < 0 ? text : text.slice(0, query)
   const renamed = /^(?:[A-Z][A-Za-z]{1,63})?$/.test(bare) ? bare : (view?.rename?.(bare) ?? '')
+  if (renamed === text) return
   edits.push({
     start: startOf(tape, value),
     end: endOf(tape, value),

@@ -16,6 +16,8 @@ import { addCounts } from './tally.ts'
 /** A resource that may be released, and how. */
 export type Released = {
   readonly verdict: Verdict
+  /** undefined: nothing but the baseline is masked. */
+  readonly viewer: Viewer | undefined
   /** Nobody else's: whoever gets them may add to them. */
   readonly edits: Edit[]
   readonly renamed: Masked['renamed']
@@ -38,10 +40,9 @@ export function releaseResource(
   const { words } = context
   tally.inspected += 1
   const verdict = judge(tape, object, terms, context, seen)
+  const viewer = verdict.withheld === undefined ? viewerOf(verdict, terms, context) : undefined
   const masked =
-    verdict.withheld === undefined
-      ? planMasking(tape, object, viewerOf(verdict, terms, context), context)
-      : undefined
+    verdict.withheld === undefined ? planMasking(tape, object, viewer, context) : undefined
   if (masked === undefined) {
     tally.withheld += 1
     return undefined
@@ -61,10 +62,11 @@ export function releaseResource(
   }
   const shown =
     terms.follows && (JSON.parse(bytesOf(tape, object, edits).toString('utf8')) as unknown)
-  if (terms.trim === undefined) return { verdict, edits, renamed, shown }
+  if (terms.trim === undefined) return { verdict, viewer, edits, renamed, shown }
   const text = context.trim(bytesOf(tape, object, edits), terms.trim).toString('utf8')
   return {
     verdict,
+    viewer,
     renamed,
     shown,
     edits: [{ start: startOf(tape, object), end: endOf(tape, object), text }],
