@@ -23,7 +23,7 @@ const typesOf = (definitions: Definitions): string[] =>
   )
 // All of them take longer than a test is given by itself.
 t.setTimeout(600_000)
-const EVERY = Number(process.env['FHIREWALL_TEST_EVERY'] ?? 14)
+const EVERY = Number(process.env['FHIREWALL_TEST_EVERY'] ?? 20)
 
 type Json = Record<string, unknown>
 

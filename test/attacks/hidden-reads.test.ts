@@ -136,7 +136,7 @@ const ASKED: readonly (readonly [target: string, init?: RequestInit])[] = [
 ]
 
 /** `FHIREWALL_TEST_EVERY=1` for the long run. */
-const EVERY = Number(process.env['FHIREWALL_TEST_EVERY'] ?? 4)
+const EVERY = Number(process.env['FHIREWALL_TEST_EVERY'] ?? 6)
 
 const PATIENT = { scope: 'patient/*.rs', patient: 'p1' }
 const CLINICIAN = { scope: 'user/*.rs', fhirUser: 'Practitioner/d1' }

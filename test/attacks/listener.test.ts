@@ -14,6 +14,7 @@ import { join } from 'node:path'
 import { connect, TLSSocket } from 'node:tls'
 import type { ConnectionOptions } from 'node:tls'
 import fc from 'fast-check'
+import { setTimeout as pause } from 'node:timers/promises'
 import t from 'tap'
 import { watchListenerCertificate } from '../../src/adapters/listener-certificate.ts'
 import { configSchema } from '../../src/config/schema.ts'
@@ -240,6 +241,7 @@ t.test('a new certificate under load: no request is lost, a bad one is not taken
         // A resumed session has no certificate to show.
         if (done.serial !== undefined) serials.add(done.serial)
         answered += 1
+        await pause(40)
       }
       agent.destroy()
     }

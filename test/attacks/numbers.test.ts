@@ -225,7 +225,7 @@ t.test('nor does an SSN beside its system', async (t) => {
 
 // Each looked for among all the others would take minutes: that this ends is what is shown.
 t.test('many of them hold nobody up (RATE-6)', async (t) => {
-  const many = 50_000
+  const many = 20_000
   for (const [what, members] of [
     ['in a list', `"a":[${Array.from({ length: many }, () => PAN).join()}]`],
     ['in lists', `"a":[${Array.from({ length: many }, () => `[${PAN},"x"]`).join()}]`],

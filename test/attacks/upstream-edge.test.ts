@@ -12,6 +12,7 @@ import type { PeerCertificate } from 'node:tls'
 import fc from 'fast-check'
 import { decodeProtectedHeader, jwtVerify } from 'jose'
 import Provider from 'oidc-provider'
+import { setTimeout as pause } from 'node:timers/promises'
 import t from 'tap'
 import { createClientCredentials } from '../../src/adapters/client-credentials.ts'
 import { configSchema } from '../../src/config/schema.ts'
@@ -453,7 +454,7 @@ t.test('our own certificate for upstream changes under load, and no request is l
   let isOver = false
   const statuses = new Set<number>()
   const load = Array.from({ length: 8 }, async () => {
-    while (!isOver) statuses.add((await read()).status)
+    for (; !isOver; await pause(40)) statuses.add((await read()).status)
   })
   const next = certificates.issue('gateway-2')
   put('own.pem', readFileSync(next.cert))

@@ -22,7 +22,7 @@ export function redisSettings(redis: Record<string, unknown>): Config['redis'] {
 
 /** Waits for something to become true; whoever never does is ended by the test's own limit. */
 export async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
-  while (!(await holds())) await new Promise((done) => setTimeout(done, 10))
+  while (!(await holds())) await new Promise((done) => setTimeout(done, 25))
 }
 
 /** A port that was free a moment ago. */
