@@ -77,6 +77,7 @@ const PADDING = 32
 const LARGEST_SPLICE = 8 * 1024 * 1024
 /** Texts that may be met more than once, in UTF-16 units. */
 const LONG = 60
+const FEW = 200
 /** More memory than this is given back before the next scan. */
 const LARGEST_KEPT = 32 * 1024 * 1024
 
@@ -202,13 +203,14 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
   ): Buffer {
     if (edits.length === 0) return source.subarray(from, to)
     const ordered = orderEdits(edits)
-    // What says that something is masked is long, and comes again and again: it is written once.
+    // What says that something is masked is long, and of many edits comes again and again: it is written once.
+    const long = ordered.length > FEW ? LONG : Infinity
     const places = new Map<string, number>()
     let [written, total] = ['', 0]
     for (let n = 0; n < ordered.length; n++) {
       const { text } = ordered[n] as Edit
       total += text.length
-      if (text.length >= LONG) {
+      if (text.length >= long) {
         if (places.has(text)) continue
         places.set(text, -1)
       }
@@ -226,11 +228,11 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
     for (let n = 0; n < ordered.length; n++) {
       const { start, end, text } = ordered[n] as Edit
       const length = isAscii ? text.length : Buffer.byteLength(text)
-      const met = text.length < LONG ? -1 : (places.get(text) ?? -1)
+      const met = text.length < long ? -1 : (places.get(text) ?? -1)
       const place = met < 0 ? next : met
       if (met < 0) {
         next += length
-        if (text.length >= LONG) places.set(text, place)
+        if (text.length >= long) places.set(text, place)
       }
       data[at] = start
       data[at + 1] = end

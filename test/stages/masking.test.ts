@@ -830,3 +830,26 @@ t.test('what is a date is told from its bytes as from its text (MASK-3)', async 
     counts.join(),
   )
 })
+
+t.test(
+  'what is masked and an address of upstream’s at once is masked (MASK-3, REST-10)',
+  async (t) => {
+    const { send } = maskWith([
+      rule('Reference.reference', 'pseudonym'),
+      // Another name, so that both load.
+      rule('Attachment.url', '{ replace: X }').replace('masking: own', 'masking: other'),
+    ])
+    for (const slash of ['/', '\\/']) {
+      const address = `http://127.0.0.1:9/base/Patient/zq1`.replaceAll('/', slash)
+      for (const way of [['own'], ['safe-harbor'], ['other', 'own']]) {
+        // Twice, and once more as the first have been.
+        for (let n = 0; n < 3; n++) {
+          const body = `{"resourceType":"Basic","id":"b","subject":{"reference":"${address}"},"created":"2020-01-01"}`
+          const { text } = await send(body, [way])
+          t.match(text, /"reference":"Patient\/[0-9a-f]{32}"/, `${way.join()} ${slash}`)
+          t.notMatch(text, 'zq1')
+        }
+      }
+    }
+  },
+)

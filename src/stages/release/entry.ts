@@ -48,6 +48,7 @@ export function releaseEntries(
   let pairs: Int32Array | undefined
   let pair = 0
   const parts = { permit, context, tally }
+  const isOne = (element: number): boolean => mayLeave(tape, element, parts)
   /** Where the element before ends. */
   let before = -1
   const withheld = removeElements(tape, list, (element) => {
@@ -55,7 +56,7 @@ export function releaseEntries(
     const start = startOf(tape, element)
     if (left > 0 && start - before > 1) edits.push({ start: before, end: start, text: ',' })
     before = endOf(tape, element)
-    const leaves = page.admits(tape, element, () => mayLeave(tape, element, parts)) && take(element)
+    const leaves = page.admits(tape, element, isOne) && take(element)
     if (leaves) {
       page.leave(element)
       left += 1

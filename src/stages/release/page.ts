@@ -12,7 +12,7 @@ import { identify } from './judge.ts'
  */
 export type Page = {
   /** Whether an entry is held to be judged: it is none that has left, or for which there is no room. */
-  readonly admits: (tape: Tape, element: number, leaves: () => boolean) => boolean
+  readonly admits: (tape: Tape, element: number, leaves: (element: number) => boolean) => boolean
   /** Notes that the entry that was admitted last leaves. */
   readonly leave: (element: number) => void
   /** The tape will be gone: what is to be known of it later is looked up now. */
@@ -77,7 +77,7 @@ export function createPage(permit: Permit, context: Context): Page {
         return false
       }
       if (left < size) return true
-      isOver ||= leaves()
+      isOver ||= leaves(element)
       return false
     },
     leave(element) {

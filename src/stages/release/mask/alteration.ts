@@ -90,12 +90,15 @@ export function common(
 }
 
 /**
- * The changes of alterations none of which is inside another. FHIR knows no empty list and no empty
+ * Adds the changes of alterations none of which is inside another. FHIR knows no empty list and no empty
  * object: a list all of whose elements go goes itself, and an object that would be left empty says
  * that its content is masked.
  */
-export function render(tape: Tape, alterations: readonly Alteration[]): MaskChange[] {
-  const changes: MaskChange[] = []
+export function render(
+  tape: Tape,
+  alterations: readonly Alteration[],
+  changes: MaskChange[],
+): void {
   let gone: Gone | undefined
   for (const { entry, text, parent, holder, recipe, codes } of alterations) {
     if (text !== undefined) {
@@ -109,7 +112,6 @@ export function render(tape: Tape, alterations: readonly Alteration[]): MaskChan
     }
   }
   if (gone !== undefined) cutAll(tape, gone, changes)
-  return changes
 }
 
 /** What goes, and which lists (each with the object around) and objects it goes from. */

@@ -61,10 +61,12 @@ export function planMasking(
     tape,
     isPlain ? paths : [...paths, ...milder(tape, baseline, paths), ...signatures],
   )
-  const changes = [...markAltered(tape, object, all, narratives, words), ...render(tape, all)]
-  const outcome = { counts: countByRule(all), ...renamed(tape, object, all, context) }
+  const changes = markAltered(tape, object, all, narratives, words)
+  render(tape, all, changes)
+  const outcome = { counts: countByRule(all), renamed: renamed(tape, object, all, context) }
   record?.finish(tape, object, narratives, changes, outcome)
   const made = changes.map((change) => toEdit(tape, change))
+  // Behind them: of two at the very same place the first is made.
   for (const edit of edits) made.push(edit)
   return { edits: made, ...outcome }
 }
@@ -89,11 +91,11 @@ function renamed(
   object: number,
   all: readonly Alteration[],
   { words: { at } }: Context,
-): Pick<Outcome, 'renamed'> {
+): Outcome['renamed'] {
   const id = member(tape, object, at.id)
   const found = id < 0 ? undefined : all.find(({ entry }) => entry === id || entry === id - 1)
-  if (found === undefined) return {}
-  return { renamed: (found.codes & CODE.PSEUDED) !== 0 ? 'pseudonym' : 'gone' }
+  if (found === undefined) return undefined
+  return (found.codes & CODE.PSEUDED) !== 0 ? 'pseudonym' : 'gone'
 }
 
 const NOTHING: readonly Alteration[] = []

@@ -34,7 +34,9 @@ export class Precedents {
     for (const one of this.#known.get(shape.hash) ?? NONE) {
       if (!isSame(shape, one.shape) || !areSame(one.narratives, narratives, object)) continue
       const edits = repeat(one, tape, object, methods)
-      if (edits !== undefined) return { edits, ...one.outcome }
+      if (edits === undefined) continue
+      const { counts, renamed } = one.outcome
+      return { edits, counts, renamed }
     }
     return undefined
   }
@@ -70,7 +72,7 @@ export type Outcome = {
   /** Altered values by rule. */
   readonly counts: ReadonlyMap<string, number>
   /** What the id has become: another one, or none that may be seen; undefined = it is as it was. */
-  readonly renamed?: 'pseudonym' | 'gone'
+  readonly renamed: 'pseudonym' | 'gone' | undefined
 }
 
 /** Entries and places in it are counted from the resource on. */
