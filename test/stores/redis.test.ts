@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import t from 'tap'
+import type { Test } from 'tap'
 import { createMemoryStore } from '../../src/adapters/memory-store.ts'
 import { connectRedis } from '../../src/adapters/redis-connection.ts'
 import type { RedisResult } from '../../src/adapters/redis-connection.ts'
@@ -92,17 +93,23 @@ t.test('gateways share counters and what was used once (RATE-5)', SKIP, async (t
   look.disconnect()
 })
 
+/** A connection that stands, to a Redis of its own. */
+async function connected(t: Test) {
+  const redis = await startRedis()
+  const { connection } = open({ url: redis.url })
+  t.teardown(async () => {
+    await connection.close()
+    await redis.close()
+  })
+  await until(connection.isReady)
+  return connection
+}
+
 t.test(
   'what was used is known until its time is over, and seen again no longer (AUTHN-11)',
   SKIP,
   async (t) => {
-    const redis = await startRedis()
-    const { connection } = open({ url: redis.url })
-    t.teardown(async () => {
-      await connection.close()
-      await redis.close()
-    })
-    await until(connection.isReady)
+    const connection = await connected(t)
     let now = 1_000_000
     const store = createRedisReplay(connection, { now: () => now })
     await connection.ask((client) => client.set(connection.keyOf('replay-since', ''), 0))
@@ -265,13 +272,7 @@ t.test(
   'Redis whose clock was set back can tell again when that time is over (AUTHN-11)',
   SKIP,
   async (t) => {
-    const redis = await startRedis()
-    const { connection } = open({ url: redis.url })
-    t.teardown(async () => {
-      await connection.close()
-      await redis.close()
-    })
-    await until(connection.isReady)
+    const connection = await connected(t)
     let now = 1_000_000_000
     const store = createRedisReplay(connection, { now: () => now })
     await t.rejects(store.remember('a', 60), /replay-unavailable/)

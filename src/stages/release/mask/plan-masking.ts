@@ -1,5 +1,6 @@
 import { toEdit } from '../../../json/edit.ts'
 import type { Edit } from '../../../json/tape.ts'
+import { shapeOf } from '../../../json/shape.ts'
 import { KIND } from '../../../json/tape.ts'
 import type { Tape } from '../../../json/tape.ts'
 import { kindOf, member } from '../../../json/tape.ts'
@@ -42,7 +43,7 @@ export function planMasking(
 ): Masked | undefined {
   const { edits, alterations: baseline, narratives } = planBaseline(tape, object, context)
   const precedents = baseline.length === 0 ? precedentsFor(viewer) : undefined
-  const shape = precedents?.shapeOf(tape, object)
+  const shape = precedents && shapeOf(tape, object)
   if (precedents !== undefined && shape !== undefined && viewer !== undefined) {
     const found = precedents.follow(tape, object, shape, narratives, viewer.methods)
     if (found !== undefined) {
@@ -50,7 +51,7 @@ export function planMasking(
       return found
     }
   }
-  const record = shape && precedents?.record(shape)
+  const record = shape && precedents.record(shape)
   const paths = viewer === undefined ? NOTHING : planViewed(tape, object, viewer, context, record)
   if (paths === undefined) return undefined
   if (baseline.length === 0 && paths.length === 0) return { edits }

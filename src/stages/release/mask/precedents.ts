@@ -1,5 +1,5 @@
 import { byteAt, inOrder, toEdit } from '../../../json/edit.ts'
-import { isSame, shapeOf } from '../../../json/shape.ts'
+import { isSame } from '../../../json/shape.ts'
 import type { Shape } from '../../../json/shape.ts'
 import type { Edit, Tape } from '../../../json/tape.ts'
 import type { MaskChange } from './alteration.ts'
@@ -19,9 +19,6 @@ export class Precedents {
   readonly #known = new Map<number, Precedent[]>()
   /** Integers kept, about. */
   #size = 0
-
-  /** The shape of a resource, good until the next; undefined = it is too large to be one of many. */
-  readonly shapeOf = shapeOf
 
   /** What a resource comes to by a precedent; undefined = there is none. */
   follow(

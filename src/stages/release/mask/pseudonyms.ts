@@ -68,10 +68,9 @@ function buildPseudonym(text: string, isUri: boolean, context: PseudonymContext)
       return `${type}/${token(id, `${homeOf(base, context) ?? ''}${type}`)}`
   }
   if (/^urn:uuid:/i.test(text)) {
-    const uuid = text.slice(9)
-    const lower = /[A-Z]/.test(uuid) ? uuid.toLowerCase() : uuid
+    const uuid = text.slice(9).toLowerCase()
     // There is no other name for it, under which it could be met again.
-    return `urn:uuid:${uuidOf(hashIn(domainOf('', context), lower, context))}`
+    return `urn:uuid:${uuidOf(hashIn(domainOf('', context), uuid, context))}`
   }
   if (text.startsWith('#')) return `#${text === '#' ? '' : token(text.slice(1), CONTAINED)}`
   // What is some other address, or must be one, is known by nobody elsewhere.
