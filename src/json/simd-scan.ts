@@ -203,13 +203,16 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
   ): Buffer {
     if (edits.length === 0) return source.subarray(from, to)
     const ordered = orderEdits(edits)
-    // What says that something is masked is long, and of many edits comes again and again: it is written once.
+    // What says that something is masked is long, and of many edits comes again and again; an address of ours
+    // comes for each entry of a page: such texts are written once.
     const long = ordered.length > FEW ? LONG : Infinity
     const places = new Map<string, number>()
-    let [written, total] = ['', 0]
+    let [written, total, last] = ['', 0, '']
     for (let n = 0; n < ordered.length; n++) {
       const { text } = ordered[n] as Edit
       total += text.length
+      if (text === last) continue
+      last = text
       if (text.length >= long) {
         if (places.has(text)) continue
         places.set(text, -1)
@@ -221,23 +224,27 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
     // More memory would be another buffer, and end the tape. A UTF-16 unit takes three bytes at most.
     const room = bytes.length - texts - 128
     if ((written.length + total) * 3 + (to - from) > room) return splice(source, ordered, from, to)
-    const size = machine.text.write(written, texts)
-    const isAscii = size === written.length
-    const out = aligned(texts + size) + 16
-    let [at, next] = [free >> 2, 0]
+    const bytesOfTexts = machine.text.write(written, texts)
+    const isAscii = bytesOfTexts === written.length
+    const out = aligned(texts + bytesOfTexts) + 16
+    let [at, next, place, size] = [free >> 2, 0, 0, 0]
+    last = ''
     for (let n = 0; n < ordered.length; n++) {
       const { start, end, text } = ordered[n] as Edit
-      const length = isAscii ? text.length : Buffer.byteLength(text)
-      const met = text.length < long ? -1 : (places.get(text) ?? -1)
-      const place = met < 0 ? next : met
-      if (met < 0) {
-        next += length
-        if (text.length >= long) places.set(text, place)
+      if (text !== last) {
+        last = text
+        size = isAscii ? text.length : Buffer.byteLength(text)
+        const met = text.length < long ? -1 : (places.get(text) ?? -1)
+        place = met < 0 ? next : met
+        if (met < 0) {
+          next += size
+          if (text.length >= long) places.set(text, place)
+        }
       }
       data[at] = start
       data[at + 1] = end
       data[at + 2] = place
-      data[at + 3] = length
+      data[at + 3] = size
       at += 4
     }
     const length = exports.splice(input, from, to, free, ordered.length, texts, out)

@@ -223,6 +223,23 @@ t.test('nor does an SSN beside its system', async (t) => {
   }
 })
 
+t.test('of its last four digits alone nothing is masked: they may be seen', async (t) => {
+  const rows: readonly (readonly [members: string, isMasked: boolean])[] = [
+    ['"value":1234', false],
+    ['"value":-12.34', false],
+    ['"value":12345', true],
+    ['"value":1.2345e8', true],
+    ['"value":"1234"', true],
+    ['"value":1234,"_value":{"extension":[{"url":"http://x","valueString":"12345"}]}', true],
+    ['"value":1234,"extension":[{"url":"http://x","valueInteger":12345}]', true],
+  ]
+  for (const [members, isMasked] of rows) {
+    const text = `{"resourceType":"Patient","id":"p","identifier":[{${SSN},${members}}]}`
+    const out = await send(text, [[]])
+    t.equal(out.text !== text, isMasked, members)
+  }
+})
+
 // Each looked for among all the others would take minutes: that this ends is what is shown.
 t.test('many of them hold nobody up (RATE-6)', async (t) => {
   const many = 20_000

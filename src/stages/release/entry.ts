@@ -13,7 +13,7 @@ import {
   startOf,
   textOf,
 } from '../../json/tape.ts'
-import type { Permit, Terms } from '../../permit.ts'
+import type { Permit } from '../../permit.ts'
 import { publicOf, releaseAddress, rewriteUrls } from './address.ts'
 import type { Hidden } from './mask/compile-masking.ts'
 import type { Context } from './context.ts'
@@ -29,6 +29,23 @@ import type { Trail } from './trail.ts'
 import { isIn } from './vocabulary.ts'
 import type { Beside, BundleWords, NameSet } from './vocabulary.ts'
 
+/** What the entries of a list are released with. */
+type Parts = {
+  readonly permit: Permit
+  readonly context: Context
+  readonly tally: Tally
+  /** Where those of an entry that leaves are added, in order. */
+  readonly edits: Edit[]
+  /** What has been released before, if that matters. */
+  readonly seen: ReadonlySet<string> | undefined
+}
+
+/** The same, counted apart, as long as it is not known whether an entry leaves. */
+const apart = (parts: Parts): Parts => ({ ...parts, tally: newTally(new Set()), edits: [] })
+
+/** Which of the entries leave that may: on this page, and where links are followed by one of those. */
+type Gate = { readonly page: Page; readonly trail: Trail | undefined }
+
 /**
  * Adds the edits of those entries of a list that leave, in order. Answers how many do, where the last
  * entry ends, and the edits that take out the others. Commas alone stand between them then.
@@ -36,19 +53,17 @@ import type { Beside, BundleWords, NameSet } from './vocabulary.ts'
 export function releaseEntries(
   tape: Tape,
   list: number,
-  permit: Permit,
-  context: Context,
-  tally: Tally,
-  edits: Edit[],
+  { permit, context, tally, edits }: Omit<Parts, 'seen'>,
   { page, trail }: Gate,
 ): { readonly left: number; readonly end: number; readonly withheld: readonly Edit[] } {
+  const parts = { permit, context, tally, edits, seen: tally.seen }
   let left = 0
   const known = new Map<number, Common>()
   /** Compared only when there is one that others could be like. */
   let pairs: Int32Array | undefined
   let pair = 0
-  const parts = { permit, context, tally }
-  const isOne = (element: number): boolean => mayLeave(tape, element, parts)
+  const mayLeave = (element: number): boolean =>
+    releaseEntry(tape, element, apart(parts), () => undefined) !== undefined
   /** Where the element before ends. */
   let before = -1
   const withheld = removeElements(tape, list, (element) => {
@@ -56,7 +71,7 @@ export function releaseEntries(
     const start = startOf(tape, element)
     if (left > 0 && start - before > 1) edits.push({ start: before, end: start, text: ',' })
     before = endOf(tape, element)
-    const leaves = page.admits(tape, element, isOne) && take(element)
+    const leaves = page.admits(tape, element, mayLeave) && take(element)
     if (leaves) {
       page.leave(element)
       left += 1
@@ -67,62 +82,38 @@ export function releaseEntries(
   return { left, end: before, withheld }
 
   function take(element: number): boolean {
-    if (trail !== undefined) {
-      return followEntry(tape, element, permit, context, tally, edits, trail)
-    }
+    if (trail !== undefined) return followEntry(tape, element, parts, trail)
     if (known.size > 0) pairs ??= tape.compare(list)
     while (pairs !== undefined && (pairs[pair] as number) < element) pair += 2
     const first = pairs?.[pair] === element ? (pairs[pair + 1] as number) : element
     const common = first === element ? undefined : known.get(first)
     const say = (found: Common) => known.set(first, found)
     return (
-      (common && repeatEntry(tape, element, common, permit.terms, context, tally, edits)) ??
-      releaseEntry(tape, element, permit, context, tally, edits, say) !== undefined
+      (common && repeatEntry(tape, element, common, parts)) ??
+      releaseEntry(tape, element, parts, say) !== undefined
     )
   }
 }
 
-/** Which of those entries leave that may: on this page, and where links are followed by one of those. */
-type Gate = { readonly page: Page; readonly trail: Trail | undefined }
-
-/** Whether an entry would leave, of which nothing is counted. */
-function mayLeave(
-  tape: Tape,
-  element: number,
-  { permit, context, tally }: { permit: Permit; context: Context; tally: Tally },
-): boolean {
-  const own = newTally(new Set())
-  const { seen } = tally
-  return releaseEntry(tape, element, permit, context, own, [], () => undefined, seen) !== undefined
-}
-
-/** The same of one that leaves only if it was searched for, or something that has left leads to it. */
-function followEntry(
-  tape: Tape,
-  element: number,
-  permit: Permit,
-  context: Context,
-  tally: Tally,
-  edits: Edit[],
-  trail: Trail,
-): boolean {
+/** Releases an entry if it was searched for, or something that has left leads to it. */
+function followEntry(tape: Tape, element: number, parts: Parts, trail: Trail): boolean {
+  const { tally, edits, context } = parts
   const { at } = context.words
-  const own = newTally(new Set())
-  const made: Edit[] = []
-  const { seen } = tally
-  const released = releaseEntry(tape, element, permit, context, own, made, () => undefined, seen)
+  const own = apart(parts)
+  const released = releaseEntry(tape, element, own, () => undefined)
   if (released === undefined) {
-    tally.inspected += own.inspected
-    tally.withheld += own.withheld
+    tally.inspected += own.tally.inspected
+    tally.withheld += own.tally.withheld
     return false
   }
   const mode = textOf(tape, member(tape, member(tape, element, at.search), at.mode))
-  const candidate = { type: released.verdict.type, shown: released.shown, mode, tally: own }
+  const { verdict, shown } = released
+  const candidate = { type: verdict.type, shown, mode, tally: own.tally }
   // A copy: what it stands in is good for this call alone.
   const leaves = trail.take(candidate, () =>
-    Buffer.from(tape.splice(made, startOf(tape, element), endOf(tape, element))),
+    Buffer.from(tape.splice(own.edits, startOf(tape, element), endOf(tape, element))),
   )
-  if (leaves) edits.push(...made)
+  if (leaves) edits.push(...own.edits)
   return leaves
 }
 
@@ -143,10 +134,7 @@ function repeatEntry(
   tape: Tape,
   element: number,
   { type, resource, fullUrl }: Common,
-  terms: Terms,
-  context: Context,
-  tally: Tally,
-  edits: Edit[],
+  { permit: { terms }, context, tally, edits }: Parts,
 ): true | undefined {
   const object = element + resource
   const masked = planMasking(tape, object, undefined, context)
@@ -170,12 +158,8 @@ function repeatEntry(
 function releaseEntry(
   tape: Tape,
   element: number,
-  permit: Permit,
-  context: Context,
-  tally: Tally,
-  edits: Edit[],
+  { permit: { terms }, context, tally, edits, seen }: Parts,
   say: (found: Common) => void,
-  seen = tally.seen,
 ): Released | undefined {
   const { at } = context.words
   const resource = member(tape, element, at.resource)
@@ -184,7 +168,7 @@ function releaseEntry(
     tally.withheld += 1
     return undefined
   }
-  const released = releaseResource(tape, resource, permit.terms, context, tally, seen)
+  const released = releaseResource(tape, resource, terms, context, tally, seen)
   if (released === undefined) return undefined
   const { besideOf } = context.bundleWords
   const { maskings } = released.verdict
@@ -195,8 +179,7 @@ function releaseEntry(
   const end = after(tape, element)
   let isPlain = true
   // What was cut down, or is remembered by its id, is so for itself.
-  let isCommon =
-    released.verdict.isCommon && tally.seen === undefined && permit.terms.trim === undefined
+  let isCommon = released.verdict.isCommon && tally.seen === undefined && terms.trim === undefined
   let fullUrl: Common['fullUrl']
   for (let key = element + 1; key < end; key = after(tape, key + 1)) {
     const name = nameOf(tape, key)

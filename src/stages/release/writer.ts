@@ -115,9 +115,8 @@ export function createWriter(permit: Permit, context: Context, tally: Tally): Wr
   function takeEntries(tape: Tape, list: number): void {
     if (after(tape, list) === list + 1) return
     const edits: Edit[] = []
-    const { left, end, withheld } = releaseEntries(
-      ...([tape, list, permit, context, tally, edits, gate] as const),
-    )
+    const parts = { permit, context, tally, edits }
+    const { left, end, withheld } = releaseEntries(tape, list, parts, gate)
     if (trail?.isFull() === true && entries > 0) followLinks(false)
     if (left === 0) return
     const start = startOf(tape, list + 1)
