@@ -1,4 +1,5 @@
 import { BlockList, isIP } from 'node:net'
+import { recall } from '../recall.ts'
 
 /** What is known of the way a request came, from its connection and from hops that are believed. */
 export type Way = {
@@ -12,8 +13,7 @@ export type Way = {
   readonly cameInPlain: boolean
 }
 
-/** Peers remembered; a crowd of others must not grow it for ever. */
-const MOST_KNOWN = 1000
+const MOST_PEERS = 1000
 
 type Headers = Readonly<Record<string, string | string[] | undefined>>
 
@@ -32,20 +32,15 @@ export function createWayReader(
 ): (peer: string | undefined, headers: Headers) => Way {
   const hops = buildList(trusted)
 
-  const known = new Map<string, Way>()
-
   /** A peer is judged once, for all the requests of its connections. */
-  function wayFrom(peer: string): Way {
-    let way = known.get(peer)
-    if (way === undefined) {
+  const wayFrom = recall(
+    (peer): Way => {
       const near = plainAddress(peer)
       const isTrusted = hops !== undefined && isIn(hops, near)
-      way = { address: near, isTrusted, isLocal: isIn(LOOPBACK, near), cameInPlain: false }
-      if (known.size >= MOST_KNOWN) known.clear()
-      known.set(peer, way)
-    }
-    return way
-  }
+      return { address: near, isTrusted, isLocal: isIn(LOOPBACK, near), cameInPlain: false }
+    },
+    { most: MOST_PEERS },
+  )
 
   return (peer, headers) => {
     const way = wayFrom(peer ?? '')

@@ -17,6 +17,7 @@ import { tmpdir } from 'node:os'
 import t from 'tap'
 import type { Test } from 'tap'
 import { verifyAuditFile } from '../../src/adapters/verify-audit-file.ts'
+import { recall } from '../../src/recall.ts'
 import { startGateway } from '../support/gateway.ts'
 import { json } from '../support/upstream.ts'
 
@@ -662,4 +663,16 @@ t.test('an audit file that others shorten or write to records nothing: 503 (AUD-
     t.match(gateway.log.join('\n'), /warn .*shortened or written to by others/)
     await close()
   }
+})
+
+// RATE-6: texts that others make up are recalled, and must not fill the memory.
+t.test('what is recalled of texts is no more than was said', (t) => {
+  const made: string[] = []
+  const read = recall((text) => made.push(text) && { text }, { most: 3, longest: 4 })
+  const [one] = ['one', 'two', 'three'].map(read)
+  t.equal(read('one'), one, 'the same for those that come again')
+  for (const text of ['three', 'six', 'ten', 'one']) read(text)
+  t.strictSame(made, ['one', 'two', 'three', 'three', 'six', 'ten', 'one'])
+  t.not(read('one'), one, 'when it is full it begins anew')
+  t.end()
 })

@@ -6,6 +6,7 @@ import { isSignatureAlgorithm } from '../../oauth/signature.ts'
 import type { SignatureAlgorithm } from '../../oauth/signature.ts'
 import { Refusal } from '../../refusal.ts'
 import type { ReadPrincipal } from './principal.ts'
+import { recall } from '../../recall.ts'
 
 /** An access token that is a JWT, as it came: nothing of it is verified. */
 export type Jwt = {
@@ -13,25 +14,14 @@ export type Jwt = {
   readonly header: Claims
 }
 
-/** Headers that are kept read at most, and the longest that is. */
-const MOST_HEADERS = 64
-const LONGEST_HEADER = 512
+const HEADERS = { most: 64, longest: 512 }
 
 /**
  * Reads a token as a JWT; undefined when it is none: any other is for its issuer to read. An issuer
  * writes one header into all tokens of a key, so headers are kept, as they are: unverified.
  */
 export function createParseJwt(): (token: string) => Jwt | undefined {
-  const headers = new Map<string, Claims>()
-
-  function parseHeader(head: string): Claims {
-    const known = headers.get(head)
-    if (known !== undefined) return known
-    const header = parseJwtObject(head)
-    if (headers.size >= MOST_HEADERS) headers.clear()
-    if (head.length <= LONGEST_HEADER) headers.set(head, header)
-    return header
-  }
+  const parseHeader = recall(parseJwtObject, HEADERS)
 
   return function parseJwt(token) {
     const parts = splitJwt(token)

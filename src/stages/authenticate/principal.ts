@@ -15,6 +15,7 @@ import { parseExtensions } from '../../oauth/extensions.ts'
 import { parseScopes } from '../../oauth/smart-scope.ts'
 import type { SmartScope } from '../../oauth/smart-scope.ts'
 import { Refusal } from '../../refusal.ts'
+import { recall } from '../../recall.ts'
 
 /** Reads the principal that claims speak of. Throws Refusal. */
 export type ReadPrincipal = (claims: Claims) => Principal
@@ -96,27 +97,16 @@ function createIsMarked({
     read(claims) === clientMark.value.replaceAll('{client}', () => clientId)
 }
 
-/** Scopes that are kept read at most, and the longest claim that is. */
-const MOST_SCOPES = 256
-const LONGEST_SCOPES = 2048
+const SCOPES = { most: 256, longest: 2048 }
 
 /** An app asks for the same scopes again and again: what was read is shared, and not made anew. */
 function createReadScopes(
   separator: ',' | ' ',
   takesV1: boolean,
 ): (claim: unknown) => readonly SmartScope[] {
-  const known = new Map<string, readonly SmartScope[]>()
-  return (claim) => {
-    if (typeof claim !== 'string' || claim.length > LONGEST_SCOPES) {
-      return parseScopes(claim, separator, takesV1)
-    }
-    const found = known.get(claim)
-    if (found !== undefined) return found
-    const scopes = parseScopes(claim, separator, takesV1)
-    if (known.size >= MOST_SCOPES) known.clear()
-    known.set(claim, scopes)
-    return scopes
-  }
+  const parse = (claim: unknown): readonly SmartScope[] => parseScopes(claim, separator, takesV1)
+  const parseText = recall(parse, SCOPES)
+  return (claim) => (typeof claim === 'string' ? parseText(claim) : parse(claim))
 }
 
 /** Each once. */

@@ -19,6 +19,7 @@ import {
   SSN_SYSTEMS,
   systemOf,
 } from './vocabulary.ts'
+import { recall } from '../../recall.ts'
 
 /** What a code system is to masking and labels: bits. */
 export const SYSTEM = {
@@ -61,21 +62,11 @@ export function confidentialityAt(tape: Tape, entry: number): number {
 const rankOf = (code: string | undefined): number =>
   CONFIDENTIALITIES.findIndex((one) => one === code)
 
-/** What texts were found to be: a server has a few hundred systems, and says them in every answer. */
-const MET = new Map<string, number>()
-const MOST_MET = 1024
-const LONGEST_MET = 200
+/** A server has a few hundred systems, and says them in every answer. */
+const recallClass = recall(classOf, { most: 1024, longest: 200 })
 
-function recallClass(text: string): number {
-  const known = MET.get(text)
-  if (known !== undefined) return known
-  const found = classOf(systemOf(text))
-  if (MET.size >= MOST_MET) MET.clear()
-  if (text.length <= LONGEST_MET) MET.set(text, found)
-  return found
-}
-
-function classOf(system: string): number {
+function classOf(text: string): number {
+  const system = systemOf(text)
   if (system === '') return SYSTEM.none
   const found =
     (SSN_SYSTEMS.has(system) ? SYSTEM.ssn : 0) |

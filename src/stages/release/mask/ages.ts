@@ -1,6 +1,7 @@
 import { endOf, member, startOf, textOf } from '../../../json/tape.ts'
 import type { Tape } from '../../../json/tape.ts'
 import type { Vocabulary } from '../vocabulary.ts'
+import { recall } from '../../../recall.ts'
 
 /** Stands for every age above 89 (45 CFR 164.514(b)(2)(i)(C)). */
 export const OLD =
@@ -30,17 +31,18 @@ const LONGEST_WORD = 40
 /** `Years`, `year(s)`, `y.o.`, `a{age}` and `{years}` are units as well. */
 function perYearOf(unit: string | undefined): number | undefined {
   if (unit === undefined || unit.length > LONGEST_WORD) return undefined
-  const known = MET.get(unit)
-  if (known !== undefined) return known === 0 ? undefined : known
-  const word = unit.replace(/(?<=.)\{.*/, '').replaceAll(/[\s.(){}]/g, '')
-  const found = PER_YEAR.get(unit) ?? PER_YEAR.get(word.toLowerCase())
-  if (MET.size >= MOST_MET) MET.clear()
-  MET.set(unit, found ?? 0)
-  return found
+  const perYear = recallUnit(unit)
+  return perYear === 0 ? undefined : perYear
 }
-/** What units were found to be, 0 = none of time: a server has a few hundred. */
-const MET = new Map<string, number>()
-const MOST_MET = 1024
+
+/** A server has a few hundred; 0 = none of time. */
+const recallUnit = recall(
+  (unit) => {
+    const word = unit.replace(/(?<=.)\{.*/, '').replaceAll(/[\s.(){}]/g, '')
+    return PER_YEAR.get(unit) ?? PER_YEAR.get(word.toLowerCase()) ?? 0
+  },
+  { most: 1024 },
+)
 
 export type Age = 'young' | 'old' | 'unclear'
 

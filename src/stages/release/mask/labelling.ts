@@ -11,6 +11,7 @@ import {
 import type { Tape } from '../../../json/tape.ts'
 import type { Category } from '../../../policy/masking-schema.ts'
 import type { Vocabulary } from '../vocabulary.ts'
+import { recall } from '../../../recall.ts'
 
 type List = keyof Category['codes']
 
@@ -20,7 +21,6 @@ const SYSTEMS: readonly (readonly [part: RegExp, list: List])[] = [
   [/snomed|^(?:urnoid)?2168401113883696$/, 'snomed'],
   [/loinc|^(?:urnoid)?216840111388361$/, 'loinc'],
 ]
-const MOST_KNOWN = 500
 /** ICD-10-PCS numbers procedures: what begins as a diagnosis does is none, in its form. */
 const PROCEDURES = /icd10pcs|codingicd10$/
 const PROCEDURE = /^[0-9A-Z]{7}$/
@@ -38,7 +38,7 @@ export function createLabelling(
   if (categories.length === 0) return undefined
   const exact = new Map<string, Set<string>>()
   /** Systems come again and again. */
-  const known = new Map<string, System>()
+  const recallSystem = recall(readSystem, { most: 500 })
   const prefixes: { readonly prefix: string; readonly label: string }[] = []
   const add = (list: List | 'any', code: string, label: string): void => {
     const key = `${list} ${code}`
@@ -66,16 +66,8 @@ export function createLabelling(
     return [...labels]
   }
 
-  function learn(system: string): System {
-    const name = nameOf(system)
-    const list = name === '' ? 'any' : SYSTEMS.find(([part]) => part.test(name))?.[1]
-    if (known.size >= MOST_KNOWN) known.clear()
-    known.set(system, { name, list })
-    return { name, list }
-  }
-
   function label(system: string, codes: readonly string[], labels: Set<string>): void {
-    const { name, list } = known.get(system) ?? learn(system)
+    const { name, list } = recallSystem(system)
     if (list === undefined) return
     for (const code of codes.flatMap(conceptsOf)) {
       for (const one of exact.get(`${list} ${code}`) ?? []) labels.add(one)
@@ -85,6 +77,12 @@ export function createLabelling(
       for (const { prefix, label } of prefixes) if (text.startsWith(prefix)) labels.add(label)
     }
   }
+}
+
+function readSystem(system: string): System {
+  const name = nameOf(system)
+  const list = name === '' ? 'any' : SYSTEMS.find(([part]) => part.test(name))?.[1]
+  return { name, list }
 }
 
 type System = { readonly name: string; readonly list: List | 'any' | undefined }
