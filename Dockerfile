@@ -29,5 +29,6 @@ ENV NODE_ENV=production \
 USER 65532:65532
 VOLUME /var/lib/fhirewall
 EXPOSE 8080 8081
-ENTRYPOINT ["/nodejs/bin/node", "/app/bin/fhirewall.js"]
+# Large pages for the code of node, where the kernel has them (docs/decisions/0026).
+ENTRYPOINT ["/nodejs/bin/node", "--use-largepages=silent", "/app/bin/fhirewall.js"]
 CMD ["start"]

@@ -41,6 +41,8 @@ const { values } = parseArgs({
 })
 const root = fileURLToPath(new URL('..', import.meta.url))
 const node = process.execPath
+/** As the image runs node; the naive stack has them, too. */
+const LARGE_PAGES = '--use-largepages=silent'
 const folder = await mkdtemp(join(tmpdir(), 'fhirewall-bench-'))
 await chmod(folder, 0o755)
 const children: ChildProcess[] = []
@@ -204,6 +206,7 @@ const subjects = [
     token: tokens.RS256,
     start: () =>
       launch(0, node, [
+        LARGE_PAGES,
         join(root, 'bench/naive.ts'),
         String(PORTS.naive),
         `http://127.0.0.1:${PORTS.upstream}/base`,
@@ -229,7 +232,7 @@ function startHaproxy(): ChildProcess {
 function startGateway(checkout: string, at: number): ChildProcess {
   const profiled =
     values.profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${values.profile}`]
-  return launch(0, node, [...profiled, join(checkout, 'bin/fhirewall.js'), 'start'], {
+  return launch(0, node, [LARGE_PAGES, ...profiled, join(checkout, 'bin/fhirewall.js'), 'start'], {
     FHIREWALL_UPSTREAM_URL: `http://127.0.0.1:${PORTS.upstream}/base`,
     FHIREWALL_PUBLIC_URL: PUBLIC,
     FHIREWALL_ISSUER: issuer.url,
