@@ -11,7 +11,7 @@
  *   guesses  which name came next
  *   outlines what is compared of objects, and what was met
  *   notice   what is worth a look, as Notice says       written once by the host
- *   stack    32 bytes for each level of depth
+ *   stack    48 bytes for each level of depth
  *   input    the text, then 16 zero bytes or more
  *   tape     4 integers for each entry
  *   noted    strings, keys and numbers worth a look, then objects: an integer each
@@ -62,6 +62,9 @@ export function errorOffset(): usize {
   return offset
 }
 
+/** Bytes of a level of the stack. */
+const LEVEL: usize = 48
+
 /** As in src/json/notice.ts: what is asked of strings by their names. */
 const ALWAYS: u32 = 1
 const PREFIXED: u32 = 2
@@ -71,6 +74,7 @@ const LEAST_DIGITS = 9
 const WIDEST_GAP = 3
 const LEAST_BYTES: usize = 10
 const LEAST_WHOLE = 13
+const MOST_SHOWN = 4
 let asked: usize = 0
 let prefix: usize = 0
 let prefixLength: usize = 0
@@ -178,6 +182,13 @@ function holdsNumber(from: usize, end: usize): bool {
     }
   }
   return false
+}
+
+/** Whether a number has so few digits that they may be shown. */
+@inline
+function isShort(from: usize, end: usize): bool {
+  const size = <i32>(end - from)
+  return size < 16 && <i32>popcnt(digitsOf(v128.load(from)) & ((1 << size) - 1)) <= MOST_SHOWN
 }
 
 /** Whether a number may be a long integer: nothing but zeros behind the point, or any exponent. */
@@ -542,9 +553,10 @@ function endOfLiteral(i: usize): usize {
 
 /**
  * Scans the text of `length` bytes at `input`. Answers the number of entries on the tape, or a code
- * below zero and the place by `errorOffset`. `stack` has room for `maximumDepth` + 2 levels of 32 bytes:
+ * below zero and the place by `errorOffset`. `stack` has room for `maximumDepth` + 2 levels of 48 bytes:
  * where the open container is on the tape, whether it is an object, the number of the name around it
- * plus one, where the next name is guessed, and one bit for each name met; behind them are 144 bytes more.
+ * plus one, where the next name is guessed, one bit for each name met, and one for each of the first 32
+ * that has a short number; behind them are 144 bytes more.
  */
 export function scan(
   input: usize,
@@ -557,7 +569,7 @@ export function scan(
   const end = input + length
   // Two entries are made at most between two looks at the room that is left.
   const full = tape + (capacity - 2) * ENTRY
-  const scratch = stack + (<usize>maximumDepth + 2) * 32
+  const scratch = stack + (<usize>maximumDepth + 2) * LEVEL
   let w = tape
   let i = input
   let depth = 0
@@ -691,18 +703,21 @@ export function scan(
     } else if (c == 0x7b || c == 0x5b) {
       if (depth >= maximumDepth) return wrong(TOO_DEEP, i, input)
       depth++
-      level += 32
+      level += LEVEL
       inObject = c == 0x7b
       store<u32>(level, <u32>w)
       store<i32>(level, inObject ? 1 : 0, 4)
       store<i32>(level, name, 8)
-      store<u32>(level - 32, <u32>spot, 12)
+      store<u32>(level - LEVEL, <u32>spot, 12)
       spot = spotOf(name, 0)
       // Its end and the entry behind it are not known yet.
       write(w, i - input, 0, (inObject ? OBJECT : ARRAY) | (name << NAME_SHIFT), 0)
       w += ENTRY
       count++
-      if (inObject) v128.store(level + 16, i64x2.splat(0))
+      if (inObject) {
+        v128.store(level + 16, i64x2.splat(0))
+        store<i32>(level, 0, 32)
+      }
       i = skipSpace(i + 1)
       if (<u32>load<u8>(i) != (inObject ? 0x7d : 0x5d)) continue
     } else {
@@ -711,6 +726,8 @@ export function scan(
       i = isNumber ? endOfNumber(i) : endOfLiteral(i)
       if (failure != 0) return wrong(failure, offset, input)
       write(w, start - input, i - input, (isNumber ? NUMBER : LITERAL) | (name << NAME_SHIFT), 0)
+      if (isNumber && inObject && <u32>(name - 1) < 32 && isShort(start, i))
+        store<i32>(level, load<i32>(level, 32) | (1 << (name - 1)), 32)
       // No literal is as long.
       if (i - start >= LEAST_BYTES && mayBeLong(start, i)) {
         store<u32>(nextValue, count)
@@ -751,14 +768,15 @@ export function scan(
       if (inObject) {
         const had = load<i32>(level, 16)
         if (had != 0) store<i32>(open + ENTRY, had, 12)
+        const told = had & ~load<i32>(level, 32)
         const isNamed = (<u32>load<u8>(asked + load<i32>(level, 8)) & NAMED) != 0
-        if (((had & membersA) != 0 && (had & membersB) != 0) || (had & membersC) != 0 || isNamed) {
+        if (((told & membersA) != 0 && (had & membersB) != 0) || (had & membersC) != 0 || isNamed) {
           store<u32>(nextObject, <u32>((open - tape) / ENTRY))
           nextObject += 4
         }
       }
       depth--
-      level -= 32
+      level -= LEVEL
       inObject = load<i32>(level, 4) != 0
       spot = load<u32>(level, 12)
     }

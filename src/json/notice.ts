@@ -24,7 +24,10 @@ export type Notice = {
   readonly asked: Uint8Array
   /** ASCII. */
   readonly prefix: string
-  /** Bits of membersOf(object): noted when it has one of the first and one of the second, or one of the third. */
+  /**
+   * Bits of membersOf(object): noted when it has one of the first, unless that is a short number, and one of
+   * the second, or one of the third.
+   */
   readonly members: readonly [first: number, second: number, third: number]
   /** What is looked at when objects are compared: `compare` of a tape. */
   readonly outline: Outline
@@ -33,6 +36,20 @@ export type Notice = {
 /** A number is written in so many bytes at least that is noted, and has so many digits before its point. */
 export const LEAST_BYTES = 10
 export const LEAST_WHOLE = 13
+
+/** A short number has so many digits at most: of a longer one as many may be shown. */
+export const MOST_SHOWN = 4
+
+/** Whether a number is short. */
+export function isShort(bytes: Uint8Array, start: number, end: number): boolean {
+  if (end - start >= 16) return false
+  let digits = 0
+  for (let i = start; i < end; i++) {
+    const c = bytes[i] as number
+    if (c >= 0x30 && c <= 0x39) digits++
+  }
+  return digits <= MOST_SHOWN
+}
 
 /** Nothing is asked: strings with escapes, beyond ASCII, or with a number in them are noted, and long numbers. */
 export const NOTHING: Notice = {

@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import { splice } from './edit.ts'
 import type { Names } from './names.ts'
-import { ASK, hasDigits, mayBeLong, mayHoldNumber, NOTHING } from './notice.ts'
+import { ASK, hasDigits, isShort, mayBeLong, mayHoldNumber, NOTHING } from './notice.ts'
 import type { Notice } from './notice.ts'
 import { FLAG_MASK, FLAG_SHIFT, KIND, KIND_MASK, NAME_SHIFT, WIDTH } from './tape.ts'
 import type { Noted, Scan } from './tape.ts'
@@ -85,9 +85,10 @@ function note(data: Int32Array, length: number, bytes: Buffer, notice: Notice): 
       const object = open.pop() ?? 0
       const isEmpty = data[object * WIDTH + 3] === object + 1
       const had = isEmpty ? 0 : (data[(object + 1) * WIDTH + 3] as number)
+      const told = had & ~short(object)
       const name = (data[object * WIDTH + 2] as number) >> NAME_SHIFT
       const isNamed = ((notice.asked[name] ?? 0) & ASK.object) !== 0
-      if (((had & first) !== 0 && (had & second) !== 0) || (had & third) !== 0 || isNamed)
+      if (((told & first) !== 0 && (had & second) !== 0) || (had & third) !== 0 || isNamed)
         objects.push(object)
     }
     if (entry === length) break
@@ -101,6 +102,21 @@ function note(data: Int32Array, length: number, bytes: Buffer, notice: Notice): 
     if (isNotable(bytes, start + 1, end - 1, (word >> FLAG_SHIFT) & FLAG_MASK, asked))
       values.push(entry)
   }
+  /** Bits of the members that are short numbers. */
+  function short(object: number): number {
+    let bits = 0
+    const end = data[object * WIDTH + 3] as number
+    for (let key = object + 1; key < end;) {
+      const at = (key + 1) * WIDTH
+      const [word, name] = [data[at + 2] as number, ((data[at + 2] as number) >> NAME_SHIFT) - 1]
+      const kind = word & KIND_MASK
+      const isFirst = kind === KIND.number && name >= 0 && name < 32
+      if (isFirst && isShort(bytes, data[at] as number, data[at + 1] as number)) bits |= 1 << name
+      key = kind <= KIND.array ? (data[at + 3] as number) : key + 2
+    }
+    return bits
+  }
+
   const at = { value: 0, object: 0 }
   return { values: Int32Array.from(values), objects: Int32Array.from(objects), at }
 

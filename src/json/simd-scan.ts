@@ -66,6 +66,7 @@ const FAILURES: Readonly<Record<number, string>> = {
 const SLOTS = 8192 * 4
 const KEPT = 1024 * 16
 const GUESSES = 2048 * 4 + 48
+const LEVEL = 48
 const OUTLINES = 64 * (16 + 64 * 8) + 64 * 8 + 16
 
 /** Where the names begin: the first page keeps what the compiler put there. */
@@ -111,7 +112,7 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
   const noticeAt = steps + aligned(outline.steps.length)
   const asked = noticeAt + notice.prefix.length + 16
   const stack = aligned(asked + names.list.length + 1)
-  const input = aligned(stack + (maximumDepth + 2) * 32 + LONGEST_NAME + 32)
+  const input = aligned(stack + (maximumDepth + 2) * LEVEL + LONGEST_NAME + 32)
   /** What stands before the stack, once it is made: never changes but for what is kept. */
   let image: Uint8Array | undefined
   let machine = start()

@@ -43,7 +43,7 @@ export type Tape = {
 export type Noted = {
   readonly values: Int32Array
   readonly objects: Int32Array
-  /** Up to where {@link readNotes} has come. */
+  /** Up to where readers of the notes have come. */
   readonly at: { value: number; object: number }
 }
 
@@ -138,21 +138,40 @@ export type NoteReader = {
 export function readNotes(tape: Tape, value: number, reader: NoteReader): void {
   const { values, objects, at } = tape.noted
   const end = after(tape, value)
-  let n = at.object > 0 && after(tape, objects[at.object - 1] as number) > value ? 0 : at.object
+  seekNotes(tape, value)
   // Objects are noted when they end: those around the value come later than all that is in it.
+  let n = at.object
   for (; n < objects.length; n++) {
     const entry = objects[n] as number
-    const limit = after(tape, entry)
-    if (limit > end) break
-    if (limit > value) reader.object(entry)
+    if (after(tape, entry) > end) break
+    reader.object(entry)
   }
   at.object = n
-  n = at.value > 0 && (values[at.value - 1] as number) >= value ? 0 : at.value
-  for (; n < values.length; n++) {
+  for (n = at.value; n < values.length; n++) {
     const entry = values[n] as number
     if (entry >= end) break
-    if (entry >= value) reader.value(entry)
+    reader.value(entry)
   }
+  at.value = n
+}
+
+/** Whether there is anything to read. */
+export function isNoted(tape: Tape, value: number): boolean {
+  const { values, objects, at } = tape.noted
+  const end = after(tape, value)
+  seekNotes(tape, value)
+  const isIn = at.object < objects.length && after(tape, objects[at.object] as number) <= end
+  return isIn || (at.value < values.length && (values[at.value] as number) < end)
+}
+
+/** To the first of both that are not before a value. */
+function seekNotes(tape: Tape, value: number): void {
+  const { values, objects, at } = tape.noted
+  let n = at.object > 0 && after(tape, objects[at.object - 1] as number) > value ? 0 : at.object
+  while (n < objects.length && after(tape, objects[n] as number) <= value) n++
+  at.object = n
+  n = at.value > 0 && (values[at.value - 1] as number) >= value ? 0 : at.value
+  while (n < values.length && (values[n] as number) < value) n++
   at.value = n
 }
 

@@ -107,3 +107,17 @@ t.test('members whose names are numbers, one after the other', async (t) => {
   t.match(text, '"resourceType":"Patient"')
   t.notMatch(text, /078-05/, 'all of them gone')
 })
+
+// REST-11: what is taken out of an answer is as much as upstream, or who writes to it, likes.
+t.test('very many members that go, beside a resource and in labels', async (t) => {
+  const { send } = maskWith()
+  const unknown = Array.from({ length: 200_000 }, (_, n) => `"a${n}":1`).join()
+  const resource = '{"resourceType":"Patient","id":"p"}'
+  const entry = `{"fullUrl":"urn:x","resource":${resource},${unknown}}`
+  const bundle = `{"resourceType":"Bundle","type":"history","entry":[${entry}]}`
+  const out = await send(bundle, [[]], { code: 'history-type' })
+  t.match(out.text, `"entry":[{"fullUrl":"urn:x","resource":${resource}}]`)
+  const labelled = `{"resourceType":"Patient","id":"p","meta":{"security":[{${unknown}}]}}`
+  const { text } = await send(labelled, [['safe-harbor']])
+  t.match(text, '"resourceType":"Patient"')
+})

@@ -181,6 +181,37 @@ function number(pick: (below: number) => number): string {
   return `${whole}${point}${['', '', '', 'e9', 'E-7', 'e+', `e${digits(3)}`][pick(7)]!}`
 }
 
+t.test('what may be an identifier is noted, but with short numbers alone (MASK-4)', (t) => {
+  const NUMBERS: readonly (readonly [number: string, isShort: boolean])[] = [
+    ...(['0', '-1.5', '1234', '12.34', '-0.123', '1e-9', '123.4'] as const).map(
+      (one) => [one, true] as const,
+    ),
+    ...(['12345', '-12.345', '0.0001e3', '1234e1', '0.0000', '123456789'] as const).map(
+      (one) => [one, false] as const,
+    ),
+    ['0.000000000000000000', false],
+  ]
+  for (const [number, isShort] of NUMBERS) {
+    const rows: readonly (readonly [members: string, count: number])[] = [
+      [`"value":${number},"system":"x"`, isShort ? 0 : 1],
+      [`"system":"x", "v\\u0061lue" : ${number}`, isShort ? 0 : 1],
+      [`"type":{},"value":${number},"extension":[]`, 1],
+      [`"_value":{},"system":"x","value":${number}`, 1],
+      [`"value":[${number}],"system":"x"`, 1],
+      [`"value":{"value":${number}},"system":"x"`, 1],
+      [`"value":${number}`, 0],
+      [`"value":"1","system":"x"},{"value":${number},"system":"x"`, isShort ? 1 : 2],
+      [`"value":${number},"system":"x"},{"value":"1","system":"x"`, isShort ? 1 : 2],
+    ]
+    for (const [members, count] of rows) {
+      const bytes = Buffer.from(`[{${members}}]`)
+      t.ok(agree(bytes), members)
+      t.equal(simd(bytes).noted.objects.length, count, members)
+    }
+  }
+  t.end()
+})
+
 t.test('long numbers are noted by both or by none (MASK-4, MASK-7)', async (t) => {
   const pick = seeded(40)
   let noted = 0

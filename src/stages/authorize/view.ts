@@ -42,7 +42,10 @@ export async function searchInView(
   for (let next: string | undefined = ''; next !== undefined && seen.length <= MOST_SEEN;) {
     if (pages-- <= 0) throw tooMuch()
     const found = await askPage(next)
-    seen.push(...found.resources.flatMap((resource) => see(resource) ?? []))
+    for (const resource of found.resources) {
+      const one = see(resource)
+      if (one !== undefined) seen.push(one)
+    }
     next = found.next === next ? undefined : found.next
   }
   if (seen.length > MOST_SEEN) throw tooMuch()

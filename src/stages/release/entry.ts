@@ -87,11 +87,8 @@ export function releaseEntries(
     while (pairs !== undefined && (pairs[pair] as number) < element) pair += 2
     const first = pairs?.[pair] === element ? (pairs[pair + 1] as number) : element
     const common = first === element ? undefined : known.get(first)
-    const say = (found: Common) => known.set(first, found)
-    return (
-      (common && repeatEntry(tape, element, common, parts)) ??
-      releaseEntry(tape, element, parts, say) !== undefined
-    )
+    if (common !== undefined && repeatEntry(tape, element, common, parts)) return true
+    return releaseEntry(tape, element, parts, (found) => known.set(first, found)) !== undefined
   }
 }
 
@@ -113,7 +110,7 @@ function followEntry(tape: Tape, element: number, parts: Parts, trail: Trail): b
   const leaves = trail.take(candidate, () =>
     Buffer.from(tape.splice(own.edits, startOf(tape, element), endOf(tape, element))),
   )
-  if (leaves) edits.push(...own.edits)
+  if (leaves) for (const edit of own.edits) edits.push(edit)
   return leaves
 }
 
@@ -129,18 +126,18 @@ type Common = {
   readonly fullUrl: { readonly isBehind: boolean; readonly offset: number } | undefined
 }
 
-/** Releases an entry that is like one before it. undefined = it has to be judged itself after all. */
+/** Releases an entry that is like one before it. false = it has to be judged itself after all. */
 function repeatEntry(
   tape: Tape,
   element: number,
   { type, resource, fullUrl }: Common,
   { permit: { terms }, context, tally, edits }: Parts,
-): true | undefined {
+): boolean {
   const object = element + resource
   const masked = planMasking(tape, object, undefined, context)
-  if (masked === undefined || masked.renamed !== undefined) return undefined
+  if (masked === undefined || masked.renamed !== undefined) return false
   if (masked.counts !== undefined && !isFound(tape, object, masked.edits, type, terms)) {
-    return undefined
+    return false
   }
   if (fullUrl?.isBehind === false) releaseAddress(tape, element + fullUrl.offset, context, edits)
   for (const edit of orderEdits(masked.edits)) edits.push(edit)
@@ -204,8 +201,9 @@ function releaseEntry(
       if (part.hasAddress || edits.length > before) isCommon = false
     } else if (part !== undefined || !isIn(entry, name) || !isSimple) isPlain = false
   }
-  if (!isPlain) edits.push(...keepOnly(tape, element, entry, context.bundleWords))
-  else if (isCommon) say({ type: released.verdict.type, resource: resource - element, fullUrl })
+  if (!isPlain) {
+    for (const edit of keepOnly(tape, element, entry, context.bundleWords)) edits.push(edit)
+  } else if (isCommon) say({ type: released.verdict.type, resource: resource - element, fullUrl })
   return released
 }
 

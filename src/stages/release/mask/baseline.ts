@@ -249,12 +249,9 @@ class Plan implements Baseline {
   #maskIdentifier(object: number, members: number): void {
     const tape = this.#tape
     const { at } = this.#words
-    const value = member(tape, object, at.value)
-    // A quantity, mostly: whatever its system, it shows no more than the last four of a number.
-    if ((members & ((1 << at._value) | (1 << at.extension))) === 0 && isShortNumber(tape, value))
-      return
     const rule = this.#secretOf(object, members)
     if (rule === undefined) return
+    const value = member(tape, object, at.value)
     const beside = member(tape, object, at._value)
     if (value < 0 && beside < 0) {
       // Some servers say it beside the identifier alone (§9.3).
@@ -373,18 +370,6 @@ function decodePercent(text: string): string {
   return text.replaceAll(/%([0-7][\da-f])/gi, (_, code: string) =>
     String.fromCharCode(parseInt(code, 16)),
   )
-}
-
-/** Of up to four digits. */
-function isShortNumber(tape: Tape, value: number): boolean {
-  if (value < 0 || kindOf(tape, value) !== KIND.number) return false
-  const end = endOf(tape, value)
-  let digits = 0
-  for (let at = startOf(tape, value); at < end && digits <= 4; at++) {
-    const sign = tape.bytes[at] as number
-    if (sign >= 0x30 && sign <= 0x39) digits++
-  }
-  return digits <= 4
 }
 
 /** A number as it is written; of anything else nothing. */

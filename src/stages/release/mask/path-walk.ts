@@ -332,8 +332,7 @@ function walkLabels(walk: Walk, key: number, parent: number, around: Member): vo
     }
     const before = found.length
     walkMembers(walk, one, settle(walk, one, around.next()))
-    const kept = found.splice(before).filter(({ entry }) => !isCode(walk, entry))
-    found.push(...kept)
+    for (const made of found.splice(before)) if (!isCode(walk, made.entry)) found.push(made)
   }
 }
 
