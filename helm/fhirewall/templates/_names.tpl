@@ -65,6 +65,13 @@ startupProbe:
     port: admin
   periodSeconds: 2
   failureThreshold: 30
+{{- /* Until everybody has heard that it goes, connections still come. Kubernetes itself waits since 1.30. */}}
+{{- if and (gt (int .Values.preStopSeconds) 0) (semverCompare ">=1.30.0-0" .Capabilities.KubeVersion.Version) }}
+lifecycle:
+  preStop:
+    sleep:
+      seconds: {{ int .Values.preStopSeconds }}
+{{- end }}
 securityContext:
   runAsNonRoot: true
   runAsUser: 65532
