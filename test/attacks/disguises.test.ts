@@ -130,6 +130,60 @@ t.test('an identifier that says in other words what it is (MASK-4)', async (t) =
   }
 })
 
+t.test('nine digits that something beside them calls an SSN (MASK-4, MASK-5, §9.2)', async (t) => {
+  const observation = (members: string): string => `{"resourceType":"Observation",${members}}`
+  const answers = (item: string): string =>
+    `{"resourceType":"QuestionnaireResponse","status":"completed","item":[${item}]}`
+  for (const [what, body] of [
+    ['the code', observation('"code":{"text":"Social Security Number"},"valueString":"123456789"')],
+    [
+      'the code, which follows',
+      observation('"valueString":"123456789","code":{"coding":[{"display":"SSN"}]}'),
+    ],
+    ['LOINC', observation('"code":{"coding":[{"code":"45396-3"}]},"valueString":"123456789"')],
+    ['a component', observation('"component":[{"code":{"text":"SSN"},"valueString":"123456789"}]')],
+    ['a question', answers('{"text":"Your SSN?","answer":[{"valueString":" 123456789"}]}')],
+    ['its number', answers('{"linkId":"us_ssn","answer":[{"valueString":"123456789 (new)"}]}')],
+    [
+      'an extension',
+      patient('"extension":[{"url":"http://x/patientSSN","valueString":"123456789"}]'),
+    ],
+    [
+      'one in one',
+      patient(
+        '"extension":[{"url":"http://x/ssn","extension":[{"url":"v","valueString":"123456789"}]}]',
+      ),
+    ],
+    [
+      'one with an identifier',
+      patient('"extension":[{"url":"http://x/ssn","valueIdentifier":{"value":"123456789"}}]'),
+    ],
+    ['a system', patient('"identifier":[{"value":"123456789","system":"http://x/ssn"}]')],
+    [
+      'a longer one',
+      patient('"identifier":[{"system":"http://x/social-security-number","value":"123456789"}]'),
+    ],
+    [
+      'who gave it',
+      patient('"identifier":[{"value":"123456789","assigner":{"display":"Social Security"}}]'),
+    ],
+  ] as const) {
+    const { text } = await send(body, [[]])
+    t.match(text, '*****6789', what)
+    t.notMatch(text, '12345', what)
+    t.match(text, '"MASKED"', what)
+  }
+  for (const body of [
+    patient('"identifier":[{"system":"http://x/mrn","value":"123456789"}]'),
+    patient('"identifier":[{"system":"http://x/lessness","value":"123456789"}]'),
+    patient('"identifier":[{"system":"http://x/ssn","value":"987654321"}]'),
+    patient('"identifier":[{"value":"123456789"}],"extension":[{"url":"http://x/ssn"}]'),
+    observation('"code":{"text":"SSN"},"valueString":"1234567890"'),
+    observation('"note":[{"text":"no SSN"}],"valueString":"123456789"'),
+  ])
+    t.equal((await send(body, [[]])).text, body)
+})
+
 t.test('labels of what is contained, however deep (LABEL-1)', async (t) => {
   const secret =
     '{"resourceType":"Condition","meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-Confidentiality","code":"V"}]}}'

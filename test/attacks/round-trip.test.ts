@@ -56,6 +56,22 @@ t.test('what was masked comes back, what was changed is changed', async (t) => {
   t.notMatch(server.get('Patient', 'p1'), /masked|MASKED|\*\*\*/, 'no mark is stored')
 })
 
+t.test(
+  'a number that something beside it calls an SSN comes back as well (MASK-10, §9.2)',
+  async (t) => {
+    const { ask, server } = await setUp(t)
+    const whole = PATIENT.replace('urn:mrn","value":"M-1', 'http://x/ssn","value":"123456789')
+    server.put(whole)
+    const { text } = await ask('GET', '/Patient/p1')
+    t.match(text, '"*****6789"')
+    t.equal((await ask('PUT', '/Patient/p1', text.replace('Doe', 'Roe'))).status, 200)
+    t.match(server.get('Patient', 'p1'), '"value":"123456789"')
+    t.match(server.get('Patient', 'p1'), '"Roe"')
+    const made = text.replace('"id":"p1",', '').replace(/"meta":.*?\},"active"/, '"active"')
+    t.equal((await ask('POST', '/Patient', made)).status, 422, 'no mark is stored')
+  },
+)
+
 t.test('what cannot be told is said, with the element, and nothing is written', async (t) => {
   const { ask, held, gateway } = await setUp(t)
   const { text } = await ask('GET', '/Patient/p1')

@@ -1,4 +1,4 @@
-import { after, isContainer, textOf } from '../../../json/tape.ts'
+import { after, isContainer, KIND, kindOf, textOf } from '../../../json/tape.ts'
 import type { Tape } from '../../../json/tape.ts'
 
 /** What is around values that are asked about in order: the tape is passed over once. */
@@ -23,6 +23,12 @@ export class Around {
     }
     this.#close(entry)
     return [this.#open.at(-1) ?? -1, this.#open.at(-2) ?? -1]
+  }
+
+  /** The objects that a value stands in, the innermost first. */
+  objectsOf(entry: number): readonly number[] {
+    this.of(entry)
+    return this.#open.filter((one) => kindOf(this.#tape, one) === KIND.object).reverse()
   }
 
   #close(entry: number): void {

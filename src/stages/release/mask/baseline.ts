@@ -19,12 +19,14 @@ import {
 } from '../../../json/tape.ts'
 import { BESIDE } from './alteration.ts'
 import type { Alteration } from './alteration.ts'
+import { isCalledSsn, namesSsn } from './called-ssn.ts'
 import { CODE } from './codes.ts'
 import { FLAG } from '../../../json/token.ts'
 import { Around } from './around.ts'
 import { rankOf } from './automaton.ts'
 import { lastFour, planCardMembers } from './card-members.ts'
-import { findSecrets, starSecrets } from './detect/secrets.ts'
+import { findBareSsn, findSecrets, starSecrets } from './detect/secrets.ts'
+import type { Finding } from './detect/secrets.ts'
 import { isNarrative } from './marks.ts'
 import { hiddenValue, STUB } from './stub.ts'
 import { SYSTEM, systemAt } from '../systems.ts'
@@ -62,6 +64,7 @@ export function planBaseline(tape: Tape, object: number, context: Context): Base
 
 const NOTHING: readonly Alteration[] = []
 const NO_NARRATIVES: readonly number[] = []
+const NOT_FOUND: readonly Finding[] = []
 /** As strict as showing the last four of it. */
 const RANK = rankOf({ kind: 'last', count: 4 })
 /** Of what nobody can look into nothing is left: what detectors make of its text does not count. */
@@ -196,7 +199,8 @@ class Plan implements Baseline {
       return true
     }
     if (!mayShowDigits(text, LEAST_DIGITS)) return false
-    const findings = findSecrets(text)
+    const found = findSecrets(text)
+    const findings = found.length > 0 ? found : this.#findNamed(entry, text)
     const starred = starSecrets(text, findings)
     // What only its reader sees is starred as it is seen.
     const shown = shownOf(starred)
@@ -208,6 +212,14 @@ class Plan implements Baseline {
     const masked = publicOf(made, this.#context)
     this.#alter(entry, JSON.stringify(masked), first.rule, CODE.MASKED | CODE.ABSTRED)
     return true
+  }
+
+  /** Digits that are called an SSN beside the text alone. */
+  #findNamed(entry: number, text: string): readonly Finding[] {
+    const bare = findBareSsn(text)
+    if (bare === undefined) return NOT_FOUND
+    this.#around ??= new Around(this.#tape, this.#object)
+    return isCalledSsn(this.#tape, this.#around.objectsOf(entry)) ? [bare] : NOT_FOUND
   }
 
   /** Whether it is in a narrative, and all of those go because something else is altered (MASK-6). */
@@ -306,7 +318,7 @@ class Plan implements Baseline {
     const { at } = this.#words
     const tape = this.#tape
     const isNamed = (name: number): boolean =>
-      someOf(tape, member(tape, type, name), (one) => NAMES_SSN.test(textOf(tape, one) ?? ''))
+      someOf(tape, member(tape, type, name), (one) => namesSsn(textOf(tape, one) ?? ''))
     return isNamed(at.text) || isNamed(at.display)
   }
 
@@ -346,8 +358,6 @@ class Plan implements Baseline {
     }
   }
 }
-
-const NAMES_SSN = /\bssn\b|\bs\. ?s\. ?n\b|social\s{1,3}security|\bsoc\.? ?sec/i
 
 const isSsnSystem = (one: number, tape: Tape): boolean => (systemAt(tape, one) & SYSTEM.ssn) !== 0
 

@@ -131,6 +131,17 @@ export function findSecrets(text: string): Finding[] {
   return findings
 }
 
+/** The nine digits that a text begins with, if they are an SSN where something beside it says so. */
+export function findBareSsn(text: string): Finding | undefined {
+  if (!BARE.test(text)) return undefined
+  const [found] = findSecrets(CALLED + text)
+  if (found?.rule !== 'ssn') return undefined
+  return { ...found, start: found.start - CALLED.length, end: found.end - CALLED.length }
+}
+
+const BARE = /^\P{Nd}{0,16}\p{Nd}{9}(?!\p{Nd})/u
+const CALLED = 'SSN '
+
 /**
  * A run may hold more than one number ("555 123-45-6789", a list of cards): each digit that begins a
  * group is tried as the begin of a card, then of an SSN.
