@@ -1,3 +1,4 @@
+import { declaresEmergency } from './fhir/emergency.ts'
 import type { Interaction } from './fhir/interaction.ts'
 import type { Identity } from './oauth/extensions.ts'
 import type { SmartScope } from './oauth/smart-scope.ts'
@@ -181,6 +182,13 @@ export class Exchange {
 
   get facts(): Readonly<Partial<Facts>> {
     return this.#facts as Partial<Facts>
+  }
+
+  /** Whether an emergency was declared by somebody known, and no glass broke (BTG-1). */
+  get isEmergencyRefused(): boolean {
+    const { principal, permit } = this.#facts
+    if (principal === undefined || permit?.breakGlass !== undefined) return false
+    return declaresEmergency(this.arrival.headers)
   }
 
   /** Seconds since the request arrived. */

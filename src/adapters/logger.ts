@@ -142,12 +142,15 @@ export function createExchangeLog(log: Log): Observer {
       const { outcome, reason } = exchange.facts
       const fields = fieldsOf(exchange)
       if (reason !== undefined && outcome !== 'released') {
-        const event = EVENTS[reason]
+        const event = EVENTS[reason] ?? (exchange.isEmergencyRefused ? 'authz_fail' : undefined)
         Object.assign(fields, { reason, event, detail: exchange.facts.detail })
         if (outcome === 'refused') fields['address'] = exchange.arrival.address
         if (event === 'sys_monitor_disabled') log.error(fields, 'exchange')
         else if (outcome === 'failed' || event !== undefined) log.warn(fields, 'exchange')
         else log.info(fields, 'exchange')
+      } else if (exchange.isEmergencyRefused) {
+        // Answered as if nothing had been declared, but somebody should know.
+        log.warn({ ...fields, event: 'authz_fail', detail: 'emergency-refused' }, 'exchange')
       } else if (outcome === undefined || outcome === 'failed') log.warn(fields, 'exchange')
       else log.info(fields, 'exchange')
     },

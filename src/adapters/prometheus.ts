@@ -80,6 +80,11 @@ export function createPrometheus(watched: Watched): Prometheus {
     help: 'Accesses that were permitted only because glass was broken.',
     labels: ['interaction'],
   })
+  const refusedEmergencies = createCounter(registry, {
+    name: 'fhirewall_break_glass_refused_total',
+    help: 'Requests that declared an emergency, and for which no glass broke.',
+    labels: ['interaction'],
+  })
   const masked = createCounter(registry, {
     name: 'fhirewall_masked_values_total',
     help: 'Values masked in answers, by rule.',
@@ -170,6 +175,7 @@ export function createPrometheus(watched: Watched): Prometheus {
     }
     if (reason !== undefined) refusals.add(1, reason)
     if (exchange.facts.permit?.breakGlass !== undefined) emergencies.add(1, code)
+    if (exchange.isEmergencyRefused) refusedEmergencies.add(1, code)
     if (reason === 'rate-exceeded' && detail !== undefined && BUCKETS.has(detail)) {
       limited.add(1, detail)
     }

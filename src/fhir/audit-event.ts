@@ -56,8 +56,8 @@ export type AuditedAccess = {
   readonly resource: string | undefined
   /** Bare ids of the patients concerned. */
   readonly patients: readonly string[]
-  /** Whether glass was broken: recorded once more, as a security alert (BTG-3). */
-  readonly isEmergency?: boolean
+  /** Recorded once more, as a security alert: glass was broken (BTG-3), or only said to be (BTG-1). */
+  readonly alert?: 'emergency' | 'emergency-refused' | undefined
   /** What was counted and decided, as name and value: `released`, `rule` … */
   readonly details: readonly AuditDetail[]
 }
@@ -219,17 +219,22 @@ export function createAuditEventFormat(source: AuditSource): FormatAuditEvents {
       (access.reason === undefined ? '' : `"outcomeDesc":${text(access.reason)},`)
     const isSuccess = access.outcome === '0'
 
-    const write = (patient: string | undefined, omitted: number, isAlert = false): string => {
+    const { alert } = access
+    const write = (patient: string | undefined, omitted: number, start = ''): string => {
       const profiles =
-        isSuccess && !isAlert ? profilesOf(access, shape, data.complete, patient) : ''
+        isSuccess && start === '' ? profilesOf(access, shape, data.complete, patient) : ''
       const transaction = transactionEntity(access, omitted, formatDetail)
       return (
-        `{"resourceType":"AuditEvent"${profiles}${isAlert ? head.alert : head.plain}${outcome}${who}` +
+        `{"resourceType":"AuditEvent"${profiles}${start === '' ? `${head.plain}${outcome}` : start}${who}` +
         `${data.json},${patient === undefined ? '' : `${patientEntity(patient)},`}${transaction}]}`
       )
     }
 
-    const alerts = access.isEmergency === true ? [write(patients[0], 0, true)] : []
+    const startOf = (what: NonNullable<AuditedAccess['alert']>): string =>
+      what === 'emergency'
+        ? head.emergency + outcome
+        : `${head.alert}${formatTime(access.recorded)}","outcome":"8","outcomeDesc":"${what}",`
+    const alerts = alert === undefined ? [] : [write(patients[0], 0, startOf(alert))]
     if (patients.length === 0) return [write(undefined, 0), ...alerts]
     const omitted = Math.max(0, patients.length - patientsPerSearch)
     const events = patients.slice(0, patientsPerSearch).map((patient) => write(patient, 0))
@@ -242,8 +247,10 @@ export function createAuditEventFormat(source: AuditSource): FormatAuditEvents {
 type Who = Pick<AuditedAccess, 'principal' | 'address'>
 type Known = { readonly shape: Shape; readonly address: string; readonly text: string }
 
-/** From `type` up to the time: what only the interaction decides; `alert` when glass was broken. */
-function formatHead(code: InteractionCode | undefined): { plain: string; alert: string } {
+/** From `type` up to the time: what only the interaction decides; `emergency` when glass was broken. */
+function formatHead(
+  code: InteractionCode | undefined,
+): Readonly<Record<'plain' | 'alert' | 'emergency', string>> {
   const [{ action }, subtype] = code === undefined ? [OTHER, undefined] : SHAPES[code]
   const tail = `"action":"${action}","recorded":"`
   const restful =
@@ -252,7 +259,8 @@ function formatHead(code: InteractionCode | undefined): { plain: string; alert: 
       : `"subtype":[{"system":"http://hl7.org/fhir/restful-interaction","code":"${subtype}","display":"${subtype}"}],`
   return {
     plain: flat(`,"type":${RESTFUL_OPERATION},${restful}${tail}`),
-    alert: flat(`,"type":${SECURITY_ALERT},"subtype":[${EMERGENCY_OVERRIDE}],${tail}`),
+    alert: flat(`,"type":${SECURITY_ALERT},${restful}${tail}`),
+    emergency: flat(`,"type":${SECURITY_ALERT},"subtype":[${EMERGENCY_OVERRIDE}],${tail}`),
   }
 }
 

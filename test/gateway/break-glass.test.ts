@@ -86,6 +86,62 @@ t.test('every use is on record, twice, and counted (BTG-3)', async (t) => {
   t.notMatch(gateway.log.join(), /emergency room/, 'the words are in the audit alone')
 })
 
+t.test(
+  'who says so without being entitled is answered as ever, and on record as an alert (BTG-1)',
+  async (t) => {
+    const gateway = await startGateway({ handler: upstream })
+    t.teardown(() => gateway.close())
+    const CATEGORY = {
+      category:
+        'http://terminology.hl7.org/CodeSystem/v3-ActReason#BTG; scheme="http://hl7.org/fhir/tag/security"; label="break the glass"',
+    }
+    const treats = { ...doctor, purpose_of_use: ['TREAT'], roles: [] }
+    let refused = 0
+    // prettier-ignore
+    const rows: [what: string, claims: object, headers: Record<string, string>, isAlert: boolean][] = [
+    ['a reason, no purpose in the token', treats, REASON, true],
+    ['a category',                        treats, CATEGORY, true],
+    ['an entitlement, no purpose',        { ...treats, roles: ['break-glass'] }, CATEGORY, true],
+    ['the purpose, no entitlement',       { ...doctor, roles: [] }, REASON, true],
+    ['a token of long ago',               { ...doctor, iat: Math.floor(Date.now() / 1000) - 3700 }, REASON, true],
+    ['nothing is said',                   treats, {}, false],
+    ['another category',                  treats, { category: 'http://terminology.hl7.org/CodeSystem/v3-ActReason#BTGX' }, false],
+    ['glass is broken',                   doctor, REASON, false],
+  ]
+    for (const [what, claims, headers, isAlert] of rows) {
+      const before = (await gateway.audit()).length
+      const answer = await fetch(`${gateway.url}/Observation/o1`, {
+        headers: { authorization: `Bearer ${await gateway.token({ ...claims })}`, ...headers },
+      })
+      await answer.text()
+      const records = (await gateway.audit()).slice(before) as unknown as Record<string, unknown>[]
+      const alerts = records.filter(({ outcomeDesc }) => outcomeDesc === 'emergency-refused')
+      t.equal(alerts.length, isAlert ? 1 : 0, what)
+      if (!isAlert) continue
+      refused++
+      t.equal(answer.status, 404, what)
+      t.match(alerts[0], {
+        type: { system: 'http://dicom.nema.org/resources/ontology/DCM', code: '110113' },
+        subtype: [{ code: 'read' }],
+        outcome: '8',
+      })
+      t.notOk('meta' in (alerts[0] ?? {}), 'and meets no profile of success')
+      t.match(gateway.log.at(-1), /^warn /, what)
+    }
+    const counted = new RegExp(
+      `fhirewall_break_glass_refused_total\\{interaction="read"\\} ${refused}`,
+    )
+    t.match(await gateway.metrics(), counted)
+    const nobody = await fetch(`${gateway.url}/Observation/o1`, { headers: CATEGORY })
+    t.equal(nobody.status, 401)
+    t.equal(
+      JSON.stringify((await gateway.audit()).at(-1)).includes('110113'),
+      false,
+      'nobody known',
+    )
+  },
+)
+
 t.test('who could break glass is told that there is more, nobody else (BTG-2)', async (t) => {
   const open = SECRET.replace('"o1"', '"o2"').replace(/"security":\[.*?\]\]?/, '"tag":[]')
   for (const bufferBytes of [262_144, 1_000]) {

@@ -79,9 +79,14 @@ function accessOf(exchange: Exchange, identify: Identify, policyHash: string): A
         : identify(facts.principal, arrival.headers['authorization']),
     resource: facts.tally?.resource,
     patients: patientsOf(exchange, interaction),
-    isEmergency: facts.permit?.breakGlass !== undefined,
+    alert: alertOf(exchange),
     details: detailsOf(exchange, policyHash),
   }
+}
+
+function alertOf({ facts, isEmergencyRefused }: Exchange): AuditedAccess['alert'] {
+  if (facts.permit?.breakGlass !== undefined) return 'emergency'
+  return isEmergencyRefused ? 'emergency-refused' : undefined
 }
 
 /** The same object for the same principal and token, so that what is written of it is made once. */

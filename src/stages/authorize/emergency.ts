@@ -1,10 +1,8 @@
 import type { Inquiry, Principal } from '../../exchange.ts'
 import type { Definitions } from '../../fhir/definitions.ts'
+import { REASON_HEADER } from '../../fhir/emergency.ts'
 import type { Grant } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
-
-/** Why glass is broken, in a person's words; the only free text of a client that audit keeps. */
-const HEADER = 'x-break-glass-reason'
 
 /**
  * The reason of an emergency that is declared, or undefined: there is none. It takes the purpose BTG
@@ -17,7 +15,7 @@ export function readEmergency(
   { arrival, interaction }: Inquiry,
   definitions: Definitions,
 ): string | undefined {
-  const reason = arrival.headers[HEADER]
+  const reason = arrival.headers[REASON_HEADER]
   if (reason === undefined || !purposes.includes('BTG')) return undefined
   if (typeof reason !== 'string' || !/^[\x20-\x7e]{8,200}$/.test(reason.trim())) {
     throw new Refusal('header-malformed', { parameter: 'X-Break-Glass-Reason' })
