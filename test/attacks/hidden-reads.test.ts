@@ -234,3 +234,38 @@ for (const [place, [what, who, there, absent]] of rows.entries()) {
     }
   })
 }
+
+t.test('what is not for the patient is seen by staff alone (LABEL-5, NOPAT)', async (t) => {
+  const label = '{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"NOPAT"}'
+  const note = `{"resourceType":"Observation","id":"o1","meta":{"versionId":"1","security":[${label}]},"status":"final","code":{"text":"CANARY"},"subject":{"reference":"Patient/p1"}}`
+  const gateway = await startGateway({
+    handler: (request, response, raw) =>
+      json(
+        request.target.includes('/Observation/')
+          ? note
+          : `{"resourceType":"Bundle","type":"searchset","entry":[{"resource":${note}}]}`,
+      )(request, response, raw),
+  })
+  t.teardown(() => gateway.close())
+  // prettier-ignore
+  const rows: [who: string, claims: object, isShown: boolean][] = [
+    ['a patient’s app',            { scope: 'patient/*.rs', patient: 'p1', fhirUser: 'Patient/p1' }, false],
+    ['nobody says for whom',       { scope: 'patient/*.rs', patient: 'p1' }, false],
+    ['a patient as a user',        { scope: 'user/*.rs', patient: 'p1', fhirUser: 'Patient/p1' }, false],
+    ['family',                     { scope: 'patient/*.rs', patient: 'p1', fhirUser: 'RelatedPerson/r1' }, false],
+    ['staff, launched for one',    { scope: 'patient/*.rs', patient: 'p1', fhirUser: 'Practitioner/d1' }, true],
+    ['staff',                      { scope: 'user/*.rs', fhirUser: 'Practitioner/d1' }, true],
+    ['a program',                  { scope: 'system/*.rs', sub: 'app-1' }, true],
+  ]
+  for (const [who, claims, isShown] of rows) {
+    const authorization = `Bearer ${await gateway.token({ ...claims })}`
+    for (const target of [
+      '/Observation/o1',
+      '/Observation?patient=p1',
+      '/Observation/o1/_history/1',
+    ]) {
+      const answer = await fetch(gateway.url + target, { headers: { authorization } })
+      t.equal((await answer.text()).includes('CANARY'), isShown, `${who} ${target}`)
+    }
+  }
+})

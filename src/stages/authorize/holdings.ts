@@ -4,7 +4,7 @@ import type { Definitions } from '../../fhir/definitions.ts'
 import type { Method } from '../../fhir/interaction.ts'
 import type { SmartLetter, SmartLevel, SmartScope } from '../../oauth/smart-scope.ts'
 import type { StepUp } from '../../oauth/strength.ts'
-import type { Confidentiality, Criteria, Grant, Reach } from '../../permit.ts'
+import type { Clearance, Confidentiality, Criteria, Grant, Reach } from '../../permit.ts'
 import type { Decision, PolicySet } from '../../policy/evaluate.ts'
 import { Refusal } from '../../refusal.ts'
 
@@ -219,6 +219,7 @@ export class Holdings {
     scopes: readonly Held[],
   ): Reach[] {
     const { definitions, bases } = this.#parts
+    const seen = isForPatients(this.#principal) ? clearance : forStaff(clearance)
     const isTied = type === 'Patient' || definitions.patientPaths(type).length > 0
     const own = ownPatient(this.#principal, level)
     // SCOPE-11: whatever a policy says, patient/ never reaches beyond the compartment of its patient.
@@ -234,7 +235,9 @@ export class Holdings {
       within.push(criteria)
     }
     const limit: Reach =
-      isLimited && patient !== undefined ? { patient, clearance, masking } : { clearance, masking }
+      isLimited && patient !== undefined
+        ? { patient, clearance: seen, masking }
+        : { clearance: seen, masking }
     const reach = (criteria: readonly Criteria[]): Reach =>
       criteria.length === 0 ? limit : { ...limit, criteria: both(criteria) }
     // SCOPE-6: a constrained scope beside an unconstrained one has no effect.
@@ -243,6 +246,25 @@ export class Holdings {
       reach(criteria === undefined ? within : [criteria, ...within]),
     )
   }
+}
+
+/** Whether it is used by a patient or family, as far as the token tells. */
+const isForPatients = ({ kind, fhirUser }: Principal): boolean =>
+  kind !== 'system' && fhirUser?.type !== 'Practitioner' && fhirUser?.type !== 'PractitionerRole'
+
+const FOR_STAFF = new WeakMap<Clearance, Clearance>()
+
+/**
+ * HL7 v3-ActCode NOPAT: not to be disclosed to the patient, family or caregivers "without attending
+ * provider's authorization" (LABEL-5). Staff and programs need no clearance for it.
+ */
+function forStaff(clearance: Clearance): Clearance {
+  let seen = FOR_STAFF.get(clearance)
+  if (seen === undefined) {
+    seen = { ...clearance, sensitivities: new Set([...clearance.sensitivities, 'NOPAT']) }
+    FOR_STAFF.set(clearance, seen)
+  }
+  return seen
 }
 
 /** SCOPE-4: what a write answers is shown as a read would show it, also to a rule that asks for its method. */

@@ -317,14 +317,15 @@ export const ACT_CODE_SYSTEMS = new Set([
 
 /**
  * ActCodes that say how to handle data (ObligationPolicy and RefrainPolicy of HL7 v3-ActCode), not
- * what is sensitive about it: no clearance needed. Any other code needs clearance, known or not.
+ * what is sensitive about it: no clearance needed. Any other code needs clearance, known or not; NOPAT
+ * among them, which says who may not see it.
  */
 export const HANDLING = new Set(
   (
     'ANONY AOD AUDIT AUDTR CPLYPOL CPLYCC CPLYCD CPLYCUI CPLYJPP CPLYJSP CPLYOPP CPLYOSP ' +
     'DECLASSIFYLABEL DEID DELAU DOWNGRDLABEL DRIVLABEL ENCRYPT ENCRYPTR ENCRYPTT ENCRYPTU HUAPRV ' +
     'LABEL MASK MINEC PERSISTLABEL PRIVMARK CUIMark PSEUD REDACT UPGRDLABEL PROCESSINLINELABEL ' +
-    'NOAUTH NOCOLLECT NODSCLCD NODSCLCDS NOINTEGRATE NOLIST NOMOU NOORGPOL NOPAT NOPERSISTP ' +
+    'NOAUTH NOCOLLECT NODSCLCD NODSCLCDS NOINTEGRATE NOLIST NOMOU NOORGPOL NOPERSISTP ' +
     'NORDSCLCD NORDSCLCDS NORDSCLW NORELINK NOREUSE NOVIP ORCON'
   ).split(' '),
 )
