@@ -16,7 +16,7 @@ import {
 } from './http/content.ts'
 import { corsHeaders } from './http/cors.ts'
 import { schemeOf } from './oauth/credentials.ts'
-import { checkHeaders, requestIdOf, safeHeaders } from './http/headers.ts'
+import { checkHeaders, correlationOf, requestIdOf, safeHeaders } from './http/headers.ts'
 import type { Clock, Upstream } from './ports.ts'
 import { Refusal, toRefusal } from './refusal.ts'
 import { addressKey } from './stages/limit/limit.ts'
@@ -261,6 +261,7 @@ export function createGateway(parts: GatewayParts): Gateway {
     const all: Record<string, string> = {
       ...safe,
       ...corsHeaders(exchange.arrival.headers, origins),
+      ...correlationOf(exchange.arrival.headers),
       ...headers,
     }
     all['x-request-id'] = exchange.id

@@ -370,6 +370,8 @@ export type RefusalOptions = {
   readonly element?: string
   /** With `strength-insufficient`: what the challenge asks for. */
   readonly stepUp?: StepUp
+  /** With `scope-insufficient`: the scope that would do, as the challenge says it. */
+  readonly scope?: string
 }
 
 /** Thrown by any stage; rendered in one place (`stages/sanitize`), recorded in one place. */
@@ -382,6 +384,7 @@ export class Refusal extends Error {
   /** The element it is about, as names from the resource down. */
   readonly element: string | undefined
   readonly stepUp: StepUp | undefined
+  readonly scope: string | undefined
 
   constructor(reason: Reason, options: RefusalOptions = {}) {
     super(reason, options.cause === undefined ? undefined : { cause: options.cause })
@@ -391,6 +394,7 @@ export class Refusal extends Error {
     this.parameter = options.parameter
     this.element = options.element
     this.stepUp = options.stepUp
+    this.scope = options.scope
   }
 
   /** The row of the table for this reason. */

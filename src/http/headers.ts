@@ -64,7 +64,7 @@ export function checkHeaders(rawHeaders: readonly string[]): void {
   if (!host) throw new HeaderError('header-malformed', 'Host is missing', 'Host')
 }
 
-const REQUEST_ID = /^[A-Za-z0-9._-]{8,64}$/
+const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/
 
 /** The caller's request id when it is safe to repeat (HTTP-6), otherwise undefined. */
 export function parseRequestId(value: string | string[] | undefined): string | undefined {
@@ -75,6 +75,13 @@ export function parseRequestId(value: string | string[] | undefined): string | u
 export function requestIdOf(headers: IncomingHttpHeaders): string {
   return parseRequestId(headers['x-request-id']) ?? randomUUID()
 }
+
+/** The caller's correlation id comes back with the answer, when it is safe to repeat (HTTP-6). */
+export function correlationOf(headers: IncomingHttpHeaders): Readonly<Record<string, string>> {
+  const id = parseRequestId(headers['x-correlation-id'])
+  return id === undefined ? NONE : { 'x-correlation-id': id }
+}
+const NONE: Readonly<Record<string, string>> = {}
 
 /** `return=` of Prefer (RFC 7240) when it is one FHIR knows; whatever else it says is not repeated. */
 export function parsePreferReturn(

@@ -156,3 +156,56 @@ t.test('whatever takes JSON among others is answered (REST-14, RFC 9110 §12.5.1
     await answer.text()
   }
 })
+
+t.test(
+  'what scope would do is in the challenge, and nothing else (AUTHN-2, RFC 6750 §3)',
+  async (t) => {
+    const { gateway } = await setUp()
+    t.teardown(() => gateway.close())
+    const patient = { patient: 'p1' }
+    const staff = { fhirUser: 'Practitioner/d1' }
+    // prettier-ignore
+    const rows: [claims: object, method: string, target: string, scope: string | undefined][] = [
+    [{ ...patient, scope: 'patient/Observation.rs' }, 'GET', '/Patient/p1', 'patient/Patient.r'],
+    [{ ...patient, scope: 'patient/Patient.r' }, 'GET', '/Patient', 'patient/Patient.s'],
+    [{ ...staff, scope: 'user/Patient.rs' }, 'DELETE', '/Patient/p1', 'user/Patient.d'],
+    [{ ...staff, scope: 'user/Observation.rs?code:in=a' }, 'GET', '/Observation/o1', 'user/Observation.r'],
+    [{ sub: 'app-1', scope: 'openid' }, 'GET', '/Patient/p1', 'system/Patient.r'],
+    // No scope would do for whom no level is meant.
+    [{ scope: 'patient/*.rs' }, 'GET', '/Patient/p1', undefined],
+  ]
+    for (const [claims, method, target, scope] of rows) {
+      const answer = await fetch(gateway.url + target, {
+        method,
+        headers: { authorization: `Bearer ${await gateway.token({ ...claims })}` },
+      })
+      const challenge = answer.headers.get('www-authenticate') ?? ''
+      t.equal(answer.status, 403, target)
+      t.match(challenge, /error="insufficient_scope"/, target)
+      t.equal(
+        /scope="([^"]*)"/.exec(challenge.replace('insufficient_scope', ''))?.[1],
+        scope,
+        target,
+      )
+    }
+  },
+)
+
+t.test('ids of the caller come back as they came, when they are safe (HTTP-6)', async (t) => {
+  const { gateway } = await setUp()
+  t.teardown(() => gateway.close())
+  for (const [sent, isSafe] of [
+    ['a', true],
+    ['req-1.A_b', true],
+    ['x'.repeat(64), true],
+    ['x'.repeat(65), false],
+    ['a b', false],
+    ['${a}', false],
+  ] as const) {
+    const { headers } = await fetch(`${gateway.url}/Patient/p1`, {
+      headers: { 'x-request-id': sent, 'x-correlation-id': sent },
+    })
+    t.equal(headers.get('x-request-id') === sent, isSafe, sent)
+    t.equal(headers.get('x-correlation-id'), isSafe ? sent : null, sent)
+  }
+})

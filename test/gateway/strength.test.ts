@@ -105,7 +105,8 @@ t.test('a rule may ask how and when the person logged in (AUTHN-14, RFC 9470)', 
   t.equal(await ask(weak, '/Observation/o1'), '200', 'where no rule asks, nothing is asked')
   t.equal(await ask(weak, '/Device/d1'), '403', 'where no login would help, none is asked for')
   const none = await token({ scope: 'user/Observation.rs' })
-  t.equal(await ask(none), '403 "insufficient_scope"', 'nor where the scope is missing')
+  const missing = '403 "insufficient_scope", scope="user/Condition.r"'
+  t.equal(await ask(none), missing, 'nor where the scope is missing')
   const own = await token({ scope: 'user/*.rs patient/*.rs', patient: 'p1' })
   t.equal(await ask(own), '200', 'nor where another level permits')
 })

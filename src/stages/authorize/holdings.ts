@@ -139,7 +139,8 @@ export class Holdings {
     if (held.length > 0 && (NEVER.has(type) || (byName && scopes.length === 0))) {
       return new Refusal('policy-denied', { detail: 'a type that no scope is enough for' })
     }
-    if (scopes.length === 0) return new Refusal('scope-insufficient')
+    if (scopes.length === 0)
+      return new Refusal('scope-insufficient', neededScope(this.#principal, type, letter))
     const reach: Reach[] = []
     const rules = new Set<string>()
     let isEmergency = false
@@ -285,6 +286,19 @@ export function heldScopes(
     ({ level, target, letters }) =>
       (target === type || target === '*') && letters.has(letter) && isUsable(principal, level),
   )
+}
+
+/**
+ * AUTHN-2, RFC 6750 §3: "the scope necessary to access the protected resource", at a level that this
+ * principal can use. It says no more than what was asked.
+ */
+function neededScope(
+  principal: Principal,
+  type: string,
+  letter: SmartLetter,
+): { readonly scope?: string } {
+  const level = LEVELS.find((one) => isUsable(principal, one))
+  return level === undefined ? {} : { scope: `${level}/${type}.${letter}` }
 }
 
 const isUsable = (principal: Principal, level: SmartLevel): boolean =>

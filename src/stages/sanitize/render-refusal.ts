@@ -4,7 +4,6 @@ import { formatOperationOutcome } from '../../fhir/operation-outcome.ts'
 import { protectedResourceUrl } from '../../oauth/protected-resource.ts'
 import { formatChallenge } from '../../oauth/challenge.ts'
 import type { Challenge } from '../../oauth/challenge.ts'
-import type { StepUp } from '../../oauth/strength.ts'
 import type { Refusal } from '../../refusal.ts'
 
 /** The one place where a refusal becomes an answer: status, challenge, OperationOutcome (ERR-1). */
@@ -19,7 +18,7 @@ export function createRenderRefusal(
       ...refusal.headers,
     }
     if (row.challenge !== undefined) {
-      headers['www-authenticate'] = challenge(row.challenge, scheme, refusal.stepUp)
+      headers['www-authenticate'] = challenge(row.challenge, scheme, askedBy(refusal))
     }
     // ERR-6: a refusal that passes says when to come back.
     if (row.retryAfter !== undefined) headers['retry-after'] ??= String(row.retryAfter)
@@ -36,6 +35,14 @@ export function createRenderRefusal(
   }
 }
 
+/** What a challenge asks for: RFC 6750 §3 `scope`, RFC 9470 §3 `acr_values` and `max_age`. */
+const askedBy = ({ stepUp, scope }: Refusal): Asked => ({
+  ...stepUp,
+  ...(scope === undefined ? {} : { scope }),
+})
+
+type Asked = Pick<Challenge, 'scope' | 'acrValues' | 'maxAge'>
+
 function expressionOf({ parameter, element }: Refusal): { readonly expression?: string } {
   if (element !== undefined) return { expression: element }
   return parameter === undefined ? {} : { expression: `http.${parameter}` }
@@ -51,7 +58,7 @@ function createChallenge(
 ): (
   error: '' | NonNullable<Challenge['error']>,
   scheme?: Challenge['scheme'],
-  stepUp?: StepUp,
+  asked?: Asked,
 ) => string {
   const { issuers, dpop, public: published } = config
   const common = { realm: published.url, resourceMetadata: protectedResourceUrl(published.url) }
@@ -63,10 +70,10 @@ function createChallenge(
       ? [proved]
       : []),
   ]
-  return (error, scheme, stepUp) => {
+  return (error, scheme, asked) => {
     if (error === '') return offered.map(formatChallenge).join(', ')
     const own = scheme === 'DPoP' || error.includes('dpop') ? proved : bearer
     const others = own === proved ? [] : offered.filter((other) => other !== own)
-    return [{ ...own, ...stepUp, error }, ...others].map(formatChallenge).join(', ')
+    return [{ ...own, ...asked, error }, ...others].map(formatChallenge).join(', ')
   }
 }
