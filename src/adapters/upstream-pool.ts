@@ -22,6 +22,9 @@ export type PoolPorts = Pick<WatchOptions<unknown>, 'log' | 'reloaded'> & {
   readonly credentials: Pick<UpstreamCredentials, 'authorization' | 'rejected'>
 }
 
+/** REST-23, RFC 9110 §7.6.3: a gateway "MUST send an appropriate Via header field" on each request. */
+const VIA = '1.1 fhirewall'
+
 /** Opens no connection yet; throws when a file of the settings cannot be read. */
 export function createUpstreamPool(config: Config, ports: PoolPorts): UpstreamPool {
   const { upstream } = config
@@ -80,6 +83,7 @@ export function createUpstreamPool(config: Config, ports: PoolPorts): UpstreamPo
               ...request.headers,
               // Bodies as they are: what is compressed cannot be judged.
               'accept-encoding': 'identity',
+              via: VIA,
               ...(authorization === undefined ? {} : { authorization }),
             },
             body: request.body ?? null,

@@ -70,7 +70,7 @@ t.test(
       for (const { headers } of gateway.upstream.received) {
         t.strictSame(
           Object.keys(headers).sort(),
-          ['accept', 'accept-encoding', 'connection', 'host', 'x-request-id'],
+          ['accept', 'accept-encoding', 'connection', 'host', 'via', 'x-request-id'],
           line,
         )
       }

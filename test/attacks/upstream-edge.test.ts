@@ -26,7 +26,7 @@ const PATIENT = '{"resourceType":"Patient","id":"p1"}'
 const CLAIMS = { scope: 'patient/*.rs', patient: 'p1', roles: ['nurse'], purpose_of_use: 'TREAT' }
 const folder = mkdtempSync(join(tmpdir(), 'fhirewall-edge-'))
 const certificates = createCertificates(folder)
-const OURS = ['accept', 'accept-encoding', 'connection', 'host', 'x-request-id']
+const OURS = ['accept', 'accept-encoding', 'connection', 'host', 'via', 'x-request-id']
 
 /** Writes a file as a whole, in one step. */
 function put(name: string, text: string | Buffer): string {

@@ -233,7 +233,7 @@ t.test(
     const [received] = gateway.upstream.received
     t.strictSame(
       Object.keys(received!.headers).sort(),
-      ['accept', 'accept-encoding', 'connection', 'host', 'x-request-id'],
+      ['accept', 'accept-encoding', 'connection', 'host', 'via', 'x-request-id'],
       'upstream sees our headers only',
     )
     t.equal(received!.headers['accept-encoding'], 'identity')

@@ -209,3 +209,34 @@ t.test('ids of the caller come back as they came, when they are safe (HTTP-6)', 
     t.equal(headers.get('x-correlation-id'), isSafe ? sent : null, sent)
   }
 })
+
+t.test(
+  'who passes on says so: Via upstream, and a stamp on what is masked (REST-23)',
+  async (t) => {
+    const { gateway } = await setUp()
+    t.teardown(() => gateway.close())
+    const headers = {
+      authorization: `Bearer ${await gateway.token({ scope: 'user/*.rs', fhirUser: 'Practitioner/d1' })}`,
+    }
+    const plain = '{"resourceType":"Patient","id":"p1"}'
+    const masked =
+      '{"resourceType":"Patient","id":"p1","identifier":[{"system":"http://hl7.org/fhir/sid/us-ssn","value":"123-45-6789"}]}'
+    const bundle = (entry: string): string =>
+      `{"resourceType":"Bundle","type":"searchset","entry":[{"resource":${entry}}]}`
+    for (const [body, target, isStamped] of [
+      [plain, '/Patient/p1', false],
+      [masked, '/Patient/p1', true],
+      [bundle(plain), '/Patient', false],
+      [bundle(masked), '/Patient', true],
+    ] as const) {
+      gateway.upstream.answerWith(json(body))
+      for (const method of ['GET', 'HEAD']) {
+        const answer = await fetch(gateway.url + target, { method, headers })
+        await answer.arrayBuffer()
+        const stamp = answer.headers.get('response-modified-fhirewall')
+        t.equal(stamp, isStamped ? 'masking' : null, `${method} ${body}`)
+        t.equal(gateway.upstream.received.at(-1)?.headers['via'], '1.1 fhirewall')
+      }
+    }
+  },
+)

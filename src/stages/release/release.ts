@@ -66,6 +66,9 @@ export type MaskingParts = {
   readonly now: () => number
 }
 
+/** REST-23: "response-modified-[identity]: [purpose]" of an intermediary that alters what it passes on. */
+const MODIFIED = 'response-modified-fhirewall'
+
 /** Compiles the names and paths once. */
 export function createRelease(
   config: Config,
@@ -126,6 +129,8 @@ export function createRelease(
     if (body !== undefined) {
       headers['content-type'] =
         shape === 'manifest' ? 'application/json' : 'application/fhir+json; charset=utf-8'
+      // Of a stream nobody knows yet; its frame at least is ours.
+      if (tally.masked.size > 0 || !Buffer.isBuffer(body)) headers[MODIFIED] = 'masking'
     }
     if (method !== 'HEAD') return { answer: { status: fit.status, headers, body }, tally }
     // HEAD answers what GET would, without the body: it is judged to the end all the same.
