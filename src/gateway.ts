@@ -1,5 +1,5 @@
 import type { Config } from './config/schema.ts'
-import { createAnswerBundle } from './entries.ts'
+import { createAnswerBundle } from './entries/answer-bundle.ts'
 import { Exchange } from './exchange.ts'
 import type { Answer, Arrival, Inquiry, Observer, Principal } from './exchange.ts'
 import type { Definitions } from './fhir/definitions.ts'
