@@ -32,6 +32,7 @@ import type { InteractionCode } from './fhir/interaction.ts'
 import { createGateway } from './gateway.ts'
 import { readBody } from './http/content.ts'
 import { createSeal } from './http/seal.ts'
+import { profilesOf } from './policy/load-masking.ts'
 import type { Clock, Log } from './ports.ts'
 import { createAdminServer, createServerFor, drain } from './server.ts'
 import { createAudit } from './stages/audit/audit.ts'
@@ -150,7 +151,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
   const upstream = watchUpstream(config, pool, log)
   const audit = createAudit(config, { sink, policyHash: () => policies.current().hash })
   const { release, splitTransaction, ...lent } = createRelease(config, definitions, {
-    profiles: () => policies.current().masking,
+    profiles: profilesOf,
     key: maskingKey(config),
     now: clock.now,
   })

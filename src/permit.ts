@@ -191,6 +191,8 @@ export type PermitFields = {
   readonly terms: Terms
   /** Ids of the policy rules that permitted, for audit and trace. */
   readonly rules: readonly string[]
+  /** Hash of the policies that permitted; others may be in force by the time that it is recorded. */
+  readonly policies?: string | undefined
   /** Why glass was broken, in the words of who did it (BTG-3). */
   readonly breakGlass?: { readonly reason: string } | undefined
   /** Bare ids of the patients it is about, as far as is known before upstream is asked. */
@@ -223,6 +225,7 @@ export class Permit {
   readonly isNew: boolean
   readonly terms: Terms
   readonly rules: readonly string[]
+  readonly policies: string | undefined
   readonly breakGlass: { readonly reason: string } | undefined
   readonly patients: readonly string[]
   readonly shape: OperationShape | undefined
@@ -244,6 +247,7 @@ export class Permit {
     this.isNew = fields.isNew ?? false
     this.terms = fields.terms
     this.rules = fields.rules
+    this.policies = fields.policies
     this.breakGlass = fields.breakGlass
     this.patients = fields.patients ?? []
     this.shape = fields.shape

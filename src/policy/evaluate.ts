@@ -7,7 +7,7 @@ import type { Principal } from '../exchange.ts'
 import type { Rate } from '../ports.ts'
 import { factsOf } from './condition.ts'
 import type { Condition, ConditionFacts } from './condition.ts'
-import { BASELINE } from './load-masking.ts'
+import { BASELINE, BoundMasking } from './load-masking.ts'
 import type { MaskingProfiles } from './load-masking.ts'
 import type { Rule } from './schema.ts'
 
@@ -100,7 +100,7 @@ export function buildPolicySet(
 ): PolicySet {
   const index = new Map<string, readonly CompiledRule[]>()
   const answers = new LastingAnswers()
-  const unite = createUnite(rules)
+  const unite = createUnite(rules, masking)
   const find = (request: PolicyRequest): readonly CompiledRule[] => {
     const { interaction, type, level, operation, byName = false } = request
     const key = `${interaction} ${type} ${level} ${operation ?? ''} ${String(byName)}`
@@ -184,7 +184,7 @@ type Unite = (first: CompiledRule, others: readonly CompiledRule[]) => Decision
 /** Sets of rules that were seen to permit together; principals of many kinds must not grow it for ever. */
 const MOST_UNITED = 1000
 
-function createUnite(rules: readonly CompiledRule[]): Unite {
+function createUnite(rules: readonly CompiledRule[], masking: MaskingProfiles): Unite {
   const places = new Map(rules.map((rule, at) => [rule, at]))
   const known = new Map<string, Decision>()
   return (first, others) => {
@@ -193,14 +193,14 @@ function createUnite(rules: readonly CompiledRule[]): Unite {
     let united = known.get(key)
     if (united === undefined) {
       if (known.size >= MOST_UNITED) known.clear()
-      united = uniteObligations([first, ...others])
+      united = uniteObligations([first, ...others], masking)
       known.set(key, united)
     }
     return united
   }
 }
 
-function uniteObligations(permits: readonly CompiledRule[]): Decision {
+function uniteObligations(permits: readonly CompiledRule[], profiles: MaskingProfiles): Decision {
   const clearances = permits.map(({ obligations }) => obligations.clearance)
   const rank = Math.min(...clearances.map(({ confidentiality }) => ORDER.indexOf(confidentiality)))
   const [cleared = [], ...others] = clearances.map(({ sensitivities }) => [...sensitivities])
@@ -215,7 +215,10 @@ function uniteObligations(permits: readonly CompiledRule[]): Decision {
         cleared.filter((code) => others.every((codes) => codes.includes(code))),
       ),
     },
-    masking: new Set([BASELINE, ...permits.flatMap(({ obligations }) => obligations.masking)]),
+    masking: new BoundMasking(
+      [BASELINE, ...permits.flatMap(({ obligations }) => obligations.masking)],
+      profiles,
+    ),
     ...(minutes.length === 0 ? {} : { breakGlass: Math.min(...minutes) }),
     ...questionOf(permits),
   }

@@ -5,6 +5,7 @@ import type { ElementSelector } from '../fhir/element-path.ts'
 import { loadElements } from '../fhir/elements.ts'
 import type { Elements } from '../fhir/elements.ts'
 import type { FhirVersion } from '../fhir/definitions.ts'
+import type { MaskingNames } from '../permit.ts'
 import { maskingSchema } from './masking-schema.ts'
 import type { Category, MaskingFile, Method } from './masking-schema.ts'
 import { readYaml, reportIssues } from './yaml-file.ts'
@@ -23,6 +24,24 @@ export type MaskingProfile = {
 }
 
 export type MaskingProfiles = ReadonlyMap<string, MaskingProfile>
+
+/**
+ * Names of profiles, with what they stood for when something was permitted: the files may say another
+ * thing by the time that it is shown, and what neither they nor those of before permit would come out.
+ */
+export class BoundMasking extends Set<string> {
+  readonly profiles: MaskingProfiles
+
+  constructor(names: Iterable<string>, profiles: MaskingProfiles) {
+    super(names)
+    this.profiles = profiles
+  }
+}
+
+/** What names stand for; those that no policies gave stand for nothing. */
+export const profilesOf = (names: MaskingNames): MaskingProfiles =>
+  names instanceof BoundMasking ? names.profiles : NO_PROFILES
+const NO_PROFILES: MaskingProfiles = new Map()
 
 /** Always in force: what no policy can switch off. */
 export const BASELINE = 'baseline'

@@ -142,3 +142,69 @@ t.test('what a policy says of pages and parameters holds for the question', asyn
     t.equal(asked?.target.replace('/base', '') ?? String(answer.status), expected, query)
   }
 })
+
+t.test(
+  'what was permitted by policies of before is shown as they say, and recorded as theirs',
+  async (t) => {
+    const masked = (profile: string): string =>
+      `${policy('Observation').replace('[read]', '[read, search-type]')}    obligations: { masking: ${profile} }\n`
+    const profile = (name: string, rules: string): string =>
+      `masking: ${name}\ndescription: d\nrules: ${rules}\n`
+    const HIDE = '[{ id: h, select: [Observation.note], method: remove }]'
+    // prettier-ignore
+    const rows: [what: string, after: Record<string, string>][] = [
+    ['a profile of the same name hides less', { 'a.yaml': masked('other'), 'masking/a.yaml': profile('house', '[]'), 'masking/b.yaml': profile('other', HIDE) }],
+    ['a profile of the name is not there any more', { 'a.yaml': masked('other'), 'masking/a.yaml': profile('other', '[]') }],
+    ['nothing is permitted any more', { 'a.yaml': policy('Patient') , 'masking/a.yaml': profile('house', '[]') }],
+  ]
+    const observation = '{"resourceType":"Observation","id":"o1","note":[{"text":"CANARY"}]}'
+    const bundle = `{"resourceType":"Bundle","type":"searchset","entry":[{"resource":${observation}}]}`
+    await Promise.all(
+      rows.map(async ([what, after]) => {
+        const { folder } = setUp(masked('house'))
+        mkdirSync(join(folder, 'masking'))
+        writeFileSync(join(folder, 'masking/a.yaml'), profile('house', HIDE))
+        let tell = (): void => undefined
+        const mayTell = new Promise<void>((resolve) => (tell = resolve))
+        const gateway = await startGateway({
+          config: { policies: folder },
+          handler: (request, response, raw) => {
+            const body = request.target.endsWith('o1') ? observation : bundle
+            void mayTell.then(() => json(body)(request, response, raw))
+          },
+        })
+        t.teardown(() => gateway.close())
+        const { received } = gateway.upstream
+        received.length = 0
+        const hash = async (): Promise<string> =>
+          /fhirewall_policy_info\{hash="([0-9a-f]{16})"\} 1/.exec(await gateway.metrics())?.[1] ??
+          ''
+        const before = await hash()
+        const token = await gateway.token({ scope: 'user/*.rs', fhirUser: 'Practitioner/d1' })
+        const begun = ['/Observation/o1', '/Observation'].map((target) =>
+          fetch(gateway.url + target, { headers: { authorization: `Bearer ${token}` } }),
+        )
+        const until = async (holds: () => Promise<boolean> | boolean): Promise<void> => {
+          for (let n = 0; n < 400 && !(await holds()); n++) {
+            await new Promise((done) => setTimeout(done, 20))
+          }
+        }
+        await until(() => received.length === begun.length)
+        for (const [name, text] of Object.entries(after)) writeFileSync(join(folder, name), text)
+        await until(async () => (await hash()) !== before)
+        t.not(await hash(), before, `${what}: the new ones are in force`)
+        tell()
+        for (const answer of await Promise.all(begun)) {
+          const text = await answer.text()
+          t.equal(answer.status, 200, `${what}: ${text}`)
+          t.match(text, '"o1"', what)
+          t.notMatch(text, 'CANARY', what)
+        }
+        const records = await gateway.audit()
+        t.equal(records.length, begun.length)
+        for (const record of records)
+          t.match(JSON.stringify(record), before, `${what}: whose it was`)
+      }),
+    )
+  },
+)

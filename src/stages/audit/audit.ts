@@ -32,7 +32,7 @@ export function createAudit(
   config: Config,
   ports: {
     readonly sink: AuditSink
-    /** Which policies are in force (GOV-2). */
+    /** Which policies are in force (GOV-2): recorded of what none has permitted. */
     readonly policyHash?: () => string
   },
 ): Audit {
@@ -80,7 +80,7 @@ function accessOf(exchange: Exchange, identify: Identify, policyHash: string): A
     resource: facts.tally?.resource,
     patients: patientsOf(exchange, interaction),
     alert: alertOf(exchange),
-    details: detailsOf(exchange, policyHash),
+    details: detailsOf(exchange, facts.permit?.policies ?? policyHash),
   }
 }
 

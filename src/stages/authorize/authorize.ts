@@ -42,6 +42,9 @@ export type AuthorizeParts = {
 /** Searches made on the way to one decision: chains, nested ones included, and conditions. */
 const MOST_SEARCHES = 8
 
+/** What one decision has left to ask upstream, and the policies that it is made by to the end. */
+type Budget = { left: number; readonly inForce: PolicySet }
+
 type Decide = (request: Request) => Permit | Promise<Permit>
 
 /** How each interaction is decided; what is not here is refused. */
@@ -94,7 +97,7 @@ export function createAuthorize(
     principal: Principal,
     inquiry: Inquiry,
     upstream: Upstream,
-    budget: { left: number },
+    budget: Budget,
   ): Permit | Promise<Permit> {
     const { code, type } = inquiry.interaction
     const decide = DECIDE[code]
@@ -108,10 +111,10 @@ export function createAuthorize(
     principal: Principal,
     inquiry: Inquiry,
     upstream: Upstream,
-    budget: { left: number },
+    budget: Budget,
   ): Request {
     const { id, method, operation } = inquiry.interaction
-    const inForce = policies()
+    const { inForce } = budget
     const reason = readEmergency(principal, inquiry, definitions)
     const about = { id, method, operation, breakGlass: reason !== undefined }
     const parts = { policies: inForce, definitions, compile, now: clock.now(), bases }
@@ -148,19 +151,21 @@ export function createAuthorize(
   return {
     authorize: (principal, inquiry, upstream) => {
       checkHeaders(inquiry)
-      const permit = authorize(principal, inquiry, upstream, { left: MOST_SEARCHES })
+      const inForce = policies()
+      const permit = authorize(principal, inquiry, upstream, { left: MOST_SEARCHES, inForce })
       const { interaction } = inquiry
-      // A further page is one of the question it belongs to, and so is what an export has come to.
-      if (interaction.code === 'paging') return permit
-      return permit instanceof Promise
-        ? permit.then((found) => Permit.issue({ ...found.fields, requested: interaction }))
-        : permit
+      const signed = ({ fields }: Permit): Permit => {
+        // A further page is one of the question it belongs to, and so is what an export has come to.
+        const requested = interaction.code === 'paging' ? fields.requested : interaction
+        return Permit.issue({ ...fields, requested, policies: inForce.hash })
+      }
+      return permit instanceof Promise ? permit.then(signed) : signed(permit)
     },
     async findMatch(principal, inquiry, upstream) {
       checkHeaders(inquiry)
       // A reference that is a search is one of many (RATE-1): none brings others along.
       const left = inquiry.interaction.code === 'search-type' ? 1 : MOST_SEARCHES
-      return findMatch(open(principal, inquiry, upstream, { left }))
+      return findMatch(open(principal, inquiry, upstream, { left, inForce: policies() }))
     },
   }
 }

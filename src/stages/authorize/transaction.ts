@@ -13,6 +13,7 @@ export function permitTransaction(permits: readonly Permit[], body: Buffer): Per
     ...{ interaction, requested: interaction, body },
     terms: { grantFor: () => undefined, mayReadBack: false },
     rules: [...new Set(permits.flatMap(({ rules }) => rules))],
+    policies: permits.at(-1)?.policies,
     patients: [...new Set(permits.flatMap(({ patients }) => patients))],
   })
 }

@@ -20,7 +20,7 @@ import { discard, NDJSON } from '../../http/content.ts'
 import { releaseJob, releaseLines, releaseManifest } from './export.ts'
 import { Readable } from 'node:stream'
 import { Permit } from '../../permit.ts'
-import type { Inspect, Inward, Touches, View } from '../../permit.ts'
+import type { Inspect, Inward, MaskingNames, Touches, View } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
 import { unreadable } from './bundle.ts'
 import { identify, judge } from './judge.ts'
@@ -59,8 +59,8 @@ export type Release = {
 
 /** What masking is made of. */
 export type MaskingParts = {
-  /** The profiles in force, which may change; a name that is none of them shows nothing. */
-  readonly profiles: () => MaskingProfiles
+  /** What names of profiles stand for, the same for the same set; a name that is none shows nothing. */
+  readonly profiles: (names: MaskingNames) => MaskingProfiles
   /** Secret of 32 bytes or more. */
   readonly key: Buffer
   readonly now: () => number
