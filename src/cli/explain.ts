@@ -1,20 +1,31 @@
+import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import type { Config } from '../config/schema.ts'
 import { shippedPolicies } from '../config/shipped.ts'
-import type { Principal } from '../exchange.ts'
+import type { Inquiry, Principal } from '../exchange.ts'
 import { formatProblem } from '../config/load.ts'
 import { loadDefinitions } from '../fhir/definitions.ts'
+import type { Definitions } from '../fhir/definitions.ts'
 import { parseInteraction } from '../fhir/interaction.ts'
 import type { Interaction } from '../fhir/interaction.ts'
 import { loadPolicies, PolicyError } from '../policy/load.ts'
+import { profilesOf } from '../policy/load-masking.ts'
+import { findOperation } from '../fhir/operations.ts'
+import { createSeal } from '../http/seal.ts'
 import { patientsOf } from '../permit.ts'
+import type { Grant } from '../permit.ts'
 import type { PolicySet } from '../policy/evaluate.ts'
+import type { Upstream, UpstreamRequest } from '../ports.ts'
 import { toRefusal } from '../refusal.ts'
 import type { SmartLetter, SmartScope } from '../oauth/smart-scope.ts'
 import { createReadPrincipal } from '../stages/authenticate/principal.ts'
 import { askedOf } from '../stages/authorize/asked.ts'
 import { compileScope } from '../stages/authorize/granular.ts'
-import { heldScopes, Holdings, obstacleTo } from '../stages/authorize/holdings.ts'
+import { createAuthorize } from '../stages/authorize/authorize.ts'
+import { readEmergency } from '../stages/authorize/emergency.ts'
+import { Holdings, mustBeNamed, obstacleTo } from '../stages/authorize/holdings.ts'
+import type { Asked, HoldingsParts } from '../stages/authorize/holdings.ts'
+import { createRelease } from '../stages/release/release.ts'
 import { EXIT, HELP, loadOrExplain, parseOptions, say, UsageError, warn } from './command.ts'
 
 const HELP_TEXT = `fhirewall explain: why a request is permitted or refused, rule by rule
@@ -26,10 +37,12 @@ Usage: fhirewall explain --request 'GET /Patient/1'
   --token FILE    access token; "-" reads it from standard input. Its signature
                   is not verified here, and it is never printed
   --claims FILE   the claims of a token, as JSON
+  --break-glass REASON
+                  an emergency is declared (header X-Break-Glass-Reason)
   --config FILE   YAML configuration; FHIREWALL_… variables go before it
   -h, --help      this text
 
-Exit code 0: permitted as far as scopes and policies go; 1: refused.`
+Exit code 0: permitted as far as is known without the FHIR server; 1: refused.`
 
 /** `fhirewall explain`. */
 export async function explain(args: string[]): Promise<number> {
@@ -38,6 +51,7 @@ export async function explain(args: string[]): Promise<number> {
     request: { type: 'string' },
     token: { type: 'string' },
     claims: { type: 'string' },
+    'break-glass': { type: 'string' },
     config: { type: 'string' },
   })
   if (options.help) {
@@ -56,7 +70,9 @@ export async function explain(args: string[]): Promise<number> {
   if (policies === undefined) return EXIT.failed
   try {
     const principal = toPrincipal(claims, config)
-    return explainTo(principal, options.request, policies, config)
+    const reason = options['break-glass']
+    const headers = reason === undefined ? {} : { [REASON]: reason }
+    return await explainTo(principal, options.request, { policies, config, headers })
   } catch (error) {
     if (error instanceof UsageError) throw error
     const { reason, detail, row } = toRefusal(error)
@@ -106,56 +122,36 @@ function toPrincipal(claims: Record<string, unknown>, config: Config): Principal
   return createReadPrincipal(issuer, config)(claims)
 }
 
-function explainTo(
+/** What is explained, and by what it is decided. */
+type Asking = {
+  readonly principal: Principal
+  readonly interaction: Interaction
+  readonly policies: PolicySet
+  readonly config: Config
+  readonly definitions: Definitions
+  readonly headers: Readonly<Record<string, string>>
+}
+
+async function explainTo(
   principal: Principal,
   request: string,
-  policies: PolicySet,
-  config: Config,
-): number {
+  { policies, config, headers }: Pick<Asking, 'policies' | 'config' | 'headers'>,
+): Promise<number> {
   const [method = '', target = ''] = request.trim().split(/\s+/)
   const definitions = loadDefinitions(config.fhir.version ?? 'R4')
   const interaction = parseInteraction({ method, target, headers: {} }, definitions, config.limits)
+  const asking = { principal, interaction, policies, config, definitions, headers }
   sayPrincipal(principal)
-  const asked = askedOf(interaction)
-  const { type, id, operation } = interaction
   say(`\nasked      ${describe(interaction)}`)
-  if (asked === undefined || type === undefined || type === '*') {
+  const asked = askedOf(interaction)
+  const { type, id } = interaction
+  const isOfOneType = asked !== undefined && type !== undefined && type !== '*'
+  if (!isOfOneType && !OF_ALL_TYPES.has(interaction.code)) {
     say('           decided type by type, or entry by entry: ask for one of them')
     return EXIT.failed
   }
-  say(`needs      the letter "${asked.letter}" on ${type}, and a policy for "${asked.word}"`)
-  const about = {
-    id,
-    method: interaction.method,
-    ...(operation === undefined ? {} : { operation }),
-  }
-  const now = Date.now()
-  for (const level of ['patient', 'user', 'system'] as const) {
-    const held = heldScopes(principal, type, asked.letter).filter((scope) => scope.level === level)
-    say(`\n${level}/`)
-    for (const scope of principal.scopes) {
-      if (scope.level !== level) continue
-      const why = held.includes(scope) ? 'holds' : whyNot(principal, scope, type, asked.letter)
-      say(`  ${held.includes(scope) ? '→' : ' '} ${formatScope(scope).padEnd(47)} ${why}`)
-    }
-    if (held.length === 0) {
-      if (principal.scopes.every((scope) => scope.level !== level)) say('    no scope')
-      continue
-    }
-    const question = { interaction: asked.word, type, level, ...about, time: now }
-    for (const { rule, effect, verdict, missing = [] } of policies.trace(principal, question)) {
-      say(
-        `  ${verdict === 'matches' ? '→' : ' '} ${effect.padEnd(6)} ${rule.padEnd(40)} ${verdict}`,
-      )
-      for (const fact of missing) say(`           not given: ${fact}`)
-    }
-  }
-  const bases = [config.upstream.url, config.public.url].map((url) => url.replace(/\/$/, ''))
-  const holdings = new Holdings(principal, about, {
-    ...{ policies, definitions, now, bases },
-    compile: (scope, of) => compileScope(scope, of, definitions, config.limits, bases),
-  })
-  const grant = holdings.demand(type, asked)
+  const grant = isOfOneType ? explainType(asking, type, asked) : undefined
+  const rest = await decide(asking)
   const patients = patientsOf(grant)
   if (type === 'Patient' && id !== undefined && patients?.includes(id) === false) {
     say(
@@ -163,7 +159,57 @@ function explainTo(
     )
     return EXIT.failed
   }
-  say(`\npermitted  by ${grant.rules.join(', ')}`)
+  say(`\npermitted  ${grant === undefined ? 'type by type' : `by ${grant.rules.join(', ')}`}`)
+  if (grant !== undefined) sayReach(grant)
+  if (rest !== undefined) say(`           as far as can be told here: ${rest}`)
+  say(`policies   ${policies.hash.slice(0, 16)}, ${policies.rules} rules`)
+  return EXIT.ok
+}
+
+const OF_ALL_TYPES: ReadonlySet<string> = new Set(['search-system', 'history-system'])
+
+/** Says of each scope and rule what it comes to. Throws Refusal when they permit nothing. */
+function explainType(asking: Asking, type: string, asked: Asked): Grant {
+  const { principal, interaction, policies, config, definitions, headers } = asking
+  const { id, method, operation } = interaction
+  say(`needs      the letter "${asked.letter}" on ${type}, and a policy for "${asked.word}"`)
+  const bases = basesOf(config)
+  const compile = (scope: SmartScope, of: string) =>
+    compileScope(scope, of, definitions, config.limits, bases)
+  const isEmergency = readEmergency(principal, inquiryOf(asking), definitions) !== undefined
+  if (headers[REASON] !== undefined && !isEmergency) {
+    say('emergency  not declared: it takes the purpose BTG in the token, and one patient')
+  }
+  const about = { id, method, operation, breakGlass: isEmergency }
+  const parts = { policies, definitions, now: Date.now(), bases, compile }
+  const holdings = new Holdings(principal, about, parts)
+  for (const level of ['patient', 'user', 'system'] as const) {
+    say(`\n${level}/`)
+    const scopes = principal.scopes.filter((scope) => scope.level === level)
+    let isHeld = false
+    for (const scope of scopes) {
+      const why = whyNot(principal, scope, type, asked.letter, compile)
+      isHeld ||= why === undefined
+      say(`  ${why === undefined ? '→' : ' '} ${formatScope(scope).padEnd(47)} ${why ?? 'holds'}`)
+    }
+    if (scopes.length === 0) say('    no scope')
+    if (obstacleTo(principal, level) !== undefined) continue
+    for (const { rule, effect, verdict, missing = [] } of holdings.trace(type, asked, level)) {
+      // A rule that denies at a level that could be used denies, whatever scopes there are at it.
+      if (!isHeld && (effect === 'permit' || !DENYING.has(verdict))) continue
+      const applies = verdict === 'matches' || (effect === 'deny' && DENYING.has(verdict))
+      say(`  ${applies ? '→' : ' '} ${effect.padEnd(6)} ${rule.padEnd(40)} ${verdict}`)
+      for (const fact of missing) say(`           not given: ${fact}`)
+    }
+  }
+  return holdings.demand(type, asked)
+}
+
+/** What a rule that denies comes to when it does deny: what is undecided counts as a match. */
+const DENYING: ReadonlySet<string> = new Set(['matches', 'condition is undecided'])
+
+function sayReach(grant: Grant): void {
+  const patients = patientsOf(grant)
   say(
     `           ${patients === undefined ? 'no limit to patients' : `only patient ${patients.join(', ')}`}`,
   )
@@ -175,22 +221,74 @@ function explainTo(
       `           ${of}${which}: up to ${clearance.confidentiality}, sensitivities ${sensitive}, masking ${[...masking].join(', ')}`,
     )
   }
-  say(`policies   ${policies.hash.slice(0, 16)}, ${policies.rules} rules`)
-  return EXIT.ok
 }
+
+const basesOf = ({ upstream, public: { url } }: Config): readonly string[] =>
+  [upstream.url, url].map((base) => base.replace(/\/$/, ''))
+
+const REASON = 'x-break-glass-reason'
+
+/**
+ * The decision of the gateway's own stage, beyond scopes and rules: parameters, what is masked, shapes.
+ * Throws its Refusal; gives what it would yet have to know, or undefined: nothing.
+ */
+async function decide(asking: Asking): Promise<string | undefined> {
+  const { principal, interaction, policies, config, definitions } = asking
+  if (/create|update|patch/.test(interaction.code) || takesResource(interaction)) {
+    return 'what is written is judged as well'
+  }
+  const questions: UpstreamRequest[] = []
+  const upstream: Upstream = (question) => {
+    questions.push(question)
+    throw new Error('nobody is asked')
+  }
+  const now = (): number => Date.now()
+  const { inspect, view, inward, touches } = createRelease(config, definitions, {
+    ...{ profiles: profilesOf, key: randomBytes(32), now },
+  })
+  const { authorize } = createAuthorize(config, {
+    ...{ policies: () => policies, definitions, inspect, view, inward, touches },
+    ...{ clock: { now, monotonic: () => performance.now() }, seal: createSeal([randomBytes(32)]) },
+  })
+  try {
+    await authorize(principal, inquiryOf(asking), upstream)
+  } catch (error) {
+    if (questions.length === 0) throw error
+    return 'the gateway would ask the FHIR server for more before it decides'
+  }
+  return undefined
+}
+
+function inquiryOf({ interaction, headers }: Asking): Inquiry {
+  const arrival = {
+    ...{ method: interaction.method, target: '', headers, rawHeaders: [], address: '' },
+    ...{ body: undefined, signal: new AbortController().signal },
+  }
+  return { arrival, interaction, body: undefined }
+}
+
+const takesResource = (interaction: Interaction): boolean =>
+  findOperation(interaction)?.takesResource === true
 
 const formatScope = ({ level, target, letters, filters }: SmartScope): string =>
   `${level}/${target}.${[...letters].join('')}${filters.length === 0 ? '' : '?…'}`
 
+/** Why a scope gives nothing of what is asked, or undefined: it holds. */
 function whyNot(
   principal: Principal,
-  { level, target, letters }: SmartScope,
+  scope: SmartScope,
   type: string,
   letter: SmartLetter,
-): string {
+  compile: HoldingsParts['compile'],
+): string | undefined {
+  const { level, target, letters, filters } = scope
   if (target !== type && target !== '*') return `not about ${type}`
   if (!letters.has(letter)) return `no letter "${letter}"`
-  return obstacleTo(principal, level) ?? ''
+  const obstacle = obstacleTo(principal, level)
+  if (obstacle !== undefined) return obstacle
+  if (target === '*' && mustBeNamed(type, letter)) return 'by its name only'
+  const isHeld = filters.length === 0 || compile(scope, type) !== undefined
+  return isHeld ? undefined : 'criteria nobody can hold'
 }
 
 function sayPrincipal({

@@ -5,7 +5,7 @@ import type { Method } from '../../fhir/interaction.ts'
 import type { SmartLetter, SmartLevel, SmartScope } from '../../oauth/smart-scope.ts'
 import type { StepUp } from '../../oauth/strength.ts'
 import type { Clearance, Confidentiality, Criteria, Grant, Reach } from '../../permit.ts'
-import type { Decision, PolicySet } from '../../policy/evaluate.ts'
+import type { Decision, PolicyRequest, PolicySet, RuleTrace } from '../../policy/evaluate.ts'
 import { Refusal } from '../../refusal.ts'
 
 /** What an interaction needs of a type: the SMART letter, and the word that policies have for it. */
@@ -28,6 +28,10 @@ const NEVER = new Set(['Subscription', 'Binary', 'Bundle', 'Parameters'])
 const NAMED_ONLY = new Set(['AuditEvent'])
 const WRITTEN_BY_NAME_ONLY =
   /^(?:CapabilityStatement|StructureDefinition|StructureMap|ImplementationGuide|SearchParameter|MessageDefinition|OperationDefinition|CompartmentDefinition|GraphDefinition|ExampleScenario|CodeSystem|ValueSet|ConceptMap|NamingSystem|TerminologyCapabilities|TestScript|Consent|Provenance)$/
+
+/** Whether neither a scope nor a rule means a type by "*". */
+export const mustBeNamed = (type: string, letter: SmartLetter): boolean =>
+  NAMED_ONLY.has(type) || ('cud'.includes(letter) && WRITTEN_BY_NAME_ONLY.test(type))
 
 /** What the request is about, as conditions of policies may ask. */
 export type About = {
@@ -125,8 +129,7 @@ export class Holdings {
   }
 
   #decide(type: string, { letter, word }: Asked): Grant | Refusal {
-    const byName =
-      NAMED_ONLY.has(type) || ('cud'.includes(letter) && WRITTEN_BY_NAME_ONLY.test(type))
+    const byName = mustBeNamed(type, letter)
     const held = heldScopes(this.#principal, type, letter)
     const scopes: Held[] = []
     for (const scope of held) {
@@ -191,6 +194,14 @@ export class Holdings {
     }
   }
 
+  /** What each rule says to what is asked of a type at one level; for people. */
+  trace(type: string, { letter, word }: Asked, level: SmartLevel): readonly RuleTrace[] {
+    const isDeclared = this.#about.breakGlass === true
+    const question = this.#question(type, word, level, mustBeNamed(type, letter), isDeclared)
+    const breakGlass = isDeclared && !this.#isOver(this.#evaluate(question))
+    return this.#parts.policies.trace(this.#principal, { ...question, breakGlass })
+  }
+
   #ask(
     type: string,
     interaction: string,
@@ -198,18 +209,33 @@ export class Holdings {
     byName: boolean,
     breakGlass = this.#about.breakGlass === true,
   ): Decision {
+    const question = this.#question(type, interaction, level, byName, breakGlass)
+    const decision = this.#evaluate(question)
+    return this.#isOver(decision) ? this.#evaluate({ ...question, breakGlass: false }) : decision
+  }
+
+  #question(
+    type: string,
+    interaction: string,
+    level: SmartLevel,
+    byName: boolean,
+    breakGlass: boolean,
+  ): PolicyRequest {
     const { id, operation } = this.#about
     const method = READS.has(interaction) ? readingMethod(this.#about.method) : this.#about.method
-    const { policies, now: time } = this.#parts
-    const question = { interaction, type, level, id, method, operation, time, byName, breakGlass }
-    const decision = policies.evaluate(this.#principal, question)
-    if (decision.breakGlass === undefined) return decision
-    // The box in time: a token issued for the emergency, and not long ago. Else all is as ever.
+    const { now: time } = this.#parts
+    return { interaction, type, level, id, method, operation, time, byName, breakGlass }
+  }
+
+  #evaluate(question: PolicyRequest): Decision {
+    return this.#parts.policies.evaluate(this.#principal, question)
+  }
+
+  /** The box in time: a token issued for the emergency, and not long ago. Else all is as ever. */
+  #isOver({ breakGlass }: Decision): boolean {
+    if (breakGlass === undefined) return false
     const { issuedAt } = this.#principal
-    const isOver = issuedAt === 0 || time / 1000 > issuedAt + decision.breakGlass * 60
-    return isOver
-      ? policies.evaluate(this.#principal, { ...question, breakGlass: false })
-      : decision
+    return issuedAt === 0 || this.#parts.now / 1000 > issuedAt + breakGlass * 60
   }
 
   /** Which resources the scopes of one level reach, once a policy has permitted it. */
