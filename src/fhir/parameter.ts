@@ -121,6 +121,11 @@ const MODIFIERS: Readonly<Record<Row['type'], readonly string[]>> = {
   special: [],
   result: [],
 }
+
+/** Whether a parameter is one of every search, or of every history. */
+export const isParameterOfAll = (name: string): boolean =>
+  SEARCH.has(name) || FIXED['history']?.has(name) === true
+
 const DEPTH = 10
 const NAME = /^[A-Za-z_][A-Za-z0-9_.:*-]{0,255}$/
 const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028\u2029\ufeff]/

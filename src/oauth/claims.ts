@@ -82,7 +82,8 @@ export function parseFhirContext(claim: unknown, publicUrl: string): readonly st
   })
 }
 
-const PERSONS = new Set(['Patient', 'Practitioner', 'PractitionerRole', 'RelatedPerson', 'Person'])
+/** The types that `fhirUser` may name. */
+export const PERSONS: ReadonlySet<string> = new Set(['Patient', 'Practitioner', 'PractitionerRole', 'RelatedPerson', 'Person'])
 
 /**
  * `fhirUser` (CTX-2): relative, or absolute on our own base. "absolute on a foreign base never

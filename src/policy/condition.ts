@@ -17,7 +17,12 @@ export type Condition = {
   readonly isLasting: boolean
   /** The facts it asks for, such as `principal.organization`; without those in `has()`. */
   readonly asks: ReadonlySet<string>
+  /** The texts that facts are compared with: one that a fact never is makes a ban that bans nobody. */
+  readonly compares: readonly Comparison[]
 }
+
+/** `request.type == 'Observation'`, or as one of a list. */
+export type Comparison = { readonly fact: string; readonly text: string }
 
 const TEXT = 'string'
 const LIST = 'list<string>'
@@ -92,16 +97,22 @@ export function compileCondition(source: string): Condition {
   const checked = parsed.check()
   if (!checked.valid) throw new Error(checked.error?.message ?? 'not a valid condition')
   if (checked.type !== 'bool') throw new Error('the condition must be true or false (bool)')
-  const asked = { owners: new Set<string>(), facts: new Set<string>(), isPassing: false }
+  const asked: Noted = { owners: new Set(), facts: new Set(), isPassing: false, compares: [] }
   look(parsed.ast, 0, asked)
   return {
     holds: (facts) => parsed(facts) === true,
     isLasting: !asked.isPassing && !asked.owners.has('request') && !asked.owners.has('now'),
     asks: asked.facts,
+    compares: asked.compares,
   }
 }
 
-type Noted = { readonly owners: Set<string>; readonly facts: Set<string>; isPassing: boolean }
+type Noted = {
+  readonly owners: Set<string>
+  readonly facts: Set<string>
+  readonly compares: Comparison[]
+  isPassing: boolean
+}
 
 /** Refuses calls without bound, and notes which variables and facts are asked. */
 function look(node: unknown, depth: number, asked: Noted): void {
@@ -116,6 +127,7 @@ function look(node: unknown, depth: number, asked: Noted): void {
   if (mayPass(op, args)) asked.isPassing = true
   const fact = factOf(op, args)
   if (fact !== undefined) asked.facts.add(fact)
+  asked.compares.push(...comparisonsOf(op, args))
   let within = depth
   if ((op === 'rcall' || op === 'call') && Array.isArray(args)) {
     const name = String(args[0])
@@ -132,6 +144,21 @@ function look(node: unknown, depth: number, asked: Noted): void {
     if (within > 1) throw new Error('one comprehension within another is not offered')
   }
   look(args, within, asked)
+}
+
+type Node = { readonly op?: unknown; readonly args?: unknown }
+
+/** The texts beside a fact on either side of `==` and `!=`, or in the list that it is looked for in. */
+function comparisonsOf(op: unknown, args: unknown): readonly Comparison[] {
+  if ((op !== '==' && op !== '!=' && op !== 'in') || !Array.isArray(args)) return []
+  const sides = args as readonly Node[]
+  const fact = sides.map((side) => factOf(side.op, side.args)).find((one) => one !== undefined)
+  if (fact === undefined) return []
+  return sides
+    .flatMap((side) => (side.op === 'list' ? (side.args as readonly Node[]) : side))
+    .flatMap((side) =>
+      side.op === 'value' && typeof side.args === 'string' ? [{ fact, text: side.args }] : [],
+    )
 }
 
 /** The type check passes over `has()`: a misspelt fact would be absent for ever, and deny nobody. */

@@ -1,5 +1,6 @@
 import { readdirSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { checkExampleTypes, checkRuleNames, findVain } from './check-names.ts'
 import { compileCondition } from './condition.ts'
 import type { Condition } from './condition.ts'
 import { buildPolicySet } from './evaluate.ts'
@@ -12,7 +13,8 @@ import { shippedPolicies } from '../config/shipped.ts'
 import type { FhirVersion } from '../fhir/definitions.ts'
 import { BASELINE, loadMasking } from './load-masking.ts'
 import type { MaskingProfiles } from './load-masking.ts'
-import { createTypeCheck } from './words.ts'
+import { createNames } from './words.ts'
+import type { Names } from './words.ts'
 import { listOf, memberOf, readYaml, reportIssues } from './yaml-file.ts'
 import type { PolicyProblem, YamlFile } from './yaml-file.ts'
 
@@ -35,10 +37,10 @@ export function loadPolicies(folder: string, version: FhirVersion = 'R4'): Polic
   const rules: CompiledRule[] = []
   const names = new Set<string>()
   const examples: Placed[] = []
-  const isType = createTypeCheck()
+  const words = createNames()
   const named: NamedMasking[] = []
   for (const file of listFiles(folder, problems)) {
-    if (!CASES.test(file)) loadFile(file, rules, examples, names, isType, named, problems)
+    if (!CASES.test(file)) loadFile(file, rules, examples, names, words, named, problems)
   }
   const masking = loadProfiles(folder, named, version, problems)
   // "No policy" must never mean anything but an error the operator sees.
@@ -91,7 +93,7 @@ export type CaseReport = {
 
 /** Checks a set of policies against every `*.test.yaml` of a folder. */
 export function checkCases(set: PolicySet, folder: string): readonly CaseReport[] {
-  const isType = createTypeCheck()
+  const words = createNames()
   return listFiles(folder, [])
     .filter((file) => CASES.test(file))
     .map((file) => {
@@ -100,7 +102,7 @@ export function checkCases(set: PolicySet, folder: string): readonly CaseReport[
       if (yaml === undefined) return { file, cases: 0, problems }
       const parsed = caseFileSchema.safeParse(yaml.content)
       if (!parsed.success) reportIssues(yaml, parsed.error.issues)
-      checkTypes(yaml, 'cases', isType)
+      checkExampleTypes(yaml, 'cases', words)
       if (!parsed.success || problems.length > 0) return { file, cases: 0, problems }
       const { cases } = parsed.data
       checkAll(set, place(yaml, 'cases', cases))
@@ -145,7 +147,7 @@ function loadFile(
   rules: CompiledRule[],
   examples: Placed[],
   names: Set<string>,
-  isType: (type: string) => boolean,
+  words: Names,
   named: NamedMasking[],
   problems: PolicyProblem[],
 ): void {
@@ -156,22 +158,21 @@ function loadFile(
   if (!parsed.success) reportIssues(yaml, parsed.error.issues)
   // Asked of what stands there, so that one problem does not hide another.
   const conditions = listOf(content, 'rules').map((rule, at): Condition | undefined => {
-    for (const key of ['types', 'except']) {
-      listOf(rule, key).forEach((type, n) => {
-        checkType(yaml, ['rules', at, key, n], type, isType)
-      })
-    }
+    checkRuleNames(yaml, at, rule, words)
     const when = memberOf(rule, 'when')
     if (typeof when !== 'string' || when.length === 0) return undefined
     try {
-      return compileCondition(when)
+      const condition = compileCondition(when)
+      const vain = findVain(condition, words)
+      if (vain !== undefined) throw new Error(vain)
+      return condition
     } catch (error) {
       const message = error instanceof Error ? (error.message.split('\n')[0] ?? '') : 'not readable'
       report(['rules', at, 'when'], `when: ${message}`)
       return undefined
     }
   })
-  checkTypes(yaml, 'examples', isType)
+  checkExampleTypes(yaml, 'examples', words)
   if (!parsed.success) return
   const { policy, rules: ruleList } = parsed.data
   if (names.has(policy)) report(['policy'], `policy "${policy}" is there twice`)
@@ -192,25 +193,4 @@ function loadFile(
     if (rule.when !== undefined && condition === undefined) return
     rules.push({ ...rule, name: `${policy}/${rule.id}`, condition })
   })
-}
-
-const TYPE = /^[A-Z][A-Za-z]{1,63}$/
-
-/** The types that the examples of a file ask for. */
-function checkTypes(yaml: YamlFile, list: string, isType: (type: string) => boolean): void {
-  listOf(yaml.content, list).forEach((example, at) => {
-    for (const key of ['allow', 'deny', 'mask']) {
-      checkType(yaml, [list, at, key, 'type'], memberOf(memberOf(example, key), 'type'), isType)
-    }
-  })
-}
-
-function checkType(
-  { report }: YamlFile,
-  path: readonly PropertyKey[],
-  type: unknown,
-  isType: (type: string) => boolean,
-): void {
-  if (typeof type !== 'string' || !TYPE.test(type) || isType(type)) return
-  report(path, `"${type}" is no resource type of any FHIR version`)
 }

@@ -125,17 +125,24 @@ const ruleSchema = z
   )
 
 /** Codes that show what a resource is about, for records that nobody labelled (LABEL-9). */
-const categorySchema = z.strictObject({
-  label: code.describe('v3-ActCode of the sensitivity'),
-  description: z.string().min(1),
-  codes: z
-    .strictObject({
-      'icd-10': z.array(code).default([]).describe('each stands for all codes that begin with it'),
-      snomed: z.array(code).default([]),
-      loinc: z.array(code).default([]),
-    })
-    .prefault({}),
-})
+const categorySchema = z
+  .strictObject({
+    label: code.describe('v3-ActCode of the sensitivity'),
+    description: z.string().min(1),
+    codes: z
+      .strictObject({
+        'icd-10': z
+          .array(code)
+          .default([])
+          .describe('each stands for all codes that begin with it'),
+        snomed: z.array(code).default([]),
+        loinc: z.array(code).default([]),
+      })
+      .prefault({}),
+  })
+  .refine(({ codes }) => Object.values(codes).some((list) => list.length > 0), {
+    message: 'a category has codes: nothing is told by none',
+  })
 
 /** One file of masking. */
 export const maskingSchema = z.strictObject({

@@ -4,6 +4,7 @@ import { interactionSchema } from './words.ts'
 
 const id = z.string().regex(/^[a-z][a-z0-9-]{0,63}$/, 'lower-case letters, digits and hyphens')
 const type = z.string().regex(/^(?:\*|[A-Z][A-Za-z]{1,63})$/, 'a resource type or "*"')
+const typeName = z.string().regex(/^[A-Z][A-Za-z]{1,63}$/, 'a resource type')
 const parameter = z.string().regex(/^_?[A-Za-z][A-Za-z0-9-]{0,63}$/, 'a search parameter')
 const levels = z.enum(['patient', 'user', 'system'])
 
@@ -17,7 +18,7 @@ const plainRule = z.strictObject({
     .array(z.string().regex(/^\$[a-z][A-Za-z-]{1,63}$/, 'an operation such as $everything'))
     .default([])
     .describe('which operations; needed with the interaction "operation"'),
-  except: z.array(type).default([]).describe('types that "*" does not mean here'),
+  except: z.array(typeName).default([]).describe('types that "*" does not mean here'),
   levels: z.array(levels).min(1),
   obligations: z
     .strictObject({
@@ -47,12 +48,18 @@ const plainRule = z.strictObject({
           only: z.array(parameter).optional().describe('search parameters that may be used at all'),
           forbid: z.array(parameter).default([]).describe('search parameters that may not be used'),
         })
+        .refine(({ only, forbid }) => only !== undefined || forbid.length > 0, {
+          message: 'says nothing without only or forbid',
+        })
         .optional(),
       strength: z
         .strictObject({
           acr: z.array(z.string().min(1)).min(1).optional().describe('one of these'),
           amr: z.array(z.string().min(1)).min(1).optional().describe('all of these'),
           within: z.number().positive().optional().describe('seconds since the login at most'),
+        })
+        .refine((asked) => Object.values(asked).some((one) => one !== undefined), {
+          message: 'asks nothing without one of acr, amr and within',
         })
         .optional()
         .describe('how the person must have authenticated (RFC 9470)'),
@@ -85,6 +92,25 @@ export const ruleSchema = plainRule
       effect === 'deny' || !interactions.includes('operation') || operations.length > 0,
     { path: ['interactions'], message: 'to permit an "operation" takes "operations", their names' },
   )
+  .refine(
+    ({ interactions, operations }) => operations.length === 0 || interactions.includes('operation'),
+    { path: ['operations'], message: 'operations take the interaction "operation"' },
+  )
+  // What is excepted from nothing, or named all the same, would not be excepted.
+  .refine(({ types, except }) => except.length === 0 || types.includes('*'), {
+    path: ['except'],
+    message: 'except is of "*", which is not among the types',
+  })
+  .superRefine(({ types, except }, context) => {
+    for (const one of except) {
+      if (one === '*' || !types.includes('*') || !types.includes(one)) continue
+      context.addIssue({
+        code: 'custom',
+        path: ['except'],
+        message: `"${one}" is among the types by name`,
+      })
+    }
+  })
 
 /** One policy file. */
 export const policySchema = z.strictObject({
