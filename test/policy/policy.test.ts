@@ -477,7 +477,9 @@ t.test('the shipped policies: who gets what', async (t) => {
     fhirUser: { type: 'Practitioner', id: 'd2' },
     roles: ['researcher'],
   })
+  const inLaunch = { ...researcher, patient: 'p1' }
   const backend = principalOf({ kind: 'system', subject: undefined })
+  const study = { ...backend, purposes: ['HRESCH'] }
   const cleared = { ...CLINICIAN, roles: ['restricted-records'], purposes: ['TREAT'] }
   // prettier-ignore
   const rows: [who: Principal, level: PolicyRequest['level'], interaction: string, type: string, expected: string][] = [
@@ -494,6 +496,11 @@ t.test('the shipped policies: who gets what', async (t) => {
     [cleared,    'user',    'read',        'Observation',  'all R baseline'],
     [researcher, 'user',    'read',        'Observation',  'all N safe-harbor'],
     [researcher, 'user',    'update',      'Observation',  '-'],
+    [inLaunch,   'patient', 'read',        'Observation',  'compartment N safe-harbor'],
+    [inLaunch,   'patient', 'create',      'Observation',  '-'],
+    [inLaunch,   'patient', 'read',        'DocumentReference', '-'],
+    [study,      'system',  'search-type', 'Patient',      'all N safe-harbor'],
+    [study,      'system',  'update',      'Patient',      '-'],
     [researcher, 'user',    'read',        'RelatedPerson', '-'],
     [backend,    'system',  'create',      'Observation',  'all N baseline'],
     [backend,    'user',    'read',        'Observation',  '-'],
