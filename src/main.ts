@@ -93,7 +93,12 @@ export async function start(config: Config, options: StartOptions = {}): Promise
   const clock = options.clock ?? { now: () => Date.now(), monotonic: () => performance.now() }
   const version = config.fhir.version ?? 'R4'
   const folder = config.policies ?? options.policies ?? shippedPolicies()
-  const policies = watchPolicies(folder, log, { version })
+  const policies = watchPolicies(folder, log, {
+    version,
+    reloaded: (result) => {
+      prometheus.filesReloaded('policies', result)
+    },
+  })
   const definitions = loadDefinitions(version)
   const sink = await createFileAuditSink(
     isAbsolute(config.audit.file) ? config.audit.file : resolve(config.audit.file),

@@ -18,6 +18,13 @@ export type PolicyFiles = {
   readonly close: () => void
 }
 
+type WatchOptions = {
+  readonly intervalMs?: number
+  readonly version?: FhirVersion
+  /** Called once for each new content: taken over, or refused. */
+  readonly reloaded?: (result: 'reloaded' | 'failed') => void
+}
+
 /**
  * Loads a folder of policies and goes on watching it. A set that loads without any problem takes the
  * place of the old one at once and whole; one with a problem never does, and all its problems are
@@ -27,7 +34,7 @@ export type PolicyFiles = {
 export function watchPolicies(
   folder: string,
   log: Log,
-  { intervalMs = 2000, version = 'R4' }: { intervalMs?: number; version?: FhirVersion } = {},
+  { intervalMs = 2000, version = 'R4', reloaded }: WatchOptions = {},
 ): PolicyFiles {
   let seen = signatureOf(folder)
   let current = loadPolicies(folder, version)
@@ -43,6 +50,7 @@ export function watchPolicies(
         seen = ''
         return
       }
+      reloaded?.('reloaded')
       if (next.hash === current.hash) return
       current = next
       log.info({ policies: next.hash, rules: next.rules }, 'new policies are in force')
@@ -54,6 +62,7 @@ export function watchPolicies(
       }
       if (problems.length === 0) log.error({ error }, 'the policies cannot be read')
       log.error({ policies: current.hash }, 'the policies of before stay in force')
+      reloaded?.('failed')
     }
   }
 

@@ -113,6 +113,18 @@ t.test('the gateway decides by the policies of now, and says by which (GOV-2)', 
   t.equal(status, 200)
   const hash = /fhirewall_policy_info\{hash="([0-9a-f]{16})"\} 1/.exec(await gateway.metrics())?.[1]
   t.ok(hash)
+  const reloads = async (result: string): Promise<string | undefined> =>
+    new RegExp(
+      `fhirewall_file_reloads_total\\{setting="policies",result="${result}"\\} (\\d+)`,
+    ).exec(await gateway.metrics())?.[1]
+  t.equal(await reloads('reloaded'), '1', 'a reload is counted like that of any file')
+  t.equal(await reloads('failed'), '0')
+  writeFileSync(file, 'policy: [')
+  for (let n = 0; n < 400 && (await reloads('failed')) === '0'; n++) {
+    await new Promise((done) => setTimeout(done, 20))
+  }
+  t.equal(await reloads('failed'), '1', 'so is one that failed: somebody is alarmed')
+  t.equal(await read(), 200, 'the policies of before stay in force')
   const records = await gateway.audit()
   t.match(JSON.stringify(records.at(-1)), hash, 'the audit names the policies')
   t.notMatch(JSON.stringify(records[0]), hash)
