@@ -19,7 +19,10 @@ const ISSUER = 'FHIREWALL_ISSUER'
 /** Set by bin/fhirewall.js when it starts itself again; no setting. */
 const INTERNAL = new Set(['FHIREWALL_RESTARTED'])
 
-const BOOLEANS: Readonly<Record<string, boolean>> = { true: true, false: false }
+const BOOLEANS: ReadonlyMap<string, boolean> = new Map([
+  ['true', true],
+  ['false', false],
+])
 
 function split(text: string): string[] {
   return text.split(',').map((part) => part.trim())
@@ -33,7 +36,9 @@ function convert(setting: Setting, text: string): { value: unknown } | { message
     case 'strings':
       return { value: split(text) }
     case 'boolean':
-      return text in BOOLEANS ? { value: BOOLEANS[text] } : { message: 'must be true or false' }
+      return BOOLEANS.has(text)
+        ? { value: BOOLEANS.get(text) }
+        : { message: 'must be true or false' }
     case 'integer':
     case 'number':
       if (/^-?\d+(\.\d+)?$/.test(text)) return { value: Number(text) }

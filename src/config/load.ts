@@ -1,10 +1,11 @@
 import { readFileSync } from 'node:fs'
+import { isDeepStrictEqual } from 'node:util'
 import type { Override } from './environment.ts'
 import { readEnvironment } from './environment.ts'
 import type { ConfigFile, Path } from './file.ts'
 import { describeReadError, readConfigFile } from './file.ts'
 import type { Problem } from './problem.ts'
-import { ConfigError, suggest } from './problem.ts'
+import { ConfigError, formatProblem, suggest } from './problem.ts'
 import { checkRules } from './rules.ts'
 import type { Config } from './schema.ts'
 import { configSchema } from './schema.ts'
@@ -115,6 +116,17 @@ function locate(
   return { variable, line: 0, column: 0 }
 }
 
+/** What stands in the file and is given otherwise by a variable: whoever reads it there is misled. */
+function listOverridden(overrides: readonly Override[], file: ConfigFile): string[] {
+  return overrides.flatMap(({ path, variable, value }) => {
+    const written = read(file.content, path)
+    if (written === undefined || isDeepStrictEqual(written, value)) return []
+    const { file: name, line, column } = file.find(path)
+    const message = `${path.join('.')} does not count: ${variable} goes before it`
+    return [formatProblem({ file: name, line, column, message })]
+  })
+}
+
 /** A trailing slash says nothing about a base; an issuer URL must stay as the `iss` claim has it. */
 function normalise(config: Config): Config {
   const trim = (url: string) => url.replace(/\/+$/, '')
@@ -177,7 +189,8 @@ export function loadConfig(sources: {
     }
   }
   if (problems.length > 0 || parsed.data === undefined) throw new ConfigError(inOrder(problems))
-  return { config: normalise(parsed.data), warnings }
+  const overridden = file === undefined ? [] : listOverridden(overrides, file)
+  return { config: normalise(parsed.data), warnings: [...warnings, ...overridden] }
 }
 
 /** The configuration with every secret replaced, fit to be printed. */

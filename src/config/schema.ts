@@ -20,6 +20,8 @@ import { ALGORITHMS, fillPreset, PRESET_NAMES, USUAL_ALGORITHMS } from './preset
 const port = z.int().min(0).max(65535)
 const seconds = z.number().positive()
 const bytes = z.int().positive()
+/** An empty address is one of all machines' own, and an empty name one of nothing. */
+const text = z.string().min(1, 'is empty; give it a value or leave it out')
 
 const rate = (burst: number, perSecond: number, what: string) =>
   z
@@ -106,11 +108,11 @@ export const issuerSchema = issuerInput.transform((issuer) => ({
 }))
 
 export const configSchema = z.strictObject({
-  host: z.string().default('127.0.0.1').describe('address of the FHIR listener'),
+  host: text.default('127.0.0.1').describe('address of the FHIR listener'),
   port: port.default(8080).describe('port of the FHIR listener'),
   admin: z
     .strictObject({
-      host: z.string().default('127.0.0.1').describe('address of the admin listener'),
+      host: text.default('127.0.0.1').describe('address of the admin listener'),
       port: port.default(8081).describe('port of the admin listener'),
     })
     .prefault({}),
@@ -347,7 +349,7 @@ export const configSchema = z.strictObject({
         .describe('how long the addresses of a bulk export ($export) and its files hold'),
     })
     .prefault({}),
-  policies: z.string().optional().describe('folder of policies (default: the shipped ones)'),
+  policies: text.optional().describe('folder of policies (default: the shipped ones)'),
   masking: z
     .strictObject({
       key: z
@@ -390,10 +392,9 @@ export const configSchema = z.strictObject({
     .prefault({}),
   audit: z
     .strictObject({
-      file: z.string().default('audit.jsonl').describe('audit log, one AuditEvent a line'),
-      site: z.string().default('fhirewall').describe('AuditEvent.source.site'),
-      observer: z
-        .string()
+      file: text.default('audit.jsonl').describe('audit log, one AuditEvent a line'),
+      site: text.default('fhirewall').describe('AuditEvent.source.site'),
+      observer: text
         .default('urn:fhirewall:gateway')
         .describe('identifier of this gateway in AuditEvent.source.observer'),
       patientsPerSearch: z

@@ -107,6 +107,38 @@ t.test('the environment goes before the file', async (t) => {
   t.equal(config.limits.count, 50)
 })
 
+t.test('what the environment puts away of the file is told at every start', async (t) => {
+  const file = write(
+    'both.yaml',
+    'admin: {host: 127.0.0.1, port: 8081}\nlog: {level: info}\nissuers: [{url: "https://login.example.org", requireBound: mtls}]\n',
+  )
+  const { config, warnings } = loadConfig({
+    file,
+    // As the image sets it; and a short form that knows nothing of bound tokens.
+    env: { ...minimal, FHIREWALL_ADMIN_HOST: '0.0.0.0', FHIREWALL_LOG_LEVEL: 'info' },
+  })
+  t.equal(config.admin.host, '0.0.0.0')
+  t.equal(config.issuers[0]?.requireBound, 'none')
+  t.strictSame(warnings, [
+    `${file}:1:9 admin.host does not count: FHIREWALL_ADMIN_HOST goes before it`,
+    `${file}:3:1 issuers does not count: FHIREWALL_ISSUER goes before it`,
+  ])
+})
+
+t.test('an empty text is no address of all machines, and no folder', async (t) => {
+  for (const key of ['host', 'admin.host', 'policies', 'audit.file', 'audit.site']) {
+    const [first = '', second] = key.split('.')
+    const text = second === undefined ? `${first}: ""` : `${first}: {${second}: ""}`
+    const file = write('empty.yaml', `${text}\n`)
+    t.match(linesOf({ file, env: minimal }).join(), `${key}: is empty`, key)
+  }
+  t.match(
+    linesOf({ env: { ...minimal, FHIREWALL_UPSTREAM_ALLOW_INSECURE: 'constructor' } }),
+    [/^FHIREWALL_UPSTREAM_ALLOW_INSECURE: must be true or false/],
+    'a name that every object has is no boolean',
+  )
+})
+
 t.test('every problem of a file and of the environment at once, each with its place', async (t) => {
   const file = write(
     'bad.yaml',
@@ -414,8 +446,12 @@ t.test(
     const { properties } = JSON.parse(read('helm/fhirewall/values.schema.json')) as {
       properties: { config: Schema }
     }
-    for (const { path, secret } of listSettings()) {
-      if (!secret) continue
+    // What the image or the chart sets in the environment would not count in the file.
+    const set = [...read('Dockerfile').matchAll(/FHIREWALL_[A-Z_]+(?==)/g)].map(([name]) => name)
+    t.equal(set.length, 3)
+    const elsewhere = new Set([...set, 'FHIREWALL_POLICIES'])
+    for (const { path, secret, variable = '' } of listSettings()) {
+      if (!secret && !elsewhere.has(variable)) continue
       const inChart = path.reduce<Schema | false | undefined>(
         (schema, key) => (schema === false ? schema : schema?.properties?.[key]),
         properties.config,
