@@ -103,11 +103,14 @@ export function loadMasking(
   }
 }
 
+/** Files that are read; a name in capitals is one as well. */
+const YAML = /\.ya?ml$/i
+
 /** Names of the YAML files of a folder, sorted; [] when there is no such folder. */
 export function listFiles(folder: string): string[] {
   try {
     return readdirSync(folder)
-      .filter((name) => /\.ya?ml$/.test(name))
+      .filter((name) => YAML.test(name))
       .sort()
       .map((name) => join(folder, name))
   } catch {

@@ -1,4 +1,5 @@
 import { readdirSync } from 'node:fs'
+import type { Dirent } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { checkExampleTypes, checkRuleNames, findVain } from './check-names.ts'
 import { compileCondition } from './condition.ts'
@@ -11,7 +12,7 @@ import { checkExample, describeExample } from './examples.ts'
 import { policySchema } from './schema.ts'
 import { shippedPolicies } from '../config/shipped.ts'
 import type { FhirVersion } from '../fhir/definitions.ts'
-import { BASELINE, loadMasking } from './load-masking.ts'
+import { BASELINE, listFiles, loadMasking } from './load-masking.ts'
 import type { MaskingProfiles } from './load-masking.ts'
 import { createNames } from './words.ts'
 import type { Names } from './words.ts'
@@ -39,9 +40,11 @@ export function loadPolicies(folder: string, version: FhirVersion = 'R4'): Polic
   const examples: Placed[] = []
   const words = createNames()
   const named: NamedMasking[] = []
-  for (const file of listFiles(folder, problems)) {
+  const entries = readFolder(folder, problems)
+  for (const file of listFiles(folder)) {
     if (!CASES.test(file)) loadFile(file, rules, examples, names, words, named, problems)
   }
+  checkUnread(folder, entries, problems)
   const masking = loadProfiles(folder, named, version, problems)
   // "No policy" must never mean anything but an error the operator sees.
   if (rules.length === 0 && problems.length === 0) {
@@ -94,7 +97,7 @@ export type CaseReport = {
 /** Checks a set of policies against every `*.test.yaml` of a folder. */
 export function checkCases(set: PolicySet, folder: string): readonly CaseReport[] {
   const words = createNames()
-  return listFiles(folder, [])
+  return listFiles(folder)
     .filter((file) => CASES.test(file))
     .map((file) => {
       const problems: PolicyProblem[] = []
@@ -128,17 +131,30 @@ function checkAll(set: PolicySet, examples: readonly Placed[]): void {
   }
 }
 
-const CASES = /\.test\.ya?ml$/
+const CASES = /\.test\.ya?ml$/i
 
-function listFiles(folder: string, problems: PolicyProblem[]): string[] {
+/** What is in the folder, once; nothing, with the problem told, when it cannot be read. */
+function readFolder(folder: string, problems: PolicyProblem[]): readonly Dirent[] {
   try {
-    return readdirSync(folder)
-      .filter((name) => /\.ya?ml$/.test(name))
-      .sort()
-      .map((name) => join(folder, name))
+    return readdirSync(folder, { withFileTypes: true })
   } catch {
     problems.push({ file: folder, line: 1, column: 1, message: 'the folder cannot be read' })
     return []
+  }
+}
+
+/**
+ * A ban that nobody reads bans nobody. Names that begin with a dot are not meant to be read, such as the
+ * `..data` of a ConfigMap.
+ */
+function checkUnread(folder: string, entries: readonly Dirent[], problems: PolicyProblem[]): void {
+  for (const entry of entries) {
+    if (entry.isFile() || entry.name === 'masking' || entry.name.startsWith('.')) continue
+    for (const file of listFiles(join(folder, entry.name))) {
+      if (CASES.test(file)) continue
+      const message = 'is not read: policies stand in the folder itself, profiles in masking/'
+      problems.push({ file, line: 1, column: 1, message })
+    }
   }
 }
 

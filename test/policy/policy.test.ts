@@ -1,6 +1,6 @@
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { basename, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import fc from 'fast-check'
 import t from 'tap'
 import { shippedPolicies } from '../../src/config/shipped.ts'
@@ -42,7 +42,10 @@ function load(files: Record<string, string>): PolicySet {
   const folder = mkdtempSync(join(tmpdir(), 'fhirewall-policy-'))
   try {
     mkdirSync(join(folder, 'masking'))
-    for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text)
+    for (const [name, text] of Object.entries(files)) {
+      mkdirSync(dirname(join(folder, name)), { recursive: true })
+      writeFileSync(join(folder, name), text)
+    }
     return loadPolicies(folder)
   } finally {
     rmSync(folder, { recursive: true })
@@ -135,6 +138,9 @@ const BAD: [what: string, files: Record<string, string>, problems: RegExp[]][] =
     [/^a\.yaml:11:26 examples\.0\.deny\.interaction/, /^a\.yaml:11:45 "Observaton"/]],
   ['one problem does not hide another', { 'a.yaml': rule('whenn: x\nwhen: "1 +"').replace('[Observation]', '[Observaton]') },
     [/^a\.yaml:7:13 /, /^a\.yaml:9:5 .*whenn/, /^a\.yaml:10:5 when: /]],
+  ['a file in capitals', { 'a.yaml': GOOD, 'DENY.YAML': 'policy: [' }, [/^DENY\.YAML:1:\d+ /]],
+  ['a policy in a folder of its own', { 'a.yaml': GOOD, 'more/deny.yml': rule('', 'two', 'deny') }, [/^deny\.yml:1:1 .*is not read/]],
+  ['a profile in a folder of another name', { 'a.yaml': GOOD, 'Masking/house.yaml': 'masking: house\ndescription: d\n' }, [/^house\.yaml:1:1 .*is not read/]],
   ['all types but all', { 'a.yaml': rule("except: ['*']").replace('[Observation]', "['*']") }, [/^a\.yaml:9:\d+ .*a resource type$/]],
   ['a type that is named and excepted', { 'a.yaml': rule('except: [Observation]').replace('[Observation]', '[Observation, "*"]') }, [/^a\.yaml:9:5 .*"Observation" is among the types/]],
   ['exceptions of types by name', { 'a.yaml': rule('except: [Patient]') }, [/^a\.yaml:9:5 .*except is of "\*"/]],
@@ -171,7 +177,13 @@ t.test('a bad file: all its problems, with file, line and column', async (t) => 
   // How deep is too deep depends on the stack; it is a problem of the file all the same.
   const deep = problemsOf({ 'a.yaml': rule(`except: ${'['.repeat(20_000)}${']'.repeat(20_000)}`) })
   t.ok(deep.length > 0 && deep.every((one) => one.startsWith('a.yaml:9:')))
-  t.strictSame(problemsOf({ 'a.yaml': GOOD, 'notes.txt': '{', 'a.test.yaml': '{' }), [])
+  const beside = {
+    'notes.txt': '{',
+    'a.test.yaml': '{',
+    '..data/a.yaml': '{',
+    'cases/a.test.yaml': '{',
+  }
+  t.strictSame(problemsOf({ 'a.yaml': GOOD, ...beside }), [])
 })
 
 // ---------------------------------------------------------------------------------------------
