@@ -83,7 +83,13 @@ export function parseFhirContext(claim: unknown, publicUrl: string): readonly st
 }
 
 /** The types that `fhirUser` may name. */
-export const PERSONS: ReadonlySet<string> = new Set(['Patient', 'Practitioner', 'PractitionerRole', 'RelatedPerson', 'Person'])
+export const PERSONS: ReadonlySet<string> = new Set([
+  'Patient',
+  'Practitioner',
+  'PractitionerRole',
+  'RelatedPerson',
+  'Person',
+])
 
 /**
  * `fhirUser` (CTX-2): relative, or absolute on our own base. "absolute on a foreign base never
