@@ -127,6 +127,7 @@ const upstream: Handler = (request, response, raw) =>
 
 /** `FHIREWALL_TEST_EVERY=1` for the long run. */
 const EVERY = Number(process.env['FHIREWALL_TEST_EVERY'] ?? 13)
+t.setTimeout(600_000)
 
 /** Runs the command within this process. */
 async function run(
