@@ -13,7 +13,7 @@ const RESEARCHER = {
   ...CLINICIAN,
   fhirUser: 'Practitioner/d2',
   roles: ['researcher'],
-  purposes: ['HRESCH'],
+  purpose_of_use: ['HRESCH'],
 }
 
 const other = (type: string, more: object = {}) => ({
