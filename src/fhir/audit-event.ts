@@ -315,9 +315,9 @@ function profilesOf(
   const who = access.principal
   if (who?.clientId !== undefined && (who.kind === 'system' || who.tokenId !== undefined)) {
     profiles.push(`"${PROFILE}OAUTHaccessTokenUse.Comprehensive"`)
-  } else if (who?.tokenId !== undefined && who.kind === 'user') {
+  } else if (who?.tokenId !== undefined && isUser(who)) {
     profiles.push(`"${PROFILE}OAUTHaccessTokenUse.Minimal"`)
-  } else if (who?.tokenEnd !== undefined && who.kind === 'user') {
+  } else if (who?.tokenEnd !== undefined && isUser(who)) {
     profiles.push(`"${PROFILE}OAUTHaccessTokenUse.Opaque"`)
   }
   return profiles.length === 0 ? '' : `,"meta":{"profile":[${profiles.join(',')}]}`
@@ -332,8 +332,8 @@ function agentsOf({ principal, address }: Who, shape: Shape): string {
       : `"who":{"identifier":{"value":${text(principal.clientId)}}}`
   const network = `"network":{"address":${text(address === '' ? 'unknown' : address)},"type":"${/^[\d.]+$|:/.test(address) ? '2' : '1'}"}`
   const policy = policyOf(principal)
-  const system = principal?.kind === 'system' ? policy : ''
-  let agents = `,{"type":${concept(shape.client)},${who},"requestor":${String(!isUser(principal))}${system},${network}}`
+  const own = isUser(principal) ? '' : policy
+  let agents = `,{"type":${concept(shape.client)},${who},"requestor":${String(!isUser(principal))}${own},${network}}`
   if (principal === undefined) return agents
   // OAUTHaccessTokenUse asks for the client as 110150; a delete has it in that role already.
   if (principal.clientId !== undefined && shape.client !== APPLICATION) {
@@ -371,7 +371,7 @@ function userTypes(principal: NonNullable<AuditedAccess['principal']>, shape: Sh
 /** The token that was used: its id, or the end of it, never the whole (AUD-5). */
 function policyOf(principal: AuditedAccess['principal']): string {
   if (principal?.tokenId !== undefined) {
-    return `,"policy":[${text(`urn:ietf:params:oauth:jti:${principal.tokenId}`)}]`
+    return `,"policy":[${uri(`urn:ietf:params:oauth:jti:${principal.tokenId}`)}]`
   }
   if (principal?.tokenEnd !== undefined) return `,"policy":[${text(principal.tokenEnd.slice(-32))}]`
   return ''
@@ -379,11 +379,16 @@ function policyOf(principal: AuditedAccess['principal']): string {
 
 function purposesOf(principal: AuditedPrincipal | undefined): string {
   if (principal === undefined || principal.purposes.length === 0) return ''
-  const system = 'http://terminology.hl7.org/CodeSystem/v3-ActReason'
-  const purposes = principal.purposes.map(
-    (code) => `{"coding":[{"system":"${system}","code":${text(code)}}]}`,
-  )
+  const purposes = principal.purposes.map((purpose) => `{"coding":[${purposeOf(purpose)}]}`)
   return `"purposeOfEvent":[${purposes.join(',')}],`
+}
+
+const ACT_REASON = 'http://terminology.hl7.org/CodeSystem/v3-ActReason'
+
+/** A purpose of another vocabulary stands behind its system: it is none of v3-ActReason. */
+function purposeOf(purpose: string): Coding {
+  const [, system = ACT_REASON, code = ''] = /^(?:([^]+)\|)?([^]*)$/.exec(purpose) ?? []
+  return `{"system":${uri(system)},"code":${text(code.trim().replace(/\s+/g, ' '))}}`
 }
 
 /** What was accessed: the resource, or the query that asked for resources. */
@@ -489,14 +494,26 @@ function encoded(value: string): string {
   return encodeURIComponent(value.toWellFormed())
 }
 
-/** What RFC 8259 §7 wants escaped, and surrogates, which may be lone. */
-const UNPLAIN = /["\\\u0000-\u001f\ud800-\udfff]/
+/** What RFC 8259 §7 wants escaped, surrogates, which may be lone, and what says nothing. */
+const UNPLAIN = /["\\\u0000-\u001f\ud800-\udfff]|^\s*$/
+/** "Strings SHOULD not contain Unicode character points below 32, except for u0009, u000D and u000A". */
+const CONTROL = /[\u0000-\u0008\u000b\u000c\u000e-\u001f]/g
 
-/** A JSON string; lone surrogates become U+FFFD, so that its bytes are its text. */
+/**
+ * A FHIR string, as JSON. What none may hold becomes U+FFFD: lone surrogates, so that its bytes are its
+ * text, and control characters; so does one that "SHALL always contain non-whitespace content" and has none.
+ */
 function text(value: string): string {
   return `"${escaped(value)}"`
 }
 
 function escaped(value: string): string {
-  return UNPLAIN.test(value) ? JSON.stringify(value.toWellFormed()).slice(1, -1) : value
+  if (!UNPLAIN.test(value)) return value
+  const fit = value.toWellFormed().replace(CONTROL, '\ufffd')
+  return JSON.stringify(fit.trim() === '' ? '\ufffd' : fit).slice(1, -1)
+}
+
+/** A FHIR uri, as JSON: it has no blanks. */
+function uri(value: string): string {
+  return text(value.replace(/\s/g, encodeURIComponent))
 }

@@ -1,7 +1,10 @@
 import { connect } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
 import t from 'tap'
+import { loadElements } from '../../src/fhir/elements.ts'
+import { findMisformed } from '../support/forms.ts'
 import { startGateway } from '../support/gateway.ts'
+import { findFaults } from '../support/generate-resource.ts'
 import { json } from '../support/upstream.ts'
 
 // What a client writes into the audit log, and at what price (AUD-1, AUD-4, AUD-6).
@@ -188,4 +191,34 @@ t.test('what never comes to the spine is counted for its address, too (RATE-1)',
     t.equal((await gateway.audit()).length, 8)
     await gateway.close()
   }
+})
+
+t.test('whatever a token says, its record is an AuditEvent of R4 (AUD-2, AUD-6)', async (t) => {
+  const gateway = await startGateway({ handler: json('{"resourceType":"Patient","id":"p1"}') })
+  t.teardown(() => gateway.close())
+  const elements = loadElements('R4')
+  const odd = 'a \u0000\u001b[31m\u202e\n"b'
+  for (const [name, value] of [
+    ['sub', odd],
+    ['sub', ' '],
+    ['client_id', odd],
+    ['jti', 'an id of words'],
+    ['jti', odd],
+    ['roles', ['', ' ', odd]],
+    ['purpose_of_use', ['', ' ', odd, 'TREAT']],
+    ['organization', odd],
+    ['extensions', { 'hl7-b2b': { subject_name: odd, purpose_of_use: 'urn:other#TREAT' } }],
+    ['extensions', { 'hl7-b2b': { consent_policy: [' ', odd], purpose_of_use: 'a b#TREAT c' } }],
+  ] as const) {
+    const what = `${name}: ${JSON.stringify(value)}`
+    const claims = { scope: 'patient/*.rs', patient: 'p1', [name]: value }
+    const authorization = `Bearer ${await gateway.token(claims)}`
+    const answer = await fetch(`${gateway.url}/Patient/p1`, { headers: { authorization } })
+    t.equal(answer.status, 200, what)
+    const record = (await gateway.audit()).at(-1)
+    t.strictSame(findFaults(elements, record, 'AuditEvent', 'AuditEvent'), [], what)
+    t.strictSame(findMisformed(elements, record, 'AuditEvent', 'AuditEvent'), [], what)
+  }
+  const purposes = JSON.stringify((await gateway.audit()).map((each) => each['purposeOfEvent']))
+  t.match(purposes, '{"system":"urn:other","code":"TREAT"}', 'none of v3-ActReason')
 })

@@ -158,6 +158,7 @@ issuers:
 trustedProxies: ['::ffff:10.0.0.0/8', 0.0.0.0/0, 10.0.0.0/8]
 limits:
   address: { burst: -1 }
+audit: { site: '', observer: '' }
 `,
   )
   const lines = linesOf({
@@ -183,6 +184,8 @@ limits:
     /^bad\.yaml:14:\d+ trustedProxies\.0: .*IPv4/,
     /^bad\.yaml:14:\d+ trustedProxies\.1: would believe everyone/,
     'bad.yaml:16:14 limits.address.burst: ',
+    /^bad\.yaml:17:\d+ audit\.site: /,
+    /^bad\.yaml:17:\d+ audit\.observer: /,
     'FHIREWALL_AUDIT_SITE: is empty',
     'FHIREWALL_LOG_LEVL: no such setting; did you mean "FHIREWALL_LOG_LEVEL"?',
     /^FHIREWALL_PORT: .*enableServiceLinks/,
@@ -190,7 +193,7 @@ limits:
     'FHIREWALL_UPSTREAM_ALLOW_INSECURE: must be true or false',
     'FHIREWALL_ADMIN_PORT: admin.port: ',
   ])
-  t.equal(lines.length, 17)
+  t.equal(lines.length, 19)
 })
 
 t.test('nothing given: what is missing, by the name of its variable', async (t) => {

@@ -1,10 +1,13 @@
 import { createHash } from 'node:crypto'
 import fc from 'fast-check'
 import t from 'tap'
+import { findMisformed } from '../support/forms.ts'
+import { findFaults } from '../support/generate-resource.ts'
 import { grantOf } from '../support/grants.ts'
 import { configSchema } from '../../src/config/schema.ts'
 import type { Arrival, Facts, Principal, Tally } from '../../src/exchange.ts'
 import { Exchange } from '../../src/exchange.ts'
+import { loadElements } from '../../src/fhir/elements.ts'
 import type { Interaction, InteractionCode } from '../../src/fhir/interaction.ts'
 import { withoutCredentials } from '../../src/oauth/redaction.ts'
 import { Permit } from '../../src/permit.ts'
@@ -90,6 +93,8 @@ const RULES: Record<
   },
 }
 
+const R4 = loadElements('R4')
+
 /** Every rule that an event breaks: base R4 AuditEvent, and each profile that it declares. */
 function broken(event: AuditEvent): string[] {
   const found: string[] = []
@@ -117,6 +122,8 @@ function broken(event: AuditEvent): string[] {
   )
   const texts = JSON.stringify(event)
   must(!/:(""|\[\]|\{\}|null)/.test(texts), 'no empty values')
+  found.push(...findFaults(R4, event, 'AuditEvent', 'AuditEvent'))
+  found.push(...findMisformed(R4, event, 'AuditEvent', 'AuditEvent'))
 
   for (const profile of event.meta?.profile ?? []) {
     const name = profile.slice(BALP.length)
@@ -299,6 +306,9 @@ const WHOS: Record<string, Principal> = {
   system: { ...principal, kind: 'system', subject: undefined },
   opaque: { ...principal, tokenId: undefined },
   'no client': { ...principal, clientId: undefined },
+  // Of whom introspection does not say who it is (RFC 7662 §2.2: `sub` is OPTIONAL).
+  'no subject': { ...principal, subject: undefined },
+  'nobody, opaque': { ...principal, subject: undefined, tokenId: undefined },
 }
 
 t.test('every interaction, by every kind of principal, meets its profiles (AUD-2)', async (t) => {
@@ -324,6 +334,8 @@ t.test('every interaction, by every kind of principal, meets its profiles (AUD-2
         t.equal(events.length, 1)
         const [event] = events
         t.strictSame(broken(event!), [], `${code} ${kind}`)
+        const policies = event?.agent.flatMap(({ policy }) => policy ?? [])
+        t.equal(policies?.length, 1, `${code} ${kind}: by which token`)
         const own = event?.meta?.profile.filter((profile) => !profile.includes('OAUTH'))
         const expected = `${BALP}${patients.length > 0 ? 'Patient' : ''}${stem ?? ''}`
         t.strictSame(own ?? [], stem === undefined ? [] : [expected])
@@ -332,8 +344,10 @@ t.test('every interaction, by every kind of principal, meets its profiles (AUD-2
           user: 'Comprehensive',
           system: 'Comprehensive',
           opaque: 'Opaque',
+          'no client': 'Minimal',
+          'no subject': 'Comprehensive',
         }
-        t.equal(token?.split('.').at(-1), mix[kind] ?? 'Minimal')
+        t.equal(token?.split('.').at(-1), mix[kind])
       }
     }
   }
@@ -562,13 +576,19 @@ t.test('whatever a client sends, the record is one line of JSON (AUD-6)', async 
         const events = await recorded(
           {
             interaction: search,
-            principal: { ...principal, subject, clientId: address, tokenId: target },
+            principal: {
+              ...{ ...principal, subject, clientId: address, tokenId: target },
+              ...{ roles: [subject, target], purposes: [address, subject], organization: target },
+            },
             tally: tallyOf([subject]),
             outcome: 'released',
           },
           arrivalOf({ target, address }),
         )
-        return events.length === 1 && events[0]?.resourceType === 'AuditEvent'
+        const [event] = events
+        t.strictSame(findFaults(R4, event, 'AuditEvent', ''), [])
+        t.strictSame(findMisformed(R4, event, 'AuditEvent', ''), [])
+        return events.length === 1
       },
     ),
     { numRuns: 300 },
