@@ -7,10 +7,32 @@
 /** Words in the name of a credential; no search parameter of FHIR has one of them. */
 const SECRET = /token|secret|passw|assertion|authorization|api[-_]?key/i
 
-/** Takes the value of every pair whose name is a credential's, however it is encoded, and every JWT. */
+/**
+ * Takes the value of every pair whose name is a credential's, however it is encoded, the password of
+ * every address, and every JWT.
+ */
 export function withoutCredentials(text: string): string {
   const kept = SECRET.test(decoded(text)) ? text.replace(/[^&;#]+/g, withoutSecret) : text
-  return withoutTokens(kept)
+  return withoutTokens(withoutPasswords(kept))
+}
+
+const SLASHES = /((?:\/|%(?:25)*2f){2})/i
+/** What ends an authority; `|` because of `system|value`. */
+const DELIMITER = /[\s/?#&|]|%(?:25)*(?:2[036f]|3f|7c)/i
+const USERINFO = /^[^]*(?=@|%(?:25)*40)/i
+
+/** `https://user:password@host` (RFC 3986 §3.2.1), or the same encoded as a value of another address. */
+function withoutPasswords(text: string): string {
+  if (!/@|%(?:25)*40/i.test(text)) return text
+  const pieces = text.split(SLASHES)
+  for (let at = 2; at < pieces.length; at += 2) {
+    const piece = pieces[at] ?? ''
+    const end = piece.search(DELIMITER)
+    const [userinfo] = USERINFO.exec(end < 0 ? piece : piece.slice(0, end)) ?? []
+    if (userinfo === undefined || !decoded(userinfo).includes(':')) continue
+    pieces[at] = `[removed]${piece.slice(userinfo.length)}`
+  }
+  return pieces.join('')
 }
 
 /** A JWT is a credential wherever it stands: base64url of `{"` begins with `eyJ`. */

@@ -489,6 +489,11 @@ t.test('the raw request is there, credentials are not (AUD-4, AUD-5)', async (t)
     `/Observation?code=session_token=hidden-1`,
     `/Observation?session_token=hidden-1?hidden-1`,
     `/Observation;api-key=hidden-1?code=x`,
+    `/Patient?_source=https://bob:hidden-1@host/x`,
+    `/Patient?_source=https://a:b@c,https://bob:a@hidden-1@host`,
+    `/Patient?_source=//bob:hidden-1@host`,
+    `/Patient?_source=https%3a%2f%2fbob%3Ahidden-1%40host%2Fx`,
+    `/Patient?_source=https%253A%252F%252Fbob%253Ahidden-1%2540host`,
   ]) {
     const events = await ask(target)
     const query = queryOf(events[0])
@@ -499,6 +504,10 @@ t.test('the raw request is there, credentials are not (AUD-4, AUD-5)', async (t)
     `/Patient/token-1?name=x`,
     `/Observation?code=token&patient=p1`,
     `/Observation?code=a.b,eyJhbGciOiJS,eyJ.x`,
+    `/Patient?telecom=bob@host&_source=https://bob@host/a:b@c`,
+    `/Patient?identifier=https://host:80|bob@host`,
+    `/Patient?identifier=https%3A%2F%2Fhost%3A80%7Cbob%40host`,
+    `/Patient?_source=https://host:80/bob@host`,
   ]) {
     t.ok(queryOf((await ask(target))[0]).includes(`/fhir${target}\n`), `${target}: no credential`)
   }
@@ -534,6 +543,11 @@ t.test('a record takes as long as it is long, and is not long (AUD-4)', async (t
     ['names without value', 'token?'.repeat(500_000)],
     ['values without name', `token${'='.repeat(3_000_000)}`],
     ['escapes of escapes', `%${'25'.repeat(1_500_000)}`],
+    ['addresses without end', `${'//a:'.repeat(700_000)}@`],
+    ['escaped addresses', `${'%2f%2fa%3a'.repeat(300_000)}%40`],
+    ['passwords without end', `//${'a:@'.repeat(1_000_000)}`],
+    ['escapes in passwords', `//a:${'%25'.repeat(1_000_000)}@`],
+    ['half escapes in passwords', `//a:${'%'.repeat(3_000_000)}@`],
   ] as const) {
     withoutCredentials(text)
     withoutCredentials(`access_token=hidden-1&${text}`)

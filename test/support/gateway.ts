@@ -2,6 +2,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createLogger } from '../../src/adapters/logger.ts'
 import { configSchema } from '../../src/config/schema.ts'
 import { start } from '../../src/main.ts'
 import type { Clock } from '../../src/ports.ts'
@@ -33,8 +34,11 @@ export async function startGateway(
   const upstream = await startUpstream(options.handler, options.fhirVersion)
   const { upstream: upstreamSettings, ...settings } = options.config ?? {}
   const log: string[] = []
-  const write = (level: string) => (fields: object, message: string) => {
-    log.push(`${level} ${JSON.stringify(fields)} ${message}`)
+  const printed: string[] = []
+  const printer = createLogger('debug', { write: (line) => void printed.push(line) })
+  const write = (level: 'debug' | 'info' | 'warn' | 'error') => (fields: object, text: string) => {
+    log.push(`${level} ${JSON.stringify(fields)} ${text}`)
+    printer[level](fields, text)
   }
   const gateway = await start(
     configSchema.parse({
@@ -70,7 +74,10 @@ export async function startGateway(
     ...gateway,
     issuer,
     upstream,
+    /** What the logger is told. */
     log,
+    /** What it makes of it: lines of the operational log. */
+    printed,
     port: Number(port),
     /** An access token for this gateway. */
     token: async (claims: Record<string, unknown>) => issuer.token({ aud: PUBLIC_URL, ...claims }),
