@@ -41,6 +41,8 @@ export type GatewayParts = {
   readonly clock: Clock
   /** The public capability statement (JSON text), or undefined while upstream is not known. */
   readonly capabilities: () => string | undefined
+  /** Whether upstream is known to speak another FHIR version than the definitions are of. */
+  readonly isOther: () => boolean
   /** Bytes that were answered and not taken yet, of one holder or of all. */
   readonly undelivered: (holder?: string) => number
 }
@@ -130,6 +132,7 @@ export function createGateway(parts: GatewayParts): Gateway {
     if (underWay > limits.concurrent || parts.undelivered() > limits.undeliveredBytes)
       throw new Refusal('overloaded')
     if (!stages.audit.isReady()) throw new Refusal('audit-unavailable')
+    if (parts.isOther()) throw new Refusal('not-ready', { detail: 'another FHIR version' })
   }
 
   /**

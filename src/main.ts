@@ -22,15 +22,13 @@ import { createRedisStore } from './adapters/redis-store.ts'
 import { watchAssertionKey } from './adapters/signing-key.ts'
 import { createUpstreamCredentials } from './adapters/upstream-credentials.ts'
 import { createUpstreamPool } from './adapters/upstream-pool.ts'
-import type { UpstreamPool } from './adapters/upstream-pool.ts'
+import { watchStatement } from './adapters/upstream-statement.ts'
 import type { Config } from './config/schema.ts'
 import { shippedPolicies, shippedVersion } from './config/shipped.ts'
 import { buildCapabilityStatement } from './fhir/capability-statement.ts'
 import { loadDefinitions } from './fhir/definitions.ts'
-import type { FhirVersion } from './fhir/definitions.ts'
 import type { InteractionCode } from './fhir/interaction.ts'
 import { createGateway } from './gateway.ts'
-import { readBody } from './http/content.ts'
 import { createSeal } from './http/seal.ts'
 import { profilesOf } from './policy/load-masking.ts'
 import type { Clock, Log } from './ports.ts'
@@ -153,7 +151,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     redis === undefined
       ? undefined
       : shareLogouts(redis, { rememberSeconds, learn: denylist.learn, log })
-  const upstream = watchUpstream(config, pool, log)
+  const upstream = watchStatement(config, { ...{ pool, log }, expected: version })
   const audit = createAudit(config, { sink, policyHash: () => policies.current().hash })
   const { release, splitTransaction, ...lent } = createRelease(config, definitions, {
     profiles: profilesOf,
@@ -193,6 +191,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
         definitions,
         clock,
         undelivered,
+        isOther: upstream.isOther,
         observers: [prometheus.observer, createExchangeLog(log)],
         capabilities: () => {
           const statement = upstream.statement()
@@ -317,69 +316,4 @@ function inUrl(host: string): string {
 
 function portOf(fastify: { readonly server: { address(): unknown } }): number {
   return (fastify.server.address() as { port: number }).port
-}
-
-const VERSIONS: readonly (readonly [prefix: string, version: FhirVersion])[] = [
-  ['1.0', 'DSTU2'],
-  ['3.0', 'STU3'],
-  ['4.0', 'R4'],
-  ['4.3', 'R4B'],
-  ['5.0', 'R5'],
-]
-
-/** Reads the capability statement of upstream, again and again until it has one; then hourly. */
-function watchUpstream(
-  config: Config,
-  pool: UpstreamPool,
-  log: Log,
-): { start: () => Promise<void>; stop: () => void; statement: () => unknown } {
-  const expected = config.fhir.version ?? 'R4'
-  const stopped = new AbortController()
-  let statement: unknown
-  let timer: NodeJS.Timeout | undefined
-
-  async function look(): Promise<void> {
-    try {
-      const answer = await pool.request({
-        method: 'GET',
-        path: '/metadata',
-        query: '',
-        // The second is what DSTU2 calls it.
-        headers: { accept: 'application/fhir+json, application/json+fhir;q=0.9' },
-        signal: stopped.signal,
-      })
-      if (answer.status !== 200) throw new Error(`/metadata answered ${answer.status}`)
-      const body = Buffer.isBuffer(answer.body)
-        ? answer.body
-        : await readBody(answer.body, 67_108_864, 'upstream-unreadable')
-      const read = JSON.parse(body.toString('utf8')) as { fhirVersion?: unknown }
-      const version = VERSIONS.find(([prefix]) => String(read.fhirVersion).startsWith(prefix))?.[1]
-      if (version !== expected) {
-        throw new Error(
-          `upstream speaks FHIR ${version ?? 'of an unknown version'}, not ${expected}`,
-        )
-      }
-      statement = read
-    } catch (error) {
-      if (stopped.signal.aborted) return
-      const { code, message, detail } = error as Error & { code?: string; detail?: string }
-      const problem = code ?? (detail === undefined ? message : `${message}: ${detail}`)
-      log.warn(
-        { upstream: config.upstream.url, problem },
-        'the FHIR server is not known yet; trying again',
-      )
-    }
-    if (stopped.signal.aborted) return
-    timer = setTimeout(() => void look(), statement === undefined ? 2_000 : 3_600_000)
-    timer.unref()
-  }
-
-  return {
-    start: look,
-    stop() {
-      stopped.abort()
-      clearTimeout(timer)
-    },
-    statement: () => statement,
-  }
 }

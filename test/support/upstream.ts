@@ -32,6 +32,7 @@ export async function startUpstream(
 ) {
   const received: Received[] = []
   let answer = handler
+  let spoken = fhirVersion
   const server = createServer((raw, response) => {
     const chunks: Buffer[] = []
     raw.on('data', (chunk: Buffer) => chunks.push(chunk))
@@ -45,7 +46,7 @@ export async function startUpstream(
         body: Buffer.concat(chunks),
       }
       if (request.target === '/base/metadata')
-        return json(capabilitiesOf(fhirVersion))(request, response, raw)
+        return json(capabilitiesOf(spoken))(request, response, raw)
       received.push(request)
       answer(request, response, raw)
     })
@@ -59,6 +60,10 @@ export async function startUpstream(
     /** From now on answer like this. */
     answerWith(next: Handler): void {
       answer = next
+    },
+    /** From now on /metadata says this version. */
+    speak(version: string): void {
+      spoken = version
     },
     async close(): Promise<void> {
       server.closeAllConnections()

@@ -1,0 +1,134 @@
+import { setTimeout as wait } from 'node:timers/promises'
+import t from 'tap'
+import { watchStatement } from '../../src/adapters/upstream-statement.ts'
+import { createUpstreamPool } from '../../src/adapters/upstream-pool.ts'
+import { configSchema } from '../../src/config/schema.ts'
+import { loadDefinitions } from '../../src/fhir/definitions.ts'
+import type { FhirVersion } from '../../src/fhir/definitions.ts'
+import { startGateway } from '../support/gateway.ts'
+import { json, startUpstream } from '../support/upstream.ts'
+
+// What differs between the versions of FHIR: their tables are good for that version alone (REST-1,
+// MASK-5, C11), and what one of them calls otherwise must not pass for something else.
+const CANARY = 'CANARY'
+const NUMBERS = {
+  DSTU2: '1.0.2',
+  STU3: '3.0.2',
+  R4: '4.0.1',
+  R4B: '4.3.0',
+  R5: '5.0.0',
+} as const satisfies Record<FhirVersion, string>
+const VERSIONS = Object.keys(NUMBERS) as FhirVersion[]
+
+/** A gateway for an upstream of that version, and who asks it. */
+async function setUp(version: FhirVersion) {
+  const gateway = await startGateway({
+    fhirVersion: NUMBERS[version],
+    config: { fhir: { version } },
+  })
+  const ask = async (
+    claims: object,
+    target: string,
+    init: { method?: string; body?: string; headers?: Record<string, string> } = {},
+  ) => {
+    gateway.upstream.received.length = 0
+    const answer = await fetch(gateway.url + target, {
+      ...init,
+      headers: { authorization: `Bearer ${await gateway.token({ ...claims })}`, ...init.headers },
+    })
+    const text = await answer.text()
+    return { status: answer.status, headers: answer.headers, text, saw: gateway.upstream.received }
+  }
+  return { gateway, ask }
+}
+const patient = { scope: 'patient/*.cruds', patient: 'p1' }
+const clinician = { scope: 'user/*.cruds', fhirUser: 'Practitioner/d1' }
+
+t.test('nothing is served while upstream speaks another version', async (t) => {
+  const rows: [spoken: string, served: FhirVersion][] = [
+    ['5.0.0', 'R4'],
+    ['1.0.2', 'R4'],
+    ['4.0.1', 'R4B'],
+    ['4.6.0', 'R5'],
+    ['', 'R4'],
+  ]
+  for (const [fhirVersion, version] of rows) {
+    const gateway = await startGateway({
+      ...{ fhirVersion, config: { fhir: { version } } },
+      handler: json(`{"resourceType":"Patient","id":"p1","name":[{"text":"${CANARY}"}]}`),
+    })
+    t.teardown(() => gateway.close())
+    for (const target of ['/metadata', '/Patient/p1', '/Observation', '']) {
+      const answer = await fetch(gateway.url + target, {
+        method: target === '' ? 'POST' : 'GET',
+        headers: { authorization: `Bearer ${await gateway.token({ ...patient })}` },
+      })
+      const text = await answer.text()
+      t.equal(answer.status, 503, `${fhirVersion}, not ${version}: ${target}`)
+      t.match(text, '"not-ready"')
+      t.notMatch(text, CANARY)
+    }
+    t.strictSame(gateway.upstream.received, [], 'upstream sees nothing')
+    t.equal((await fetch(`${gateway.adminUrl}/readyz`)).status, 503)
+  }
+})
+
+t.test('an upstream that comes to speak another version, and one that comes back', async (t) => {
+  const upstream = await startUpstream()
+  t.teardown(() => upstream.close())
+  const config = configSchema.parse({
+    public: { url: 'https://public.example/fhir' },
+    upstream: { url: upstream.url },
+    issuers: [{ url: 'https://issuer.example' }],
+  })
+  const log = { debug() {}, info() {}, warn() {}, error() {} }
+  const credentials = { authorization: () => undefined, rejected: () => undefined }
+  const pool = createUpstreamPool(config, { log, credentials })
+  t.teardown(() => pool.close())
+  const pauses = { unknown: 5, known: 5 }
+  const watch = watchStatement(config, { pool, log, expected: 'R4', pauses })
+  t.teardown(watch.stop)
+  await watch.start()
+  for (const [spoken, isOther] of [
+    ['4.0.1', false],
+    ['5.0.0', true],
+    ['4.0.0', false],
+  ] as const) {
+    upstream.speak(spoken)
+    await wait(200)
+    t.equal(watch.isOther(), isOther, spoken)
+    t.equal(watch.statement() === undefined, isOther, spoken)
+  }
+  await upstream.close()
+  await wait(50)
+  t.equal(watch.isOther(), false, 'one that cannot be reached speaks what it spoke')
+  t.not(watch.statement(), undefined)
+})
+
+t.test('no wildcard writes what changes a server, whatever it is called (SCOPE-14)', async (t) => {
+  const types =
+    'CapabilityStatement Conformance StructureDefinition StructureMap DataElement SearchParameter ' +
+    'ImplementationGuide OperationDefinition SubscriptionTopic Requirements ActorDefinition ' +
+    'TestScript TestPlan CodeSystem ValueSet ConceptMap NamingSystem ExpansionProfile Subscription'
+  for (const version of VERSIONS) {
+    const { gateway, ask } = await setUp(version)
+    t.teardown(() => gateway.close())
+    const known = loadDefinitions(version).types
+    const backend = { sub: 'app-1', scope: 'system/*.cruds' }
+    for (const type of types.split(' ').filter((one) => known.has(one))) {
+      for (const [claims, method] of [
+        [clinician, 'POST'],
+        [clinician, 'DELETE'],
+        [backend, 'PUT'],
+      ] as const) {
+        const { status, saw } = await ask(claims, `/${type}${method === 'POST' ? '' : '/x'}`, {
+          method,
+          ...(method === 'DELETE' ? {} : { body: `{"resourceType":"${type}","id":"x"}` }),
+          headers: { 'content-type': 'application/fhir+json' },
+        })
+        t.equal(status, 403, `${version} ${method} ${type}`)
+        t.strictSame(saw, [], 'upstream sees nothing')
+      }
+    }
+  }
+})
