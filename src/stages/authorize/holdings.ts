@@ -26,12 +26,20 @@ const NEVER = new Set(['Subscription', 'Binary', 'Bundle', 'Parameters'])
  * What is written to them changes what a server does, or what others believe.
  */
 const NAMED_ONLY = new Set(['AuditEvent'])
-const WRITTEN_BY_NAME_ONLY =
-  /^(?:CapabilityStatement|StructureDefinition|StructureMap|ImplementationGuide|SearchParameter|MessageDefinition|OperationDefinition|CompartmentDefinition|GraphDefinition|ExampleScenario|CodeSystem|ValueSet|ConceptMap|NamingSystem|TerminologyCapabilities|TestScript|Consent|Provenance)$/
+/** What conformance and terminology are called in DSTU2, STU3, R4B and R5 included. */
+const WRITTEN_BY_NAME_ONLY = new Set(
+  (
+    'CapabilityStatement Conformance StructureDefinition StructureMap DataElement SearchParameter ' +
+    'ImplementationGuide MessageDefinition OperationDefinition CompartmentDefinition ' +
+    'GraphDefinition ExampleScenario SubscriptionTopic Requirements ActorDefinition TestScript ' +
+    'TestPlan CodeSystem ValueSet ConceptMap NamingSystem ExpansionProfile ' +
+    'TerminologyCapabilities Consent Provenance'
+  ).split(' '),
+)
 
 /** Whether neither a scope nor a rule means a type by "*". */
 export const mustBeNamed = (type: string, letter: SmartLetter): boolean =>
-  NAMED_ONLY.has(type) || ('cud'.includes(letter) && WRITTEN_BY_NAME_ONLY.test(type))
+  NAMED_ONLY.has(type) || ('cud'.includes(letter) && WRITTEN_BY_NAME_ONLY.has(type))
 
 /** What the request is about, as conditions of policies may ask. */
 export type About = {
