@@ -163,6 +163,7 @@ export function createGateway(parts: GatewayParts): Gateway {
     checkAcceptable(
       arrival.headers['accept'],
       format.flatMap((parameter) => parameter.values),
+      definitions.number,
     )
     return interaction
   }
@@ -225,8 +226,8 @@ export function createGateway(parts: GatewayParts): Gateway {
     const takesResource =
       BODIES.has(interaction.code) || findOperation(interaction)?.takesResource === true
     if (!takesResource) return { arrival, interaction, body: undefined }
-    if (interaction.method === 'PATCH') checkPatchContent(arrival.headers)
-    else checkJsonContent(arrival.headers)
+    if (interaction.method === 'PATCH') checkPatchContent(arrival.headers, definitions.number)
+    else checkJsonContent(arrival.headers, definitions.number)
     if (arrival.body === undefined) throw new Refusal('body-malformed', { detail: 'no body' })
     return { arrival, interaction, body: await readBody(arrival.body, limits.bodyBytes) }
   }

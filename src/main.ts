@@ -44,7 +44,7 @@ import { createVouch } from './stages/forward/vouch.ts'
 import { createLimit } from './stages/limit/limit.ts'
 import { createRelease } from './stages/release/release.ts'
 import { createRenderRefusal } from './stages/sanitize/render-refusal.ts'
-import { sanitize } from './stages/sanitize/sanitize.ts'
+import { createSanitize } from './stages/sanitize/sanitize.ts'
 
 /** A gateway that listens. */
 export type RunningGateway = {
@@ -219,7 +219,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
           }),
           vouch: createVouch(config, { clock, signer: assertion?.signer }),
           forward,
-          sanitize,
+          sanitize: createSanitize(definitions),
           release,
           permitTransaction,
           splitTransaction,

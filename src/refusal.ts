@@ -178,12 +178,12 @@ export const REFUSALS = {
   'not-acceptable': {
     status: 406,
     issue: 'not-supported',
-    text: 'Only FHIR JSON is offered here. Ask for "application/fhir+json".',
+    text: 'Only FHIR JSON of one version is offered here. Ask for "application/fhir+json".',
   },
   'media-type-unsupported': {
     status: 415,
     issue: 'not-supported',
-    text: 'The body must be FHIR JSON ("application/fhir+json"), not compressed; a search by POST must be a form.',
+    text: 'The body must be FHIR JSON ("application/fhir+json") of the version offered here, not compressed; a search by POST must be a form.',
   },
   'body-malformed': {
     status: 400,

@@ -27,6 +27,8 @@ export type SearchParameterDefinition = {
 
 export type Definitions = {
   readonly version: FhirVersion
+  /** As media types say it: `4.0` (http.html#version-parameter). */
+  readonly number: string
   readonly types: ReadonlySet<string>
   /** Own parameters of a type, without those common to all (`_id`, `_lastUpdated` …). */
   readonly searchParameters: (type: string) => ReadonlyMap<string, SearchParameterDefinition>
@@ -104,6 +106,7 @@ export function loadDefinitions(version: FhirVersion): Definitions {
   }
   return {
     version,
+    number: NUMBERS[version],
     types: new Set(entries.keys()),
     searchParameters: (type) => searchParameters(type) ?? NO_PARAMETERS,
     patientPaths: (type) => patientPaths(type) ?? [],
@@ -116,6 +119,13 @@ export function loadDefinitions(version: FhirVersion): Definitions {
   }
 }
 
+const NUMBERS: Readonly<Record<FhirVersion, string>> = {
+  DSTU2: '1.0',
+  STU3: '3.0',
+  R4: '4.0',
+  R4B: '4.3',
+  R5: '5.0',
+}
 const NO_PARAMETERS: ReadonlyMap<string, SearchParameterDefinition> = new Map()
 const NO_ELEMENTS: ReadonlySet<string> = new Set()
 /** Of every resource, summaries included (https://hl7.org/fhir/R4/search.html#summary). */

@@ -22,10 +22,20 @@ const JSON_TYPES = new Set([
 /** Ranges of Accept that take it (RFC 9110 §12.5.1). */
 const TAKES_JSON = new Set([...JSON_TYPES, 'application/*', '*/*'])
 
-/** Whether a media type is FHIR JSON under one of its names, DSTU2 to R5. */
-export function isFhirJson(value: string | string[] | undefined): boolean {
+/** Whether a media type is FHIR JSON under one of its names, DSTU2 to R5, and of no other version. */
+export function isFhirJson(value: string | string[] | undefined, version: string): boolean {
   const type = parseMediaType(value)
-  return type !== undefined && JSON_TYPES.has(type)
+  return type !== undefined && JSON_TYPES.has(type) && !isOfOther(String(value), version)
+}
+
+/**
+ * Whether a media type says to be of another FHIR version than this (`4.0`, FHIR R4
+ * http.html#version-parameter). What says nothing is of the version of the server.
+ */
+function isOfOther(mediaType: string, version: string): boolean {
+  if (!/fhirversion/i.test(mediaType)) return false
+  const said = [...mediaType.matchAll(/;\s*fhirVersion\s*=\s*"?([^";\s]*)/gi)]
+  return said.some(([, one = '']) => one !== version && !one.startsWith(`${version}.`))
 }
 
 /** Newline-delimited FHIR JSON, as bulk files come (https://hl7.org/fhir/uv/bulkdata). */
@@ -39,17 +49,18 @@ export function isNdjson(value: string | string[] | undefined): boolean {
 }
 
 /**
- * Whether the caller takes FHIR JSON. `_format` overrides Accept (FHIR R4 http.html). Throws
- * HeaderError `not-acceptable`: only what can be inspected is offered (REST-14).
+ * Whether the caller takes FHIR JSON of the version (`4.0`). `_format` overrides Accept (FHIR R4
+ * http.html). Throws HeaderError `not-acceptable`: only what can be inspected is offered (REST-14).
  */
 export function checkAcceptable(
   accept: string | string[] | undefined,
   format: readonly string[],
+  version: string,
 ): void {
   if (format.length > 0) {
     // '+' in a query is a space once decoded; FHIR allows "application/fhir json" for that reason.
     const isJson = format.every(
-      (value) => value === 'json' || JSON_TYPES.has(value.replace(' ', '+').split(';')[0] ?? ''),
+      (value) => value === 'json' || isFhirJson(value.replace(/(?<=^\w+\/\w+) /, '+'), version),
     )
     if (isJson) return
     throw new HeaderError('not-acceptable', '_format is not JSON', '_format')
@@ -60,17 +71,21 @@ export function checkAcceptable(
   for (const range of text.split(',')) {
     if (/;\s*q=0(\.0*)?\s*$/i.test(range)) continue
     const [type = ''] = range.split(';')
-    if (TAKES_JSON.has(type.trim().toLowerCase())) return
+    if (TAKES_JSON.has(type.trim().toLowerCase()) && !isOfOther(range, version)) return
   }
   throw new HeaderError('not-acceptable', 'Accept takes no JSON', 'Accept')
 }
 
-/** Throws HeaderError `media-type-unsupported` unless the body is said to be plain, UTF-8 JSON. */
+/**
+ * Throws HeaderError `media-type-unsupported` unless the body is said to be plain, UTF-8 JSON, and not of
+ * another FHIR version: stored as one of this, it would not be what was written (C11).
+ */
 export function checkJsonContent(
   headers: Readonly<Record<string, string | string[] | undefined>>,
+  version: string,
 ): void {
   checkEncoding(headers)
-  if (isFhirJson(headers['content-type'])) {
+  if (isFhirJson(headers['content-type'], version)) {
     const charset = /charset="?([^";\s]+)/i.exec(String(headers['content-type']))?.[1]
     if (charset === undefined || charset.toLowerCase() === 'utf-8') return
   }
@@ -82,9 +97,10 @@ export const JSON_PATCH = 'application/json-patch+json'
 /** The same for a patch: JSON Patch (RFC 6902), or a Parameters resource in FHIR JSON. */
 export function checkPatchContent(
   headers: Readonly<Record<string, string | string[] | undefined>>,
+  version: string,
 ): void {
   if (parseMediaType(headers['content-type']) === JSON_PATCH) checkEncoding(headers)
-  else checkJsonContent(headers)
+  else checkJsonContent(headers, version)
 }
 
 /** The same for the form of a search by POST. */

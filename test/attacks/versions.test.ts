@@ -132,3 +132,52 @@ t.test('no wildcard writes what changes a server, whatever it is called (SCOPE-1
     }
   }
 })
+
+t.test(
+  'what says to be of another version is not taken for one of this (REST-14, C11)',
+  async (t) => {
+    const observation =
+      '{"resourceType":"Observation","status":"final","code":{"text":"x"},"subject":{"reference":"Patient/p1"}}'
+    const numbers = Object.values(NUMBERS).map((number) => number.replace(/\.\d$/, ''))
+    for (const version of VERSIONS) {
+      const { gateway, ask } = await setUp(version)
+      t.teardown(() => gateway.close())
+      for (const number of numbers) {
+        const isOwn = NUMBERS[version].startsWith(number)
+        const type = `application/fhir+json; charset=utf-8; fhirVersion=${number}`
+        const line = `${version}, ${type}`
+
+        gateway.upstream.answerWith(json(observation, 201))
+        const written = await ask(patient, '/Observation', {
+          ...{ method: 'POST', body: observation, headers: { 'content-type': type } },
+        })
+        t.equal(written.status, isOwn ? 201 : 415, `a body: ${line}`)
+        t.equal(written.saw.length, isOwn ? 1 : 0)
+        t.equal(written.saw[0]?.body.toString() ?? observation, observation, 'as it came')
+
+        gateway.upstream.answerWith(json('{"resourceType":"Patient","id":"p1"}'))
+        const format = encodeURIComponent(type)
+        const asked = [
+          await ask(patient, '/Patient/p1', { headers: { accept: type } }),
+          await ask(patient, `/Patient/p1?_format=${format}`),
+          await ask(patient, `/Patient/p1?_format=${format.replaceAll('%20', '+')}`),
+          await ask(patient, `/metadata`, { headers: { accept: type } }),
+        ]
+        t.strictSame(
+          asked.map(({ status }) => status),
+          asked.map(() => (isOwn ? 200 : 406)),
+          `a wish: ${line}`,
+        )
+        const both = `${type}, application/fhir+json;fhirVersion=${NUMBERS[version]};q=0.5`
+        const either = await ask(patient, '/Patient/p1', { headers: { accept: both } })
+        t.equal(either.status, 200, 'one of the wishes is enough')
+
+        const named = `{"resourceType":"Patient","id":"p1","name":[{"text":"${CANARY}"}]}`
+        gateway.upstream.answerWith(json(named, 200, { 'content-type': type }))
+        const came = await ask(patient, '/Patient/p1')
+        t.equal(came.status, isOwn ? 200 : 502, `an answer: ${line}`)
+        t.equal(came.text.includes(CANARY), isOwn)
+      }
+    }
+  },
+)

@@ -1,3 +1,4 @@
+import type { Definitions } from '../../fhir/definitions.ts'
 import { LINES } from '../../fhir/operations.ts'
 import { discard, isFhirJson, isNdjson } from '../../http/content.ts'
 import type { FitAnswer } from '../../exchange.ts'
@@ -5,6 +6,7 @@ import type { Permit } from '../../permit.ts'
 import type { UpstreamAnswer } from '../../ports.ts'
 import { Refusal } from '../../refusal.ts'
 import type { Reason } from '../../refusal.ts'
+import type { Stages } from '../../stages.ts'
 
 /** What an upstream status means for the caller (requirements §7). Its text is never passed on. */
 const MEANING: Readonly<Record<number, Reason>> = {
@@ -33,9 +35,13 @@ const SAYABLE: readonly (readonly [name: string, form: RegExp])[] = Object.entri
 
 /**
  * Makes an upstream answer fit to be said, or throws the Refusal it amounts to. After this only
- * successes in identity-coded FHIR JSON are left, with at most four headers.
+ * successes in identity-coded FHIR JSON of the version are left, with at most four headers.
  */
-export function sanitize(permit: Permit, answer: UpstreamAnswer): FitAnswer {
+export function createSanitize({ number }: Definitions): Stages['sanitize'] {
+  return (permit, answer) => sanitize(permit, answer, number)
+}
+
+function sanitize(permit: Permit, answer: UpstreamAnswer, version: string): FitAnswer {
   const { status, headers, body } = answer
   if (permit.shape === 'job' || permit.shape === 'manifest') {
     const begun = sanitizeJob(permit, answer)
@@ -59,8 +65,9 @@ export function sanitize(permit: Permit, answer: UpstreamAnswer): FitAnswer {
   }
   const coding = headers['content-encoding']
   if (coding !== undefined && coding !== 'identity') throw unreadable(body, 'a compressed body')
-  const isExpected = LINES.has(permit.shape ?? '') ? isNdjson : isFhirJson
-  if (!isExpected(headers['content-type'])) throw unreadable(body, 'a body that is not FHIR JSON')
+  const type = headers['content-type']
+  const isExpected = LINES.has(permit.shape ?? '') ? isNdjson(type) : isFhirJson(type, version)
+  if (!isExpected) throw unreadable(body, 'a body that is not FHIR JSON')
   return { status, headers: fit, body }
 }
 
