@@ -176,6 +176,14 @@ export type Paging = {
   readonly link: (place: Place, size: number | undefined) => string
 }
 
+/** Bulk Data Access. */
+export type Bulk = {
+  /** What the job began with. */
+  readonly kickOff: Interaction
+  /** Makes an address of ours out of one below the upstream base. */
+  readonly link: (kind: BulkKind, target: string) => string
+}
+
 /** What a permit is made of. */
 export type PermitFields = {
   /** The interaction as upstream will get it: narrowed, canonical. */
@@ -201,8 +209,7 @@ export type PermitFields = {
   readonly target?: { readonly path: string; readonly query: string } | undefined
   /** An answer that comes in pages. */
   readonly paging?: Paging | undefined
-  /** Bulk Data Access: makes an address of ours out of one below the upstream base. */
-  readonly bulkLink?: ((kind: BulkKind, target: string) => string) | undefined
+  readonly bulk?: Bulk | undefined
   /** operation: what comes back. */
   readonly shape?: OperationShape | undefined
   /** X-Provenance, judged as the create that it is. */
@@ -233,7 +240,7 @@ export class Permit {
   readonly provenance: string | undefined
   readonly target: { readonly path: string; readonly query: string } | undefined
   readonly paging: Paging | undefined
-  readonly bulkLink: PermitFields['bulkLink']
+  readonly bulk: Bulk | undefined
 
   /** What it was made of, for the permit of which it becomes a part. */
   readonly fields: PermitFields
@@ -255,7 +262,7 @@ export class Permit {
     this.provenance = fields.provenance
     this.target = fields.target
     this.paging = fields.paging
-    this.bulkLink = fields.bulkLink
+    this.bulk = fields.bulk
   }
 
   static issue(fields: PermitFields): Permit {

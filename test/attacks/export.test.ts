@@ -64,7 +64,11 @@ async function setUp() {
     return JSON.parse(text) as Record<
       'output' | 'deleted' | 'error',
       { type: string; url: string }[]
-    >
+    > & {
+      request: string
+      requiresAccessToken: boolean
+      link?: { relation: string; url: string }[]
+    }
   }
   return { gateway, ask, below, begin, began, manifest, files }
 }
@@ -169,6 +173,53 @@ t.test('a job begins below the base, or not at all', async (t) => {
   }
 })
 
+t.test(
+  'a manifest that goes on says so, below the base and to its owner (pitfall 18)',
+  async (t) => {
+    const { gateway, ask, below, begin, files, manifest } = await setUp()
+    t.teardown(() => gateway.close())
+    const job = await begin('/$export?_type=Patient')
+    const file = (name: string) => ({
+      type: 'Patient',
+      url: `${gateway.upstream.url}/Binary/${name}`,
+    })
+    const next = { relation: 'next', url: `${gateway.upstream.url}/jobs/1?page=2` }
+    const first = await files(job, [file('f1')], {
+      link: [{ relation: 'previous', url: `https://evil.example/${CANARY}` }, next],
+    })
+    t.equal(first.request, `${PUBLIC_URL}/$export?_type=Patient`)
+    t.strictSame(
+      first.link?.map(({ relation }) => relation),
+      ['next'],
+    )
+    const more = below(first.link?.[0]?.url)
+    const last = await files(more, [file('f2')], { link: [] })
+    t.strictSame(
+      gateway.upstream.received.map(({ target }) => target),
+      ['/base/jobs/1?page=2'],
+    )
+    t.equal(last.output.length, 1)
+    t.equal(last.link, undefined)
+    const { status, saw } = await ask(more, {
+      claims: { ...backend, sub: 'app-2', client_id: 'app-2' },
+    })
+    t.equal(status, 404, 'another client')
+    t.strictSame(saw, [])
+
+    for (const link of [
+      [{ relation: 'next', url: 'https://evil.example/jobs/1' }],
+      [{ relation: 'next', url: `${gateway.upstream.url}/../jobs/1` }],
+      [{ relation: 'next' }],
+      { relation: 'next', url: next.url },
+      'next',
+    ]) {
+      gateway.upstream.answerWith(manifest([file('f1')], { link }))
+      const answer = await ask(job)
+      t.equal(answer.status, 502, JSON.stringify(link))
+    }
+  },
+)
+
 t.test('a job and its files are their owner’s', async (t) => {
   const { gateway, ask, below, begin, files } = await setUp()
   t.teardown(() => gateway.close())
@@ -199,7 +250,8 @@ t.test('a job and its files are their owner’s', async (t) => {
     [['type', 'url']],
     'no count, and no type that may not leave',
   )
-  t.match(found, { request: `${PUBLIC_URL}/$export`, requiresAccessToken: true })
+  t.equal(found.request, `${PUBLIC_URL}/$export`, 'what the owner asked, not where it looked')
+  t.equal(found.requiresAccessToken, true)
   const target = below(found.output[0]?.url)
   gateway.upstream.answerWith(
     json('{"resourceType":"Patient","id":"p1"}\n', 200, {

@@ -49,9 +49,12 @@ function decideKickOff({ principal, inquiry, holdings, definitions, cursors }: R
         types?.includes(type) === false ? undefined : holdings.look(type, EXPORTED),
       mayReadBack: true,
     },
-    bulkLink: (kind, target) => {
-      const sealed = cursors.closeBulk(kind, target, interaction)
-      return kind === 'job' ? `/$export-status?_job=${sealed}` : `/$export-file?_file=${sealed}`
+    bulk: {
+      kickOff: interaction,
+      link: (kind, target) => {
+        const sealed = cursors.closeBulk(kind, target, interaction)
+        return kind === 'job' ? `/$export-status?_job=${sealed}` : `/$export-file?_file=${sealed}`
+      },
     },
   })
 }

@@ -3,7 +3,7 @@ import type { Tally } from '../../exchange.ts'
 import { formatInteraction } from '../../fhir/interaction.ts'
 import type { LinesShape } from '../../fhir/operations.ts'
 import { splitLines } from '../../json/lines.ts'
-import type { Permit } from '../../permit.ts'
+import type { Bulk, Permit } from '../../permit.ts'
 import { below } from '../../fhir/reference.ts'
 import { unreadable } from './bundle.ts'
 import type { Context } from './context.ts'
@@ -43,18 +43,36 @@ export function releaseManifest(bytes: Buffer, permit: Permit, context: Context)
   if (typeof transactionTime !== 'string' || !INSTANT.test(transactionTime)) {
     throw unreadable('a manifest without its time')
   }
-  const { path, query } = formatInteraction(permit.requested)
+  const { path, query } = formatInteraction(bulkOf(permit).kickOff)
   const files = Object.fromEntries(
     FILES.map(([name, shape]) => [name, releaseFiles(manifest[name], shape, permit, context)]),
   )
+  const next = releaseNext(manifest['link'], permit, context)
   return Buffer.from(
     JSON.stringify({
       transactionTime,
       request: `${context.publicUrl}${path}${query === '' ? '' : `?${query}`}`,
       requiresAccessToken: true,
       ...files,
+      ...(next === undefined ? {} : { link: [{ relation: 'next', url: next }] }),
     }),
   )
+}
+
+/**
+ * The address at which the manifest goes on (Bulk Data Access 3, `link`): without it a part of an export
+ * would look like the whole.
+ */
+function releaseNext(value: unknown, permit: Permit, context: Context): string | undefined {
+  if (value === undefined) return undefined
+  if (!Array.isArray(value)) throw unreadable('links that are no list')
+  const links = (value as unknown[]).map((link) => (link ?? {}) as Record<string, unknown>)
+  const found = links.find(({ relation }) => relation === 'next')
+  if (found === undefined) return undefined
+  const { url } = found
+  const target = typeof url === 'string' ? below(url, context.bases) : undefined
+  if (target === undefined) throw unreadable('a manifest that goes on elsewhere')
+  return linkTo('job', target, permit, context)
 }
 
 function releaseFiles(
@@ -82,11 +100,15 @@ function releaseFiles(
 function linkTo(
   kind: LinesShape | 'job',
   target: string,
-  { bulkLink }: Permit,
+  permit: Permit,
   { publicUrl }: Context,
 ): string {
-  if (bulkLink === undefined) throw new Error('an export without links')
-  return publicUrl + bulkLink(kind, target)
+  return publicUrl + bulkOf(permit).link(kind, target)
+}
+
+function bulkOf({ bulk }: Permit): Bulk {
+  if (bulk === undefined) throw new Error('an export without links')
+  return bulk
 }
 
 /** A bulk file leaves line by line, each judged before it leaves. */
