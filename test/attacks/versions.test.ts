@@ -6,6 +6,7 @@ import { configSchema } from '../../src/config/schema.ts'
 import { loadDefinitions } from '../../src/fhir/definitions.ts'
 import type { FhirVersion } from '../../src/fhir/definitions.ts'
 import { startGateway } from '../support/gateway.ts'
+import { maskWith } from '../support/mask.ts'
 import { json, startUpstream } from '../support/upstream.ts'
 
 // What differs between the versions of FHIR: their tables are good for that version alone (REST-1,
@@ -178,6 +179,45 @@ t.test(
         t.equal(came.status, isOwn ? 200 : 502, `an answer: ${line}`)
         t.equal(came.text.includes(CANARY), isOwn)
       }
+    }
+  },
+)
+
+t.test(
+  'a text is one wherever it stands, in a date or a number of R5 as well (MASK-5)',
+  async (t) => {
+    const rows: [version: FhirVersion, type: string, member: string, kept?: string][] = [
+      ['DSTU2', 'Patient', `"birthDate":"${CANARY}"`, '"birthDate":"1980-01-02"'],
+      ['R4', 'Patient', `"birthDate":"${CANARY}"`, '"birthDate":"1980-01-02"'],
+      ['R4', 'Patient', '"birthDate":"19\\u0043ANARY"', '"birthDate":"19\\u00380-01-02"'],
+      ['R4', 'Patient', `"deceasedDateTime":"1980-01-02T${CANARY}"`, '"deceasedDateTime":"1980"'],
+      ['R4', 'Patient', `"meta":{"lastUpdated":"${CANARY}"}`],
+      ['R4', 'Timing', `"event":["1980","${CANARY}"]`],
+      ['R4', 'Observation', `"valueTime":"${CANARY}"`, '"valueTime":"10:11:12.5"'],
+      ['R5', 'Observation', `"issued":"${CANARY}"`, '"issued":"1980-01-02T03:04:05.678+01:00"'],
+      ['R5', 'Task', `"input":[{"valueInteger64":"${CANARY}"}]`],
+      ['R5', 'Task', `"output":[{"valueInteger64":"${CANARY}"}]`],
+      ['R5', 'Patient', `"extension":[{"url":"ombCategory","valueInteger64":"${CANARY}"}]`],
+    ]
+    for (const [version, type, member, kept] of rows) {
+      const { send } = maskWith([], version)
+      const resource = (text: string): string =>
+        type === 'Timing'
+          ? `{"resourceType":"Observation","id":"a","effectiveTiming":{${text}}}`
+          : `{"resourceType":"${type}","id":"a",${text}}`
+      for (const profile of ['safe-harbor', 'limited-data-set']) {
+        const { text } = await send(resource(member), [[profile]])
+        t.notMatch(JSON.stringify(JSON.parse(text)), CANARY, `${profile}, ${version}: ${member}`)
+      }
+      if (kept === undefined) continue
+      const { text } = await send(resource(kept), [['limited-data-set']])
+      t.ok(text.includes(kept), `what is one stays: ${text}`)
+    }
+    const number = '"valueInteger64":"98765432101"'
+    const { send } = maskWith([], 'R5')
+    for (const place of ['"input":[{', '"output":[{', '"extension":[{"url":"ombCategory",']) {
+      const { text } = await send(`{"resourceType":"Task",${place}${number}}]}`, [['safe-harbor']])
+      t.notMatch(text, '98765432101', `a number of R5: ${place}`)
     }
   },
 )

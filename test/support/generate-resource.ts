@@ -62,6 +62,8 @@ export function generateResource(
       case 'unsignedInt':
       case 'positiveInt':
         return 1 + Math.floor(next() * 80)
+      case 'integer64':
+        return String(1 + Math.floor(next() * 80))
       case 'decimal':
         return Math.floor(next() * 80)
       case 'date':

@@ -4,6 +4,7 @@ import type { Names } from '../../../json/names.ts'
 import { KIND } from '../../../json/tape.ts'
 import type { Tape } from '../../../json/tape.ts'
 import type { Method } from '../../../policy/masking-schema.ts'
+import { FORMS } from './forms.ts'
 
 /**
  * What becomes of the values of a resource, as states over (type, member name): which rules have been
@@ -46,7 +47,7 @@ export type Member = {
   readonly isText: boolean
   /** primitive: what becomes of the value. */
   readonly action: Action | undefined
-  /** code: what becomes of one that is a text, as a string in its place would. */
+  /** code, date and their like: what becomes of one that is a text, as a string in its place would. */
   readonly ofText: Action | undefined
   /** Where the walk goes on; of a primitive, in what stands beside it. */
   readonly next: () => Place
@@ -213,7 +214,8 @@ export function buildAutomaton(
     const isAddress = element.key === 'url' && kindsOf(type).includes('Extension')
     const all = [...followed, ...begun.map((selection) => ({ selection, at: 0 }))]
     const action = isPrimitive && !isAddress ? decide(all) : undefined
-    const written = element.type === 'code' ? (rooted.get('string') ?? []) : []
+    const isWritten = element.type === 'code' || FORMS.has(element.type)
+    const written = isWritten ? (rooted.get('string') ?? []) : []
     const ofText =
       written.length === 0
         ? undefined

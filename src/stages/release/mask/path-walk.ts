@@ -11,6 +11,7 @@ import { lastOf, make } from './methods.ts'
 import { SAME } from './method-context.ts'
 import type { MethodContext } from './method-context.ts'
 import type { Recipe } from './methods.ts'
+import { FORMS } from './forms.ts'
 import { OLD } from './ages.ts'
 import { withoutCards } from './card-members.ts'
 import { isNamed } from './members.ts'
@@ -169,7 +170,8 @@ function walkPrimitive(walk: Walk, key: number, parent: number, around: Member, 
         continue
       if (around.ofText !== undefined) hasWords = true
       else if (detect !== undefined) detectIn(walk, one)
-    } else if (around.isText && detect !== undefined) detectIn(walk, one)
+    } else if (around.ofText !== undefined) hasWords ||= !hasForm(walk, one, element)
+    else if (around.isText && detect !== undefined) detectIn(walk, one)
   }
   if (!areSound) {
     const rule = action?.rule ?? UNKNOWN
@@ -183,6 +185,12 @@ function walkPrimitive(walk: Walk, key: number, parent: number, around: Member, 
   if (made === undefined && detect !== undefined && around.kind === KIND.number)
     detectCards(walk, key)
   if (made !== undefined) alterPrimitive(walk, key, parent, around, made, at)
+}
+
+/** Whether a text is written as its type has it: else it is one that somebody wrote. */
+function hasForm(walk: Walk, entry: number, { type }: ElementDefinition): boolean {
+  const form = FORMS.get(type)
+  return form === undefined || ask(walk, form, entry)
 }
 
 /** What says that a value is masked stands where `_birthDate` did: two of the name are one too many. */
