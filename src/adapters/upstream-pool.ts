@@ -31,6 +31,7 @@ export function createUpstreamPool(config: Config, ports: PoolPorts): UpstreamPo
   const { credentials, log, reloaded } = ports
   const base = new URL(upstream.url)
   const basePath = base.pathname.replace(/\/$/, '')
+  const spell = config.fhir.version === 'DSTU2' ? spellOld : undefined
   const trust = watchUpstreamTls(upstream, {
     ...{ log, ...(reloaded === undefined ? {} : { reloaded }) },
     changed: renew,
@@ -80,7 +81,7 @@ export function createUpstreamPool(config: Config, ports: PoolPorts): UpstreamPo
             path: path === '' ? '/' : path,
             method: request.method,
             headers: {
-              ...request.headers,
+              ...(spell?.(request.headers) ?? request.headers),
               // Bodies as they are: what is compressed cannot be judged.
               'accept-encoding': 'identity',
               via: VIA,
@@ -105,6 +106,21 @@ export function createUpstreamPool(config: Config, ports: PoolPorts): UpstreamPo
       trust.close()
       await Promise.all([...old, pool].map((each) => each.destroy()))
     },
+  }
+}
+
+const JSON_NAME = 'application/fhir+json'
+const OLD_NAME = 'application/json+fhir'
+
+/** DSTU2 calls FHIR JSON otherwise, and not all of its servers know the name of today. */
+function spellOld(headers: UpstreamRequest['headers']): UpstreamRequest['headers'] {
+  const { accept, 'content-type': type } = headers
+  return {
+    ...headers,
+    ...(accept === JSON_NAME ? { accept: `${OLD_NAME}, ${JSON_NAME};q=0.9` } : {}),
+    ...(type?.startsWith(JSON_NAME) === true
+      ? { 'content-type': type.replace(JSON_NAME, OLD_NAME) }
+      : {}),
   }
 }
 

@@ -221,3 +221,32 @@ t.test(
     }
   },
 )
+
+t.test('an upstream that knows FHIR JSON by the name of its version alone (REST-14)', async (t) => {
+  for (const version of VERSIONS) {
+    const { gateway, ask } = await setUp(version)
+    t.teardown(() => gateway.close())
+    const name = version === 'DSTU2' ? 'application/json+fhir' : 'application/fhir+json'
+    const observation =
+      '{"resourceType":"Observation","id":"o1","meta":{"versionId":"1"},"status":"final","subject":{"reference":"Patient/p1"}}'
+    gateway.upstream.answerWith((request, response, raw) => {
+      const { accept, 'content-type': type = name } = request.headers
+      const isKnown = [accept, type].every((one) => String(one).startsWith(name))
+      json(observation, isKnown ? (request.method === 'POST' ? 201 : 200) : 415, {
+        'content-type': `${name};charset=UTF-8`,
+      })(request, response, raw)
+    })
+    const headers = { accept: name, 'content-type': name }
+    const read = await ask(patient, '/Observation/o1', { headers: { accept: name } })
+    t.equal(read.status, 200, version)
+    t.equal(read.text, observation)
+    for (const [method, target] of [
+      ['POST', '/Observation'],
+      ['PUT', '/Observation/o1'],
+    ] as const) {
+      const { status, saw } = await ask(patient, target, { method, body: observation, headers })
+      t.ok(status === 201 || status === 200, `${version} ${method} is ${status}`)
+      t.equal(saw.at(-1)?.body.toString(), observation)
+    }
+  }
+})
