@@ -250,3 +250,36 @@ t.test('an upstream that knows FHIR JSON by the name of its version alone (REST-
     }
   }
 })
+
+t.test('a part says that it is one as its version has it (LABEL-6, LABEL-7)', async (t) => {
+  const resource =
+    '{"resourceType":"Patient","id":"p1","meta":{"versionId":"1"},"gender":"male","identifier":[{"system":"http://hl7.org/fhir/sid/us-ssn","value":"123-45-6789"}]}'
+  for (const version of VERSIONS) {
+    const { gateway, ask } = await setUp(version)
+    t.teardown(() => gateway.close())
+    gateway.upstream.answerWith(json(resource))
+    const system =
+      version === 'DSTU2' || version === 'STU3'
+        ? 'http://hl7.org/fhir/v3/ObservationValue'
+        : 'http://terminology.hl7.org/CodeSystem/v3-ObservationValue'
+    const { text } = await ask(patient, '/Patient/p1?_elements=identifier')
+    const { meta } = JSON.parse(text) as { meta: unknown }
+    t.strictSame(
+      meta,
+      {
+        versionId: '1',
+        tag: [{ system, code: 'SUBSETTED' }],
+        security: ['MASKED', 'ABSTRED'].map((code) => ({ system, code })),
+      },
+      version,
+    )
+    const { status, saw } = await ask(patient, '/Patient/p1', {
+      ...{ method: 'PUT', body: text, headers: { 'content-type': 'application/fhir+json' } },
+    })
+    t.equal(status, 422, `${version}: it takes the place of no whole`)
+    t.strictSame(
+      saw.filter(({ method }) => method !== 'GET'),
+      [],
+    )
+  }
+})

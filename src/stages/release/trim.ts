@@ -3,13 +3,11 @@ import type { Edit } from '../../json/tape.ts'
 import { after, kindOf, KIND, member, startOf, textOf } from '../../json/tape.ts'
 import type { Scan } from '../../json/tape.ts'
 import type { Trim } from '../../permit.ts'
+import { CODE } from './mask/codes.ts'
 import type { Vocabulary } from './vocabulary.ts'
 
 /** What no resource is without, whatever was asked for. */
 const ALWAYS: ReadonlySet<string> = new Set(['resourceType', 'id', 'meta', 'implicitRules'])
-/** "A resource that is only partially represented SHALL be marked with the tag SUBSETTED". */
-const SUBSETTED =
-  '{"system":"http://terminology.hl7.org/CodeSystem/v3-ObservationValue","code":"SUBSETTED"}'
 
 /**
  * Cuts a resource that has been judged and masked down to the elements asked for: `scan` must not be
@@ -17,9 +15,11 @@ const SUBSETTED =
  */
 export function createTrim(
   scan: Scan,
-  { at }: Vocabulary,
+  { at, codings }: Vocabulary,
   mandatory: (type: string) => ReadonlySet<string>,
 ): (resource: Buffer, trim: Trim) => Buffer {
+  // "A resource that is only partially represented SHALL be marked with the tag SUBSETTED".
+  const subsetted = codings[CODE.SUBSETTED] ?? ''
   return (resource, trim) => {
     const tape = scan(resource)
     const type = textOf(tape, member(tape, 0, at.resourceType)) ?? ''
@@ -36,9 +36,9 @@ export function createTrim(
       const isEmpty = after(tape, container) === container + 1
       edits.push({ start: place, end: place, text: isEmpty ? text : `${text},` })
     }
-    if (tag >= 0 && kindOf(tape, tag) === KIND.array) into(tag, SUBSETTED)
-    else if (meta >= 0 && kindOf(tape, meta) === KIND.object) into(meta, `"tag":[${SUBSETTED}]`)
-    else into(0, `"meta":{"tag":[${SUBSETTED}]}`)
+    if (tag >= 0 && kindOf(tape, tag) === KIND.array) into(tag, subsetted)
+    else if (meta >= 0 && kindOf(tape, meta) === KIND.object) into(meta, `"tag":[${subsetted}]`)
+    else into(0, `"meta":{"tag":[${subsetted}]}`)
     return tape.splice(edits)
   }
 }

@@ -5,6 +5,7 @@ import type { Notice } from '../../json/notice.ts'
 import type { Definitions, FhirVersion } from '../../fhir/definitions.ts'
 import { loadElements } from '../../fhir/elements.ts'
 import { buildOutline } from './outline.ts'
+import { buildCodings } from './mask/codes.ts'
 import type { Confidentiality } from '../../permit.ts'
 
 /** The member names that decide something; the first 32 show in an object's flags. */
@@ -116,6 +117,8 @@ export type Vocabulary = {
   readonly notable: Uint8Array
   /** Whether the value of a `detail` is base64: of an AuditEvent before R4. */
   readonly isDetailOpaque: boolean
+  /** What says that something was done to a resource, by the bits of CODE. */
+  readonly codings: readonly string[]
   /** What a scan notes for the baseline; upstream's base is the prefix of its addresses. */
   readonly noticeOf: (prefix: string) => Notice
   readonly types: Names
@@ -179,6 +182,11 @@ export function buildVocabulary(
     unscanned,
     notable,
     isDetailOpaque: isBeforeR4(definitions.version),
+    codings: buildCodings(
+      isBeforeR4(definitions.version)
+        ? 'http://hl7.org/fhir/v3/ObservationValue'
+        : 'http://terminology.hl7.org/CodeSystem/v3-ObservationValue',
+    ),
     noticeOf: (prefix) => ({ asked, prefix, members, outline }),
     types: compileNames([...definitions.types]),
     security: [at.meta, at.security],

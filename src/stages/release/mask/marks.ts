@@ -20,18 +20,6 @@ import { MASKED_TEXT } from './compile-masking.ts'
 import { EMPTY_CONTENT } from '../vocabulary.ts'
 import type { Vocabulary } from '../vocabulary.ts'
 
-const SYSTEM = 'http://terminology.hl7.org/CodeSystem/v3-ObservationValue'
-const NAMES = Object.entries(CODE)
-
-/** The codings of a list by the bits of its codes, made once. */
-function codingsOf(codes: number): string {
-  return NAMES.filter(([, bit]) => (codes & bit) !== 0)
-    .map(([code]) => `{"system":"${SYSTEM}","code":"${code}"}`)
-    .join()
-}
-const ALL = Object.values(CODE).reduce((sum, bit) => sum | bit, 0)
-const CODINGS = Array.from({ length: ALL + 1 }, (_, codes) => codingsOf(codes))
-
 /**
  * The changes that say what was done: alteration codes in meta.security (LABEL-6), SUBSETTED in
  * meta.tag (LABEL-7), and every narrative replaced (MASK-6): it may tell what is masked.
@@ -45,8 +33,8 @@ export function markAltered(
 ): MaskChange[] {
   let codes = 0
   for (const one of alterations) codes |= one.codes
-  const security = CODINGS[codes & ~CODE.SUBSETTED] ?? ''
-  const tag = CODINGS[codes & CODE.SUBSETTED] ?? ''
+  const security = words.codings[codes & ~CODE.SUBSETTED] ?? ''
+  const tag = words.codings[codes & CODE.SUBSETTED] ?? ''
   const changes: MaskChange[] = []
   const meta = member(tape, object, words.at.meta)
   if (meta < 0) {
