@@ -56,9 +56,12 @@ export async function readHead(path: string): Promise<Head | undefined | 'unread
     return 'unreadable'
   }
   try {
-    const head = JSON.parse(written) as Partial<Head>
-    if (typeof head.sequence !== 'number' || typeof head.digest !== 'string') return 'unreadable'
-    return { sequence: head.sequence, digest: head.digest }
+    const { sequence, digest } = JSON.parse(written) as Partial<Head>
+    if (typeof sequence !== 'number' || typeof digest !== 'string') return 'unreadable'
+    // One that no record can have would be held against none.
+    const isFit = Number.isSafeInteger(sequence) && sequence >= 0 && /^[0-9a-f]{64}$/.test(digest)
+    const isOfNone = sequence === 0
+    return isFit && isOfNone === (digest === NOTHING_BEFORE) ? { sequence, digest } : 'unreadable'
   } catch {
     return 'unreadable'
   }

@@ -59,7 +59,7 @@ export async function createFileAuditSink(
     // Records are as sensitive as the data (AUD-8), whoever made the file.
     await handle.chmod(0o600)
     const found = await findEnd(file, handle)
-    await checkHead(file, found.head)
+    const hasHead = await checkHead(file, found.head)
     const sink = new FileAuditSink(
       file,
       handle,
@@ -72,6 +72,10 @@ export async function createFileAuditSink(
     if (found.torn !== undefined) {
       warn({ file, bytes: found.torn.bytes }, 'audit: a torn last line was set aside')
       await sink.append([tornRecord(found.torn)])
+    }
+    if (!hasHead) {
+      warn({ file }, 'audit: the file was found without its head: its end may have been cut off')
+      await sink.append([headlessRecord(found.head)])
     }
     return sink
   } catch (error) {
@@ -330,15 +334,18 @@ async function isAt(file: string, held: Stats): Promise<boolean> {
   return here?.ino === held.ino && here.dev === held.dev
 }
 
-/** To go on from a shortened file would write a new head, and hide that lines are missing. */
-async function checkHead(file: string, found: Head): Promise<void> {
+/**
+ * To go on from a shortened file would write a new head, and hide that lines are missing. False: there
+ * is a file and no head, so nobody can tell.
+ */
+async function checkHead(file: string, found: Head): Promise<boolean> {
   const known = await readHead(file)
-  if (known === undefined) return
+  if (known === undefined) return found.sequence === 0
   const isWhole =
     known !== 'unreadable' &&
     known.sequence <= found.sequence &&
     (known.sequence < found.sequence || known.digest === found.digest)
-  if (isWhole) return
+  if (isWhole) return true
   throw new Error(
     `${file}: its end is not the one that ${file}.head was written for; ` +
       'see what happened to it, then move both files away together',
@@ -413,6 +420,13 @@ function tornRecord({ bytes, digest, file }: Torn): string {
   ]
   const entity = { what: { identifier: { value: file } }, name: 'torn audit line', detail }
   return recordOfOwn({ outcome: '4', outcomeDesc: 'audit-line-torn', entity: [entity] })
+}
+
+/** The head that is written next would hide that there was none. */
+function headlessRecord({ sequence }: Head): string {
+  const detail = [{ type: 'records', valueString: String(sequence) }]
+  const entity = { name: 'audit log whose head is missing', detail }
+  return recordOfOwn({ outcome: '4', outcomeDesc: 'audit-head-missing', entity: [entity] })
 }
 
 /** Whoever asked was refused meanwhile; that they asked is missing, and how often shall not be. */

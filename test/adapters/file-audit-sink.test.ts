@@ -2,11 +2,16 @@ import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { appendFile, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { promisify } from 'node:util'
+import fc from 'fast-check'
 import t from 'tap'
 import { createFileAuditSink } from '../../src/adapters/file-audit-sink.ts'
 import { verifyAuditFile } from '../../src/adapters/verify-audit-file.ts'
+import { loadElements } from '../../src/fhir/elements.ts'
 import type { AuditSink } from '../../src/ports.ts'
+import { findMisformed } from '../support/forms.ts'
+import { findFaults } from '../support/generate-resource.ts'
 
+const elements = loadElements('R4')
 const record = (n: number) => JSON.stringify({ resourceType: 'AuditEvent', outcomeDesc: `é ${n}` })
 const linesOf = async (file: string) => (await readFile(file, 'utf8')).split('\n').slice(0, -1)
 
@@ -79,6 +84,79 @@ t.test('removed, swapped and cut lines are found (AUD-9)', async (t) => {
   t.equal(await check(lines.slice(0, 4)), 5, 'cut at the end')
   t.equal(await check([...lines, lines[5]!]), 7, 'said twice')
   t.equal(await check([...lines, '{"resourceType":"AuditEvent"}']), 7, 'added')
+})
+
+t.test('whatever is done to a file or to its head is found (AUD-9)', async (t) => {
+  const file = `${t.testdir({})}/audit.jsonl`
+  const heads: string[] = []
+  for (const count of [3, 3, 6]) {
+    await (await written(file, count)).close()
+    heads.push(await readFile(`${file}.head`, 'utf8'))
+  }
+  const [, older = '', head = ''] = heads
+  const lines = await linesOf(file)
+  const joined = (some: readonly string[]) => some.map((line) => `${line}\n`).join('')
+  const good = joined(lines)
+  const flip = (text: string, at: number, bit: number): Buffer => {
+    const bytes = Buffer.from(text)
+    const place = at % bytes.length
+    bytes[place] = (bytes[place] ?? 0) ^ (1 << bit)
+    return bytes
+  }
+  const place = fc.nat(lines.length - 1)
+  const bit = fc.tuple(fc.nat(1_000_000), fc.nat(7))
+  type Change = readonly [file: Buffer | string, head?: Buffer | string]
+  const changes: fc.Arbitrary<Change> = fc.oneof(
+    bit.map(([at, of]): Change => [flip(good, at, of)]),
+    bit.map(([at, of]): Change => [good, flip(head, at, of)]),
+    fc.tuple(place, fc.nat(3)).map(([at, n]): Change => [joined(lines.toSpliced(at, n + 1))]),
+    fc.tuple(place, place).map(([at, to]): Change => {
+      return [joined(lines.with(at, lines[to] ?? '').with(to, lines[at] ?? ''))]
+    }),
+    fc.tuple(place, place).map(([at, to]): Change => {
+      return [joined(lines.toSpliced(to, 0, lines[at] ?? ''))]
+    }),
+    fc.nat(good.length).map((at): Change => [good.slice(0, at)]),
+    fc.tuple(fc.nat(good.length), fc.string({ minLength: 1 })).map(([at, more]): Change => {
+      return [good.slice(0, at) + more + good.slice(at)]
+    }),
+    // A file of before, with the head of before: but for what was kept elsewhere.
+    fc.constant<Change>([joined(lines.slice(0, 6)), older]),
+    fc.constantFrom(-1, 0, 1, 0.5, 1e9).map((sequence): Change => {
+      return [good, JSON.stringify({ ...(JSON.parse(head) as object), sequence })]
+    }),
+    fc
+      .constantFrom('', '{}', 'null', '[]', '0', '{"sequence":12}')
+      .map((bad): Change => [good, bad]),
+  )
+  const kept = (await verifyAuditFile(file)).last
+  await fc.assert(
+    fc.asyncProperty(changes, async ([bytes, said = head]) => {
+      fc.pre(!Buffer.from(bytes).equals(Buffer.from(good)) || Buffer.from(said).toString() !== head)
+      await writeFile(file, bytes)
+      await writeFile(`${file}.head`, said)
+      return (await verifyAuditFile(file, kept)).firstBad !== undefined
+    }),
+    { numRuns: 1000 },
+  )
+})
+
+t.test('a head that is gone is on record, before a new one hides it (AUD-9)', async (t) => {
+  const file = `${t.testdir({})}/audit.jsonl`
+  await (await written(file, 3)).close()
+  await rm(`${file}.head`)
+  await writeFile(file, (await linesOf(file)).slice(0, 2).join('\n') + '\n')
+  const warnings: string[] = []
+  const sink = await createFileAuditSink(file, { warn: (_, message) => warnings.push(message) })
+  await sink.append([record(9)])
+  await sink.close()
+  t.match(await verifyAuditFile(file), { records: 4, firstBad: undefined })
+  t.match(JSON.parse((await linesOf(file))[2]!), { outcomeDesc: 'audit-head-missing' })
+  t.match(warnings, [/without its head/])
+  // The gateway's own records are AuditEvents of R4 as well, chain and all (AUD-2).
+  const own = JSON.parse((await linesOf(file))[2]!) as object
+  t.strictSame(findFaults(elements, own, 'AuditEvent', ''), [])
+  t.strictSame(findMisformed(elements, own, 'AuditEvent', ''), [])
 })
 
 t.test('a torn last line is set aside, and a record says so', async (t) => {
