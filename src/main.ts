@@ -159,6 +159,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     now: clock.now,
   })
   const seal = createSeal(sealingKeys(config))
+  let serving = false
   let stopping = false
 
   const checks = {
@@ -166,7 +167,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     issuers: () => keys.isReady(),
     credentials: () => credentials.isReady(),
     upstream: () => upstream.statement() !== undefined,
-    serving: () => !stopping,
+    serving: () => serving,
   }
 
   const { fastify, gateway } = await createServerFor({
@@ -236,10 +237,12 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     registry: prometheus.registry,
   })
 
-  await Promise.all([keys.start(), credentials.start().then(upstream.start)])
   try {
-    await fastify.listen({ host: config.host, port: config.port })
+    // First: whoever waits for others, as long as they may take, must be seen to live.
     await admin.listen({ host: config.admin.host, port: config.admin.port })
+    await Promise.all([keys.start(), credentials.start().then(upstream.start)])
+    await fastify.listen({ host: config.host, port: config.port })
+    serving = true
   } catch (error) {
     await Promise.allSettled([
       fastify.close(),
@@ -266,6 +269,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
     async close() {
       if (stopping) return
       stopping = true
+      serving = false
       stopWatching()
       // A fifth of the time is left for the last audit records to reach the disk.
       const until = performance.now() + config.shutdownSeconds * 900
