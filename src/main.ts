@@ -22,11 +22,12 @@ import { createRedisStore } from './adapters/redis-store.ts'
 import { watchAssertionKey } from './adapters/signing-key.ts'
 import { createUpstreamCredentials } from './adapters/upstream-credentials.ts'
 import { createUpstreamPool } from './adapters/upstream-pool.ts'
-import { watchStatement } from './adapters/upstream-statement.ts'
+import { askVersion, watchStatement } from './adapters/upstream-statement.ts'
 import type { Config } from './config/schema.ts'
 import { shippedPolicies, shippedVersion } from './config/shipped.ts'
 import { buildCapabilityStatement } from './fhir/capability-statement.ts'
 import { loadDefinitions } from './fhir/definitions.ts'
+import type { FhirVersion } from './fhir/definitions.ts'
 import type { InteractionCode } from './fhir/interaction.ts'
 import { createGateway } from './gateway.ts'
 import { createSeal } from './http/seal.ts'
@@ -89,7 +90,22 @@ const ALLOWED: readonly InteractionCode[] = [
 export async function start(config: Config, options: StartOptions = {}): Promise<RunningGateway> {
   const log = options.log ?? openLog(config.log.level)
   const clock = options.clock ?? { now: () => Date.now(), monotonic: () => performance.now() }
-  const version = config.fhir.version ?? 'R4'
+  let { version } = config.fhir
+  if (version === undefined) {
+    version = await askVersion(config, { log, now: clock.now })
+    if (version === undefined) {
+      log.warn({ fhirVersion: 'R4' }, 'the FHIR server does not say its version: set fhir.version')
+    }
+  }
+  version ??= 'R4'
+  return startFor({ ...config, fhir: { version } }, version, { ...options, log, clock })
+}
+
+async function startFor(
+  config: Config,
+  version: FhirVersion,
+  { log, clock, ...options }: StartOptions & { readonly log: Log; readonly clock: Clock },
+): Promise<RunningGateway> {
   const folder = config.policies ?? options.policies ?? shippedPolicies()
   const policies = watchPolicies(folder, log, {
     version,

@@ -2,6 +2,8 @@ import type { Config } from '../config/schema.ts'
 import type { FhirVersion } from '../fhir/definitions.ts'
 import { readBody } from '../http/content.ts'
 import type { Log } from '../ports.ts'
+import { createUpstreamCredentials } from './upstream-credentials.ts'
+import { createUpstreamPool } from './upstream-pool.ts'
 import type { UpstreamPool } from './upstream-pool.ts'
 
 /** What upstream says of itself. */
@@ -77,6 +79,33 @@ export function watchStatement(
     },
     statement: () => statement,
     isOther: () => isOther,
+  }
+}
+
+/** How long upstream has to say its version, before it is taken for one of R4, milliseconds. */
+const PATIENCE = 5_000
+
+/**
+ * The FHIR version that upstream says it speaks; undefined when it does not say one that we know. Asked once,
+ * before anything that goes by a version is made.
+ */
+export async function askVersion(
+  config: Config,
+  { log, now }: { readonly log: Log; readonly now: () => number },
+): Promise<FhirVersion | undefined> {
+  const signal = AbortSignal.timeout(PATIENCE)
+  const credentials = createUpstreamCredentials(config, { log, now })
+  const pool = createUpstreamPool(config, { log, credentials })
+  try {
+    await credentials.start()
+    const { fhirVersion } = await fetchStatement(pool, signal)
+    return typeof fhirVersion === 'string' ? versionOf(fhirVersion) : undefined
+  } catch {
+    // Who watches it from now on says what is wrong, again and again.
+    return undefined
+  } finally {
+    credentials.close()
+    await pool.close()
   }
 }
 

@@ -301,7 +301,7 @@ export const configSchema = z.strictObject({
         .enum(['DSTU2', 'STU3', 'R4', 'R4B', 'R5'])
         .optional()
         .describe(
-          'FHIR version of upstream; nothing is served while it speaks another (default: R4)',
+          'FHIR version of upstream; nothing is served while it speaks another (default: what it says at the start; R4 if nothing)',
         ),
     })
     .prefault({}),

@@ -45,6 +45,37 @@ async function setUp(version: FhirVersion) {
 const patient = { scope: 'patient/*.cruds', patient: 'p1' }
 const clinician = { scope: 'user/*.cruds', fhirUser: 'Practitioner/d1' }
 
+t.test(
+  'where none is configured the tables are those of the version that upstream speaks',
+  async (t) => {
+    for (const version of VERSIONS) {
+      const gateway = await startGateway({
+        fhirVersion: NUMBERS[version],
+        config: { fhir: {} },
+        handler: json('{"resourceType":"Patient","id":"p1"}'),
+      })
+      t.teardown(() => gateway.close())
+      const authorization = `Bearer ${await gateway.token(patient)}`
+      const read = await fetch(`${gateway.url}/Patient/p1`, { headers: { authorization } })
+      t.equal(read.status, 200, version)
+      const statement = await fetch(`${gateway.url}/metadata`)
+      t.match(await statement.text(), `"fhirVersion":"${NUMBERS[version]}"`)
+      const only = { DSTU2: 'DiagnosticOrder', STU3: 'Sequence', R5: 'Transport' } as const
+      for (const [one, type] of Object.entries(only)) {
+        const answer = await fetch(`${gateway.url}/${type}/1`, { headers: { authorization } })
+        const isKnown = !(await answer.text()).includes('"code":"interaction-unknown"')
+        t.equal(isKnown, one === version, `${version}: ${type}`)
+      }
+    }
+    const silent = await startGateway({
+      upstreamUrl: 'http://127.0.0.1:1/base',
+      config: { fhir: {} },
+    })
+    t.teardown(() => silent.close())
+    t.match(silent.log.join(), 'does not say its version')
+  },
+)
+
 t.test('nothing is served while upstream speaks another version', async (t) => {
   const rows: [spoken: string, served: FhirVersion][] = [
     ['5.0.0', 'R4'],

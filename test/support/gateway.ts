@@ -45,6 +45,7 @@ export async function startGateway(
       port: 0,
       admin: { port: 0 },
       public: { url: PUBLIC_URL },
+      fhir: { version: 'R4' },
       upstream: {
         url: options.upstreamUrl ?? upstream.url,
         ...(upstreamSettings as Settings | undefined),
