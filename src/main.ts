@@ -94,7 +94,7 @@ export async function start(config: Config, options: StartOptions = {}): Promise
   if (version === undefined) {
     version = await askVersion(config, { log, now: clock.now })
     if (version === undefined) {
-      log.warn({ fhirVersion: 'R4' }, 'the FHIR server does not say its version: set fhir.version')
+      log.warn({}, 'the FHIR server does not say its version and is taken for R4: set fhir.version')
     }
   }
   version ??= 'R4'

@@ -9,7 +9,7 @@ import type { Reason } from '../refusal.ts'
 /** The only fields that a line may have (AUD-15). Another one is left out and named in `dropped`. */
 const FIELDS = new Set(
   (
-    'address adminUrl attempt bucket bytes check code count detail error event file host inspected ' +
+    'address adminUrl attempt bucket bytes check code column count detail error event file host inspected ' +
     'interaction issuer kid level line masked method names outcome path pid policies port problem ' +
     'problems reason records released requestId rule rules seconds setting signal stage status type ' +
     'upstreamStatus url version warning withheld'

@@ -62,7 +62,7 @@ export function watchStatement(
       const { code, message, detail } = error as Error & { code?: string; detail?: string }
       const problem = code ?? (detail === undefined ? message : `${message}: ${detail}`)
       log.warn(
-        { upstream: config.upstream.url, problem },
+        { url: config.upstream.url, problem },
         'the FHIR server is not known yet; trying again',
       )
     }

@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync } from 'node:fs'
 import Fastify from 'fastify'
 import t from 'tap'
 import { createExchangeLog, createLogger } from '../../src/adapters/logger.ts'
@@ -161,6 +162,26 @@ function parseError(text: string): unknown {
     return error
   }
 }
+
+t.test('no field that the code logs is left out of the line (AUD-15)', async (t) => {
+  const src = new URL('../../src/', import.meta.url)
+  const files = readdirSync(src, { recursive: true, encoding: 'utf8' })
+  const named = files
+    .filter((file) => file.endsWith('.ts') && !file.startsWith('demo'))
+    .flatMap((file) => [
+      ...readFileSync(new URL(file, src), 'utf8').matchAll(
+        /\b(?:log\.(?:debug|info|warn|error)|warn)\(\s*\{([^{}]*)\}/g,
+      ),
+    ])
+    .flatMap(([, fields = '']) => fields.split(','))
+    .map((field) => /^\s*(\w+)/.exec(field)?.[1] ?? '')
+    .filter((name) => name !== '')
+  t.ok(named.length > 20)
+  const lines: string[] = []
+  const log = createLogger('info', { write: (line) => void lines.push(line) })
+  log.info(Object.fromEntries(named.map((name) => [name, 1])), 'all of them')
+  t.notMatch(lines[0], 'dropped')
+})
 
 t.test('health and metrics routes', async (t) => {
   const checks = { audit: true, issuers: true, upstream: true, serving: true }
