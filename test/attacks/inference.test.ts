@@ -136,6 +136,53 @@ t.test('nor one that is a number of JSON (MASK-4, MASK-9)', async (t) => {
   t.ok((await found('value-quantity=ge4111111111111112')).includes('"id":"o8"'), 'what shows is')
 })
 
+t.test('and no such number is asked for at all (MASK-9, REST-12)', async (t) => {
+  const CARD = '4111111111111111'
+  const called = {
+    ...{ resourceType: 'Observation', id: 'o7', meta: { versionId: '1' }, status: 'final' },
+    ...{ code: { text: 'SSN' }, subject: { reference: 'Patient/p1' }, valueString: '123456789' },
+  }
+  const near = { ...called, id: 'o6', code: { text: 'x' }, valueString: '12345-678' }
+  const { ask, close } = await setUp(undefined, [called, near])
+  t.teardown(close)
+  t.match((await ask('GET', '/Observation/o7')).text, '*****6789')
+  await refusesEach(t, ask, [
+    '/Observation?value-string=123456789',
+    '/Observation?value-string:exact=123456789',
+    '/Observation?value-string:contains=123456789',
+    '/Observation?value-string=x,123456789',
+    '/Observation?value-string=SSN%20123456789',
+    '/Observation?value-string=my%20SSN%20is%20123-45-6789.',
+    `/Observation?value-string=card%20${CARD}`,
+    '/Patient?family=4111%201111-1111%201111x',
+    '/Patient?_has:Observation:patient:value-string=123456789',
+    `/Observation?value-quantity=${CARD}`,
+    `/Observation?value-quantity=${CARD}||mg`,
+    `/Observation?value-quantity=ge${CARD}|http://unitsofmeasure.org|mg`,
+    '/Observation?value-quantity=4.111111111111111e15',
+    `/Observation?value-quantity=-${CARD}.0`,
+    '/Observation?value-quantity=4.1111111111111111e15',
+    `/Observation?code-value-quantity=x$ge${CARD}`,
+    '/Observation?code-value-string=x$123-45-6789',
+  ])
+  // Codes and counts have nine digits too; and no part of a number is found by what it would tell.
+  for (const [query, ids] of [
+    ['code=http://snomed.info/sct|271649006', ''],
+    ['value-quantity=gt123456789', ''],
+    ['value-string=12345', 'o6'],
+    ['value-string=12345678', ''],
+    ['value-string:contains=6789', 'o1,o7'],
+    ['value-string:contains=56789', ''],
+    ['value-string:missing=false&_sort=value-string', 'o6'],
+    ['value-string:missing=false&_sort=-value-string', 'o6'],
+  ] as const) {
+    const { status, text } = await ask('GET', `/Observation?${query}`)
+    t.equal(status, 200, query)
+    t.equal([...text.matchAll(/"id":"(o\d)"/g)].map(([, id]) => id).join(), ids, query)
+    t.notMatch(text, /"total"|"relation":"next"/, query)
+  }
+})
+
 type Ask = Awaited<ReturnType<typeof setUp>>['ask']
 
 async function refusesEach(t: Test, ask: Ask, targets: readonly string[]): Promise<void> {
