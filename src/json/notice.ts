@@ -33,9 +33,12 @@ export type Notice = {
   readonly outline: Outline
 }
 
-/** A number is written in so many bytes at least that is noted, and has so many digits before its point. */
-export const LEAST_BYTES = 10
-export const LEAST_WHOLE = 13
+/**
+ * A number is written in so many bytes at least that is noted, and has so many digits before its point: of
+ * nine digits the first two may be zeros, which no number is written with.
+ */
+export const LEAST_BYTES = 7
+export const LEAST_WHOLE = 7
 
 /** A short number has so many digits at most: of a longer one as many may be shown. */
 export const MOST_SHOWN = 4

@@ -167,6 +167,16 @@ t.test('nine digits that something beside them calls an SSN (MASK-4, MASK-5, §9
       'who gave it',
       patient('"identifier":[{"value":"123456789","assigner":{"display":"Social Security"}}]'),
     ],
+    [
+      'a parameter',
+      patient(
+        '"contained":[{"resourceType":"Parameters","parameter":[{"name":"patientSSN","valueString":"123456789"}]}]',
+      ),
+    ],
+    [
+      'the code of what is no primitive',
+      observation('"code":{"text":"SSN"},"valueCodeableConcept":{"text":"123456789"}'),
+    ],
   ] as const) {
     const { text } = await send(body, [[]])
     t.match(text, '*****6789', what)

@@ -102,6 +102,25 @@ t.test('no write brings to light what was masked (MASK-10, MASK-4, LABEL-2)', as
   t.match((await ask('GET', '/Patient/p1')).text, /Roe.*6789/)
 })
 
+t.test('nor what is masked as it is called, though it is a number (MASK-5, MASK-10)', async (t) => {
+  const called = {
+    ...{ resourceType: 'Observation', id: 'o1', meta: { versionId: '1' }, status: 'final' },
+    ...{ code: { text: 'SSN' }, valueInteger: 123456789 },
+  }
+  const { ask, close } = await setUp(undefined, [called])
+  t.teardown(close)
+  const seen = await ask('GET', '/Observation/o1')
+  t.match(seen.text, '***-**-6789')
+  t.notMatch(seen.text, '12345')
+  for (const body of [
+    seen.text.replace('"SSN"', '"x"'),
+    JSON.stringify({ ...called, code: { text: 'x' }, valueInteger: undefined }),
+  ])
+    t.equal((await ask('PUT', '/Observation/o1', body)).status, 422)
+  t.equal((await ask('PUT', '/Observation/o1', seen.text.replace('final', 'amended'))).status, 200)
+  t.match((await ask('GET', '/Observation/o1')).text, /amended.*\*\*\*-\*\*-6789/)
+})
+
 t.test('no search finds a number that is masked by how it looks (MASK-9, REST-12)', async (t) => {
   const { ask, close } = await setUp()
   t.teardown(close)

@@ -223,6 +223,85 @@ t.test('nor does an SSN beside its system', async (t) => {
   }
 })
 
+// MASK-5, §9.2: and where words beside it say so.
+const called: readonly (readonly [what: string, make: (number: string) => string])[] = [
+  ['the code', (n) => observation(`"valueInteger":${n}`).replace('"x"', '"SSN"')],
+  ['a quantity', (n) => observation(`"valueQuantity":{"value":${n}}`).replace('"x"', '"SSN"')],
+  ['a component', (n) => observation(`"component":[{"code":{"text":"SSN"},"valueInteger":${n}}]`)],
+  [
+    'a question',
+    (n) =>
+      `{"resourceType":"QuestionnaireResponse","status":"completed","item":[{"linkId":"1","text":"Your social security number?","answer":[{"valueInteger":${n}}]}]}`,
+  ],
+  [
+    'its number',
+    (n) =>
+      `{"resourceType":"QuestionnaireResponse","status":"completed","item":[{"linkId":"us-ssn","answer":[{"valueDecimal":${n}}]}]}`,
+  ],
+  [
+    'an extension',
+    (n) =>
+      `{"resourceType":"Patient","id":"p","extension":[{"url":"http://x/patientSSN","valueInteger":${n}}]}`,
+  ],
+  [
+    'a parameter',
+    (n) =>
+      `{"resourceType":"Patient","id":"p","contained":[{"resourceType":"Parameters","parameter":[{"name":"ssn","valueInteger":${n}}]}]}`,
+  ],
+  [
+    'contained',
+    (n) =>
+      `{"resourceType":"Patient","id":"p","contained":[${observation(`"valueInteger":${n}`).replace('"x"', '"SSN"')}]}`,
+  ],
+  [
+    'a list',
+    (n) => observation(`"extension":[{"url":"http://x/ssn","valueInteger":[1,${n},${n}]}]`),
+  ],
+  [
+    'a list of all kinds',
+    (n) => observation(`"extension":[{"url":"http://x/ssn","valueInteger":["a",${n}]}]`),
+  ],
+]
+
+t.test('nor does an SSN that is called one, in any spelling (MASK-5, MASK-4)', async (t) => {
+  const numbers: readonly (readonly [number: string, lastFour: string])[] = [
+    ['123456789', '6789'],
+    ['-123456789', '6789'],
+    ['123456789.0', '6789'],
+    ['1.23456789e8', '6789'],
+    ['1234567890E-1', '6789'],
+    // Without the zeros of the first areas.
+    ['12345678', '5678'],
+    ['1234567', '4567'],
+  ]
+  for (const [number, lastFour] of numbers)
+    for (const [what, make] of called) {
+      const text = make(number)
+      for (const ways of [[[]], [['limited-data-set']], [[], ['payment-card']]]) {
+        const out = await send(text, ways)
+        const name = `${number}, ${what}, ${ways.join(' or ') || 'baseline'}`
+        if (out.text.includes(number)) t.fail(name)
+        readTree(out.text)
+        if (!/"code":"(?:MASKED|REDACTED)"/.test(out.text)) t.fail(`${name}: not marked (LABEL-6)`)
+        if (ways[0]?.length !== 0 || what === 'a list of all kinds') continue
+        t.match(out.text, `"valueString":"***-**-${lastFour}"`, name)
+        t.ok((out.tally?.masked.get('ssn') ?? 0) > 0, name)
+      }
+    }
+})
+
+t.test('no count, size or code beside such words changes, nor what is no SSN', async (t) => {
+  const rows: readonly string[] = [
+    ...['123456', '1234567890', '123456789.5', '900123456', '123006789', '123450000'].flatMap(
+      (number) => called.map(([, make]) => make(number)),
+    ),
+    observation('"valueInteger":123456789'),
+    observation('"component":[{"code":{"text":"SSN"}},{"valueInteger":123456789}]'),
+    '{"resourceType":"DocumentReference","status":"current","description":"SSN card","content":[{"attachment":{"size":1234567}}]}',
+  ]
+  for (const text of rows) t.equal((await send(text, [[]])).text, text)
+})
+
 t.test('of its last four digits alone nothing is masked: they may be seen', async (t) => {
   const rows: readonly (readonly [members: string, isMasked: boolean])[] = [
     ['"value":1234', false],
@@ -250,6 +329,12 @@ t.test('many of them hold nobody up (RATE-6)', async (t) => {
     ['in an object', Array.from({ length: many }, (_, n) => `"a${n}":${PAN}`).join()],
     ['by one name', `${`"a":${PAN},"_a":{},`.repeat(many)}"b":1`],
     ['in a number', `"a":${PAN}${'0'.repeat(1_000_000)}e-1000000`],
+    ['that may be SSNs', Array.from({ length: many }, (_, n) => `"a${n}":123456789`).join()],
+    ['as texts', Array.from({ length: many }, (_, n) => `"a${n}":"123456789"`).join()],
+    [
+      'in objects',
+      Array.from({ length: many }, (_, n) => `"a${n}":{"b":123456789,"c":"123456789"}`).join(),
+    ],
   ] as const) {
     const out = await send(observation(members), [[]])
     t.notMatch(out.text, PAN, what)

@@ -19,12 +19,12 @@ import {
 } from '../../../json/tape.ts'
 import { BESIDE } from './alteration.ts'
 import type { Alteration } from './alteration.ts'
-import { isCalledSsn, namesSsn } from './called-ssn.ts'
+import { Called, namesSsn } from './called-ssn.ts'
 import { CODE } from './codes.ts'
 import { FLAG } from '../../../json/token.ts'
 import { Around } from './around.ts'
 import { rankOf } from './automaton.ts'
-import { lastFour, planCardMembers } from './card-members.ts'
+import { lastFour, lastFourOfSsn, planNumberMembers } from './number-members.ts'
 import { findBareSsn, findSecrets, starSecrets } from './detect/secrets.ts'
 import type { Finding } from './detect/secrets.ts'
 import { isNarrative } from './marks.ts'
@@ -80,6 +80,7 @@ class Plan implements Baseline {
   /** Long numbers, in order. */
   #numbers: number[] | undefined
   #around: Around | undefined
+  #called: Called | undefined
   readonly #tape: Tape
   readonly #object: number
   readonly #context: Context
@@ -141,7 +142,7 @@ class Plan implements Baseline {
   /** When all that is noted was seen. */
   finish(object: number): void {
     if (this.#numbers === undefined) return
-    for (const one of planCardMembers(this.#tape, object, this.#numbers))
+    for (const one of planNumberMembers(this.#tape, object, this.#numbers))
       (this.#alterations ??= []).push(one)
   }
 
@@ -219,7 +220,8 @@ class Plan implements Baseline {
     const bare = findBareSsn(text)
     if (bare === undefined) return NOT_FOUND
     this.#around ??= new Around(this.#tape, this.#object)
-    return isCalledSsn(this.#tape, this.#around.objectsOf(entry)) ? [bare] : NOT_FOUND
+    this.#called ??= new Called(this.#tape)
+    return this.#called.isSsn(this.#around.objectsOf(entry)) ? [bare] : NOT_FOUND
   }
 
   /** Whether it is in a narrative, and all of those go because something else is altered (MASK-6). */
@@ -280,7 +282,7 @@ class Plan implements Baseline {
     for (let entry = key; entry < after(tape, key + 1); entry++) this.#whole.add(entry)
     const text = textOf(tape, value) ?? ''
     const digits = text.replace(/\P{Nd}/gu, '')
-    const last = rule === 'ssn' ? `***-**-${digits.slice(-4)}` : lastFour(digits)
+    const last = rule === 'ssn' ? lastFourOfSsn(digits) : lastFour(digits)
     const rendered = digits.length >= 9 ? last : undefined
     const codes = rendered === undefined ? CODE.MASKED : CODE.MASKED | CODE.ABSTRED
     this.#alter(key, `"_value":${hiddenValue(rendered)}`, rule, codes)

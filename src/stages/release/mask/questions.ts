@@ -15,7 +15,7 @@ import { CLEAN, CLEAN_SHIFT } from '../systems.ts'
 import type { Vocabulary } from '../vocabulary.ts'
 import { readAge, readSpan } from './ages.ts'
 import type { Age } from './ages.ts'
-import { withoutCards } from './card-members.ts'
+import { withoutCards } from './number-members.ts'
 
 /**
  * All that a walk asks of what a value says, as against its structure: two resources of one structure
