@@ -90,22 +90,18 @@ const ALLOWED: readonly InteractionCode[] = [
 export async function start(config: Config, options: StartOptions = {}): Promise<RunningGateway> {
   const log = options.log ?? openLog(config.log.level)
   const clock = options.clock ?? { now: () => Date.now(), monotonic: () => performance.now() }
-  let { version } = config.fhir
+  const version = config.fhir.version ?? (await askVersion(config, { log, now: clock.now }))
   if (version === undefined) {
-    version = await askVersion(config, { log, now: clock.now })
-    if (version === undefined) {
-      log.warn({}, 'the FHIR server does not say its version and is taken for R4: set fhir.version')
-    }
+    log.warn({}, 'the FHIR server does not say its version and is taken for R4: set fhir.version')
   }
-  version ??= 'R4'
-  return startFor({ ...config, fhir: { version } }, version, { ...options, log, clock })
+  return startFor({ ...config, fhir: { version: version ?? 'R4' } }, { ...options, log, clock })
 }
 
 async function startFor(
-  config: Config,
-  version: FhirVersion,
+  config: Config & { readonly fhir: { readonly version: FhirVersion } },
   { log, clock, ...options }: StartOptions & { readonly log: Log; readonly clock: Clock },
 ): Promise<RunningGateway> {
+  const { version } = config.fhir
   const folder = config.policies ?? options.policies ?? shippedPolicies()
   const policies = watchPolicies(folder, log, {
     version,

@@ -1,4 +1,5 @@
 import type { Config } from '../config/schema.ts'
+import { versionOf } from '../fhir/definitions.ts'
 import type { FhirVersion } from '../fhir/definitions.ts'
 import { readBody } from '../http/content.ts'
 import type { Log } from '../ports.ts'
@@ -25,13 +26,6 @@ export type StatementParts = {
   readonly pauses?: { readonly unknown: number; readonly known: number }
 }
 
-const VERSIONS: readonly (readonly [prefix: string, version: FhirVersion])[] = [
-  ['1.0', 'DSTU2'],
-  ['3.0', 'STU3'],
-  ['4.0', 'R4'],
-  ['4.3', 'R4B'],
-  ['5.0', 'R5'],
-]
 const PAUSES = { unknown: 2_000, known: 3_600_000 }
 
 /** Reads the capability statement of upstream, again and again until it has one; then hourly. */
@@ -126,8 +120,4 @@ async function fetchStatement(
     ? answer.body
     : await readBody(answer.body, 67_108_864, 'upstream-unreadable')
   return JSON.parse(body.toString('utf8')) as { readonly fhirVersion?: unknown }
-}
-
-function versionOf(number: string): FhirVersion | undefined {
-  return VERSIONS.find(([prefix]) => number.startsWith(prefix))?.[1]
 }

@@ -6,6 +6,7 @@ import type { Inquiry, Principal } from '../exchange.ts'
 import { formatProblem } from '../config/load.ts'
 import { loadDefinitions } from '../fhir/definitions.ts'
 import type { Definitions } from '../fhir/definitions.ts'
+import { REASON_HEADER } from '../fhir/emergency.ts'
 import { parseInteraction } from '../fhir/interaction.ts'
 import type { Interaction } from '../fhir/interaction.ts'
 import { loadPolicies, PolicyError } from '../policy/load.ts'
@@ -71,7 +72,7 @@ export async function explain(args: string[]): Promise<number> {
   try {
     const principal = toPrincipal(claims, config)
     const reason = options['break-glass']
-    const headers = reason === undefined ? {} : { [REASON]: reason }
+    const headers = reason === undefined ? {} : { [REASON_HEADER]: reason }
     return await explainTo(principal, options.request, { policies, config, headers })
   } catch (error) {
     if (error instanceof UsageError) throw error
@@ -177,7 +178,7 @@ function explainType(asking: Asking, type: string, asked: Asked): Grant {
   const compile = (scope: SmartScope, of: string) =>
     compileScope(scope, of, definitions, config.limits, bases)
   const isEmergency = readEmergency(principal, inquiryOf(asking), definitions) !== undefined
-  if (headers[REASON] !== undefined && !isEmergency) {
+  if (headers[REASON_HEADER] !== undefined && !isEmergency) {
     say('emergency  not declared: it takes the purpose BTG in the token, and one patient')
   }
   const about = { id, method, operation, breakGlass: isEmergency }
@@ -225,8 +226,6 @@ function sayReach(grant: Grant): void {
 
 const basesOf = ({ upstream, public: { url } }: Config): readonly string[] =>
   [upstream.url, url].map((base) => base.replace(/\/$/, ''))
-
-const REASON = 'x-break-glass-reason'
 
 /**
  * The decision of the gateway's own stage, beyond scopes and rules: parameters, what is masked, shapes.

@@ -1,4 +1,5 @@
-import type { Definitions, FhirVersion } from './definitions.ts'
+import { NUMBERS } from './definitions.ts'
+import type { Definitions } from './definitions.ts'
 import { OPERATIONS } from './operations.ts'
 import type { InteractionCode } from './interaction.ts'
 
@@ -30,15 +31,6 @@ const TYPE_LEVEL: readonly InteractionCode[] = [
   'search-type',
 ]
 const OAUTH_URIS = 'http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris'
-
-/** `fhirVersion` of each version; the statement of DSTU2 is a Conformance. */
-const NUMBERS: Readonly<Record<FhirVersion, string>> = {
-  DSTU2: '1.0.2',
-  STU3: '3.0.2',
-  R4: '4.0.1',
-  R4B: '4.3.0',
-  R5: '5.0.0',
-}
 
 /**
  * The CapabilityStatement (JSON text) of what callers get here: what upstream offers, and of that

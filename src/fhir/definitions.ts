@@ -4,6 +4,24 @@ import { readFileSync } from 'node:fs'
 /** A FHIR version this gateway can decide for. */
 export type FhirVersion = 'DSTU2' | 'STU3' | 'R4' | 'R4B' | 'R5'
 
+/** `fhirVersion` of each version, those that are met most first. */
+export const NUMBERS: Readonly<Record<FhirVersion, string>> = {
+  R4: '4.0.1',
+  R5: '5.0.0',
+  R4B: '4.3.0',
+  STU3: '3.0.2',
+  DSTU2: '1.0.2',
+}
+export const VERSIONS = Object.keys(NUMBERS) as readonly FhirVersion[]
+
+/** As media types say it: `4.0`. */
+const shortNumberOf = (version: FhirVersion): string =>
+  NUMBERS[version].split('.').slice(0, 2).join('.')
+
+/** The version that a `fhirVersion` is one of, whatever its last part; undefined when it is none of ours. */
+export const versionOf = (number: string): FhirVersion | undefined =>
+  VERSIONS.find((version) => number.startsWith(shortNumberOf(version)))
+
 /** Element names from the resource down, arrays passed through: ['participant', 'actor']. */
 export type ElementPath = readonly string[]
 
@@ -106,7 +124,7 @@ export function loadDefinitions(version: FhirVersion): Definitions {
   }
   return {
     version,
-    number: NUMBERS[version],
+    number: shortNumberOf(version),
     types: new Set(entries.keys()),
     searchParameters: (type) => searchParameters(type) ?? NO_PARAMETERS,
     patientPaths: (type) => patientPaths(type) ?? [],
@@ -119,13 +137,6 @@ export function loadDefinitions(version: FhirVersion): Definitions {
   }
 }
 
-const NUMBERS: Readonly<Record<FhirVersion, string>> = {
-  DSTU2: '1.0',
-  STU3: '3.0',
-  R4: '4.0',
-  R4B: '4.3',
-  R5: '5.0',
-}
 const NO_PARAMETERS: ReadonlyMap<string, SearchParameterDefinition> = new Map()
 const NO_ELEMENTS: ReadonlySet<string> = new Set()
 /** Of every resource, summaries included (https://hl7.org/fhir/R4/search.html#summary). */

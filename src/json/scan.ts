@@ -102,6 +102,9 @@ function note(data: Int32Array, length: number, bytes: Buffer, notice: Notice): 
     if (isNotable(bytes, start + 1, end - 1, (word >> FLAG_SHIFT) & FLAG_MASK, asked))
       values.push(entry)
   }
+  const at = { value: 0, object: 0 }
+  return { values: Int32Array.from(values), objects: Int32Array.from(objects), at }
+
   /** Bits of the members that are short numbers. */
   function short(object: number): number {
     let bits = 0
@@ -116,9 +119,6 @@ function note(data: Int32Array, length: number, bytes: Buffer, notice: Notice): 
     }
     return bits
   }
-
-  const at = { value: 0, object: 0 }
-  return { values: Int32Array.from(values), objects: Int32Array.from(objects), at }
 
   function isNotable(text: Buffer, start: number, end: number, flags: number, asked: number) {
     if ((asked & ASK.always) !== 0) return true

@@ -4,6 +4,7 @@ import { checkSelector, elementsOf, parseSelector, PathError } from '../fhir/ele
 import type { ElementSelector } from '../fhir/element-path.ts'
 import { loadElements } from '../fhir/elements.ts'
 import type { Elements } from '../fhir/elements.ts'
+import { VERSIONS } from '../fhir/definitions.ts'
 import type { FhirVersion } from '../fhir/definitions.ts'
 import type { MaskingNames } from '../permit.ts'
 import { maskingSchema } from './masking-schema.ts'
@@ -117,8 +118,6 @@ export function listFiles(folder: string): string[] {
     return []
   }
 }
-
-const VERSIONS: readonly FhirVersion[] = ['R4', 'R5', 'R4B', 'STU3', 'DSTU2']
 
 /**
  * Says what is wrong with a path and its method. One that another version of FHIR knows is right and

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { loadDefinitions } from '../fhir/definitions.ts'
+import { loadDefinitions, VERSIONS } from '../fhir/definitions.ts'
 import type { FhirVersion } from '../fhir/definitions.ts'
 import { isParameterOfAll } from '../fhir/parameter.ts'
 import { PERSONS } from '../oauth/claims.ts'
@@ -35,12 +35,11 @@ export type Names = {
 }
 
 export function createNames(): Names {
-  const versions = ['R4', 'R5', 'R4B', 'STU3', 'DSTU2'] as const
   const seen: Known[] = []
   function some(holds: (known: Known) => boolean): boolean {
     if (seen.some(holds)) return true
     // A version is read only when those before it do not have the name.
-    for (const version of versions.slice(seen.length)) {
+    for (const version of VERSIONS.slice(seen.length)) {
       const known = learn(version)
       seen.push(known)
       if (holds(known)) return true

@@ -3,19 +3,12 @@ import { loadDefinitions } from '../../src/fhir/definitions.ts'
 import type { Definitions, FhirVersion } from '../../src/fhir/definitions.ts'
 import { startGateway } from '../support/gateway.ts'
 import type { Handler } from '../support/upstream.ts'
-import { json } from '../support/upstream.ts'
+import { json, NUMBERS } from '../support/upstream.ts'
 
 // The cross-patient suite: for every type that can be tied to a patient, whatever a token for p1 can
 // try on p2 (SCOPE-11, REST-6, 7, 9, 11, 20; pitfalls §1 rows 1, 2, 6–8, 10–17, 25, 27). Upstream is
 // careless: it answers every question with records of both, so that all depends on the gateway.
 const CANARY = 'CANARY-OF-P2'
-const VERSIONS = {
-  R4: '4.0.1',
-  DSTU2: '1.0.2',
-  STU3: '3.0.2',
-  R4B: '4.3.0',
-  R5: '5.0.0',
-} as const
 const NEVER = new Set(['AuditEvent', 'Subscription', 'Binary', 'Bundle', 'Parameters'])
 const typesOf = (definitions: Definitions): string[] =>
   [...definitions.types].filter(
@@ -290,7 +283,7 @@ const TOKENS: Record<string, Json> = {
   },
 }
 
-for (const [version, fhirVersion] of Object.entries(VERSIONS) as [FhirVersion, string][]) {
+for (const [version, fhirVersion] of Object.entries(NUMBERS) as [FhirVersion, string][]) {
   const definitions = loadDefinitions(version)
   const { careless, casesOf } = suiteOf(definitions)
   const all = typesOf(definitions)

@@ -7,18 +7,11 @@ import { loadDefinitions } from '../../src/fhir/definitions.ts'
 import type { FhirVersion } from '../../src/fhir/definitions.ts'
 import { startGateway } from '../support/gateway.ts'
 import { maskWith } from '../support/mask.ts'
-import { json, startUpstream } from '../support/upstream.ts'
+import { json, NUMBERS, startUpstream } from '../support/upstream.ts'
 
 // What differs between the versions of FHIR: their tables are good for that version alone (REST-1,
 // MASK-5, C11), and what one of them calls otherwise must not pass for something else.
 const CANARY = 'CANARY'
-const NUMBERS = {
-  DSTU2: '1.0.2',
-  STU3: '3.0.2',
-  R4: '4.0.1',
-  R4B: '4.3.0',
-  R5: '5.0.0',
-} as const satisfies Record<FhirVersion, string>
 const VERSIONS = Object.keys(NUMBERS) as FhirVersion[]
 
 /** A gateway for an upstream of that version, and who asks it. */

@@ -25,6 +25,15 @@ const capabilitiesOf = (fhirVersion: string): string =>
     rest: [{ mode: 'server', resource: [{ type: 'Patient' }, { type: 'Observation' }] }],
   })
 
+/** What a server of each version says it speaks. */
+export const NUMBERS = {
+  R4: '4.0.1',
+  DSTU2: '1.0.2',
+  STU3: '3.0.2',
+  R4B: '4.3.0',
+  R5: '5.0.0',
+} as const
+
 /** A real HTTP server that records what it receives (but for /metadata) and answers as told. */
 export async function startUpstream(
   handler: Handler = json('{"resourceType":"Bundle","type":"searchset"}'),
