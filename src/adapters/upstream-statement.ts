@@ -1,7 +1,7 @@
 import type { Config } from '../config/schema.ts'
 import { versionOf } from '../fhir/definitions.ts'
 import type { FhirVersion } from '../fhir/definitions.ts'
-import { readBody } from '../http/content.ts'
+import { discard, readBody } from '../http/content.ts'
 import type { Log } from '../ports.ts'
 import { createUpstreamCredentials } from './upstream-credentials.ts'
 import { createUpstreamPool } from './upstream-pool.ts'
@@ -115,7 +115,10 @@ async function fetchStatement(
     headers: { accept: 'application/fhir+json, application/json+fhir;q=0.9' },
     signal,
   })
-  if (answer.status !== 200) throw new Error(`/metadata answered ${answer.status}`)
+  if (answer.status !== 200) {
+    discard(answer.body)
+    throw new Error(`/metadata answered ${answer.status}`)
+  }
   const body = Buffer.isBuffer(answer.body)
     ? answer.body
     : await readBody(answer.body, 67_108_864, 'upstream-unreadable')

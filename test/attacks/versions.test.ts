@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
 import { setTimeout as wait } from 'node:timers/promises'
 import t from 'tap'
 import { watchStatement } from '../../src/adapters/upstream-statement.ts'
@@ -128,6 +130,34 @@ t.test('an upstream that comes to speak another version, and one that comes back
   await wait(50)
   t.equal(watch.isOther(), false, 'one that cannot be reached speaks what it spoke')
   t.not(watch.statement(), undefined)
+})
+
+// RATE-6: a page of errors may be larger than what is read ahead, and comes again with each look.
+t.test('a long page in the place of a statement holds no connection', async (t) => {
+  let asked = 0
+  const server = createServer((_, response) => {
+    asked++
+    response.writeHead(500).end('x'.repeat(3_000_000))
+  }).listen(0, '127.0.0.1')
+  t.teardown(() => server.closeAllConnections())
+  t.teardown(() => server.close())
+  await once(server, 'listening')
+  const { port } = server.address() as { port: number }
+  const config = configSchema.parse({
+    public: { url: 'https://public.example/fhir' },
+    upstream: { url: `http://127.0.0.1:${port}`, connections: 2 },
+    issuers: [{ url: 'https://issuer.example' }],
+  })
+  const log = { debug() {}, info() {}, warn() {}, error() {} }
+  const credentials = { authorization: () => undefined, rejected: () => undefined }
+  const pool = createUpstreamPool(config, { log, credentials })
+  t.teardown(() => pool.close())
+  const pauses = { unknown: 5, known: 5 }
+  const watch = watchStatement(config, { pool, log, expected: 'R4', pauses })
+  t.teardown(watch.stop)
+  await watch.start()
+  for (let n = 0; n < 200 && asked < 6; n++) await wait(25)
+  t.ok(asked >= 6, `asked ${asked} times over two connections`)
 })
 
 t.test('no wildcard writes what changes a server, whatever it is called (SCOPE-14)', async (t) => {
