@@ -1,3 +1,4 @@
+import type { Conditions } from './http/validators.ts'
 import type { ElementPath } from './fhir/definitions.ts'
 import type { Interaction, Parameter } from './fhir/interaction.ts'
 import type { LinesShape, OperationShape } from './fhir/operations.ts'
@@ -196,6 +197,8 @@ export type PermitFields = {
   readonly ifMatch?: string | undefined
   /** Nothing was there when it was judged, and nothing may be there upstream. */
   readonly isNew?: boolean | undefined
+  /** What a read is to be spared by, if its caller has it. */
+  readonly unless?: Conditions | undefined
   readonly terms: Terms
   /** Ids of the policy rules that permitted, for audit and trace. */
   readonly rules: readonly string[]
@@ -230,6 +233,7 @@ export class Permit {
   readonly body: Buffer | undefined
   readonly ifMatch: string | undefined
   readonly isNew: boolean
+  readonly unless: Conditions | undefined
   readonly terms: Terms
   readonly rules: readonly string[]
   readonly policies: string | undefined
@@ -252,6 +256,7 @@ export class Permit {
     this.body = fields.body
     this.ifMatch = fields.ifMatch
     this.isNew = fields.isNew ?? false
+    this.unless = fields.unless
     this.terms = fields.terms
     this.rules = fields.rules
     this.policies = fields.policies

@@ -7,7 +7,7 @@ const EXPOSED =
   'Location, Content-Location, ETag, Last-Modified, WWW-Authenticate, DPoP-Nonce, X-Request-Id, Retry-After'
 const METHODS = 'GET, HEAD, POST, PUT, PATCH, DELETE'
 const TAKEN =
-  'Authorization, DPoP, Accept, Content-Type, If-Match, If-None-Exist, Prefer, X-Request-Id, X-Break-Glass-Reason'
+  'Authorization, DPoP, Accept, Content-Type, If-Match, If-None-Match, If-Modified-Since, If-None-Exist, Prefer, X-Request-Id, X-Break-Glass-Reason'
 /** Seconds for which a browser need not ask again. */
 const REMEMBERED = '600'
 

@@ -112,3 +112,122 @@ t.test('when it was changed is told to nobody who may not read it', async (t) =>
     t.match(await send('system/*.d', row), { verdict: '412 precondition-failed', writes: 0 })
   }
 })
+
+// REST-16: "a 304 is itself disclosure": it is told to whom the resource is, of what is shown of it.
+t.test('a read shows nothing again that its caller has, and says so to nobody else', async (t) => {
+  const ssn = { system: 'http://hl7.org/fhir/sid/us-ssn', value: '123-45-6789' }
+  const patient = (id: string, own: object) =>
+    JSON.stringify({ resourceType: 'Patient', id, meta: { versionId: '3' }, ...own })
+  const held: Readonly<Record<string, string>> = {
+    p1: patient('p1', { active: true }),
+    p2: patient('p2', { active: true }),
+    p3: patient('p3', { identifier: [ssn] }),
+    p4: patient('p4', { identifier: [ssn], photo: [{ title: 'x'.repeat(400_000) }] }),
+    p5: patient('p5', { identifier: [ssn] }),
+  }
+  const gateway = await startGateway({
+    handler: (request, response, raw) => {
+      // As a server that answers conditions itself would.
+      const isAsked = /if-(?:none-match|modified)/.test(Object.keys(request.headers).join())
+      const id = /Patient\/(p\d)/.exec(request.target)?.[1] ?? ''
+      const said = { etag: 'W/"3"', 'last-modified': AT }
+      const found = `{"resourceType":"Bundle","type":"searchset","entry":[{"resource":${held['p1']!}}]}`
+      if (isAsked) response.writeHead(304).end()
+      else if (request.method === 'PUT') json(request.body, 200, said)(request, response, raw)
+      else if (request.target.includes('?')) json(found, 200, said)(request, response, raw)
+      else
+        json(held[id] ?? '{}', id in held ? 200 : 404, {
+          ...said,
+          ...(id === 'p5' ? { etag: 'W/"1b-x9"' } : {}),
+        })(request, response, raw)
+    },
+  })
+  t.teardown(() => gateway.close())
+  const own = await gateway.token({ scope: 'patient/*.cruds', patient: 'p1' })
+  const all = await gateway.token({ scope: 'system/*.cruds', sub: 'app-1' })
+  const send = async (
+    token: string,
+    target: string,
+    headers: Record<string, string>,
+    body?: string,
+  ) => {
+    const answer = await fetch(gateway.url + target, {
+      method: body === undefined ? 'GET' : 'PUT',
+      headers: { authorization: `Bearer ${token}`, 'content-type': FHIR, ...headers },
+      ...(body === undefined ? {} : { body }),
+    })
+    const text = await answer.text()
+    return { status: answer.status, etag: answer.headers.get('etag'), text, all: answer.headers }
+  }
+  const [tag, since] = ['if-none-match', 'if-modified-since']
+  const seen = (await send(all, '/Patient/p3', {})).etag ?? ''
+  t.match(seen, /^W\/"3~[\da-f]{16}"$/, 'a masked view has a tag of its own')
+  t.equal((await send(all, '/Patient/p3', {})).etag, seen, 'the same for the same view')
+  t.equal((await send(all, '/Patient/p1', {})).etag, 'W/"3"')
+  t.equal((await send(all, '/Patient/p4', {})).etag, null, 'of a stream nobody knows it yet')
+  t.equal((await send(all, '/Patient/p5', {})).etag, null, 'a hash is no version')
+  for (const [token, target, headers, status] of [
+    [own, '/Patient/p1', { [tag]: 'W/"3"' }, 304],
+    [own, '/Patient/p1/_history/3', { [tag]: '"3"' }, 304],
+    [own, '/Patient/p1', { [tag]: '"1", W/"3"' }, 304],
+    [own, '/Patient/p1', { [tag]: '*' }, 304],
+    [own, '/Patient/p1', { [since]: AT }, 304],
+    [own, '/Patient/p1', { [since]: AFTER }, 304],
+    [own, '/Patient/p1', { [since]: BEFORE }, 200],
+    [own, '/Patient/p1', { [since]: 'x' }, 200],
+    [own, '/Patient/p1', { [tag]: 'W/"2"', [since]: AT }, 200],
+    [own, '/Patient/p1', { [tag]: '3' }, 200],
+    [own, '/Patient/p2', { [tag]: 'W/"3"' }, 404],
+    [own, '/Patient/p2', { [tag]: '*' }, 404],
+    [own, '/Patient/p2', { [since]: AT }, 404],
+    [own, '/Patient/p9', { [tag]: '*' }, 404],
+    [all, '/Patient/p3', { [tag]: seen }, 304],
+    [all, '/Patient/p3', { [tag]: 'W/"3"' }, 200],
+    [all, '/Patient/p3', { [tag]: 'W/"3~0123456789abcdef"' }, 200],
+    [all, '/Patient/p3', { [since]: AFTER }, 200],
+    [all, '/Patient/p4', { [tag]: 'W/"3"' }, 200],
+    [all, '/Patient/p5', { [tag]: 'W/"1b-x9"' }, 200],
+    [all, '/Patient?active=true', { [tag]: '*', [since]: AT }, 200],
+  ] as const) {
+    const answer = await send(token, target, headers)
+    t.equal(answer.status, status, `${target} ${JSON.stringify(headers)}`)
+    if (status !== 304) continue
+    t.equal(answer.text, '')
+    t.equal(answer.all.get('content-type'), null)
+    t.ok(answer.etag)
+    t.match(answer.all.get('vary'), 'Authorization, Accept, Prefer')
+    t.equal(answer.all.get('cache-control'), 'no-store')
+  }
+  const found = await send(all, '/Patient?active=true', {})
+  t.strictSame([found.etag, found.all.get('last-modified')], [null, null], 'of all that is found')
+
+  // A tag of a view leads back to its version.
+  const { text } = await send(all, '/Patient/p3', {})
+  for (const [match, status] of [
+    [seen, 200],
+    ['W/"3"', 200],
+    [seen.replace('3~', '2~'), 412],
+    ['W/"3~0"', 412],
+  ] as const) {
+    gateway.upstream.received.length = 0
+    t.equal((await send(all, '/Patient/p3', { 'if-match': match }, text)).status, status, match)
+    const [write] = gateway.upstream.received.filter(({ method }) => method === 'PUT')
+    t.equal(write?.headers['if-match'], status === 200 ? 'W/"3"' : undefined)
+  }
+  t.equal((await send(all, '/Patient/p3', { [tag]: seen }, text)).status, 412)
+
+  const entry = { request: { method: 'GET', url: 'Patient/p1', ifNoneMatch: 'W/"3"' } }
+  const batch = await fetch(gateway.url, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${all}`, 'content-type': FHIR },
+    body: JSON.stringify({ resourceType: 'Bundle', type: 'batch', entry: [entry] }),
+  })
+  t.match(await batch.json(), { entry: [{ response: { status: '304', etag: 'W/"3"' } }] })
+  // What is spared is on record as the read that it is.
+  const records = await gateway.audit()
+  const reads = records
+    .map((one) => JSON.stringify(one))
+    .filter((one) => /Patient\/p1".*"304"/.test(one))
+  t.equal(reads.length, 7)
+  for (const one of reads) t.match(one, /"action":"R".*"outcome":"0"/)
+})

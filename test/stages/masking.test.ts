@@ -525,7 +525,14 @@ t.test(
     t.equal(first?.response.location, first?.fullUrl)
     t.match(seen.meta, { security: [{ code: 'R' }] })
     const plain = await send(text, [{ clearance }], { headers })
-    t.match(plain.headers, { etag: 'W/"77"' })
+    t.strictSame(
+      [plain.headers['etag'], plain.headers['last-modified']],
+      [undefined, undefined],
+      'of what is found, and withheld from it',
+    )
+    const one = '{"resourceType":"Patient","id":"p1","meta":{"versionId":"77"}}'
+    const read = await send(one, [{ clearance }], { headers })
+    t.match(read.headers, { etag: 'W/"77"', 'last-modified': headers['last-modified'] })
     t.match(JSON.parse(plain.text), {
       meta: { security: [{ code: 'R' }] },
       timestamp: '2020-03-04T05:06:07Z',

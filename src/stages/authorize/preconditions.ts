@@ -1,3 +1,4 @@
+import { versionTags } from '../../http/validators.ts'
 import { Refusal } from '../../refusal.ts'
 import { ASKED } from './asked.ts'
 import { only } from './request.ts'
@@ -19,20 +20,21 @@ export function checkPreconditions(
 ): void {
   const { headers } = request.inquiry.arrival
   const [match, since, none] = ['if-match', 'if-unmodified-since', 'if-none-match'].map(
-    (name) => headers[name],
+    // Of a view as of the version that it is of.
+    (name) => (headers[name] === undefined ? undefined : versionTags(String(headers[name]))),
   )
   const tag = `"${replaced?.versionId ?? ''}"`
   if (match !== undefined) {
     if (replaced === undefined || match !== `W/${tag}`) throw new Refusal('precondition-failed')
   } else if (since !== undefined) {
-    const limit = Date.parse(String(since))
+    const limit = Date.parse(since)
     if (Number.isNaN(limit)) throw malformed('If-Unmodified-Since')
     // HTTP has whole seconds. What was changed at no time that shows may have been changed since.
     const changed = replaced === undefined ? NaN : changedAt(request, type, replaced)
     if (!(Math.floor(changed / 1000) * 1000 <= limit)) throw new Refusal('precondition-failed')
   }
   if (none === undefined) return
-  const text = String(none).trim()
+  const text = none.trim()
   if (text !== '*' && !TAGS.test(text)) throw malformed('If-None-Match')
   if (replaced !== undefined && (text === '*' || text.includes(tag))) {
     throw new Refusal('precondition-failed')

@@ -1,3 +1,5 @@
+import type { Arrival } from '../../exchange.ts'
+import type { Conditions } from '../../http/validators.ts'
 import { isLimited, patientsOf } from '../../permit.ts'
 import type { Permit, PermitFields, Terms } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
@@ -30,8 +32,17 @@ export function decideInstance({
     rules: grant.rules,
     patients: patientsOf(grant),
     breakGlass: brokenBy(grant, reason),
+    ...(interaction.code === 'history-instance' ? {} : { unless: conditionsOf(inquiry.arrival) }),
   }
   return permitPage(fields, cursors, interaction)
+}
+
+/** They stay here: upstream would answer 304 of what nobody has judged (REST-16). */
+function conditionsOf({ headers }: Arrival): Conditions | undefined {
+  const [none, since] = [headers['if-none-match'], headers['if-modified-since']].map((value) =>
+    typeof value === 'string' ? value : undefined,
+  )
+  return none === undefined && since === undefined ? undefined : { none, since }
 }
 
 /**

@@ -1,6 +1,6 @@
 import { addressesOf, rewriteUrls } from './address.ts'
 import type { Edit } from '../../json/tape.ts'
-import { createSecretKey, randomBytes } from 'node:crypto'
+import { createSecretKey, hash, randomBytes } from 'node:crypto'
 import { splitTransaction } from './transaction.ts'
 import { releaseOutcome, releaseParameters } from './shapes.ts'
 import { createTrim } from './trim.ts'
@@ -17,6 +17,7 @@ import { member, textOf } from '../../json/tape.ts'
 import { LINES } from '../../fhir/operations.ts'
 import type { LinesShape } from '../../fhir/operations.ts'
 import { discard, NDJSON } from '../../http/content.ts'
+import { isKnown, viewTag } from '../../http/validators.ts'
 import { releaseJob, releaseLines, releaseManifest } from './export.ts'
 import { Readable } from 'node:stream'
 import { Permit } from '../../permit.ts'
@@ -120,7 +121,9 @@ export function createRelease(
       const body = releaseLines(pieces, shape, permit, context, tally)
       return { answer: { status, headers: { 'content-type': NDJSON }, body }, tally }
     }
-    const whole = (bytes: Buffer): Buffer | undefined => releaseWhole(bytes, permit, tally)
+    let version: string | undefined
+    const whole = (bytes: Buffer): Buffer | undefined =>
+      releaseWhole(bytes, permit, tally, (found) => (version = found))
     const body = isBundle(permit)
       ? await releaseBundle(fit.body, permit, tally, turn)
       : Buffer.isBuffer(fit.body)
@@ -132,13 +135,42 @@ export function createRelease(
       // Of a stream nobody knows yet; its frame at least is ours.
       if (tally.masked.size > 0 || !Buffer.isBuffer(body)) headers[MODIFIED] = 'masking'
     }
+    if (body !== undefined && !isBundle(permit)) tagView(headers, body, tally, version)
+    if (permit.unless !== undefined && isKnown(permit.unless, headers)) {
+      if (body !== undefined && !Buffer.isBuffer(body)) await drain(body)
+      for (const name of ['content-type', MODIFIED]) Reflect.deleteProperty(headers, name)
+      return { answer: { status: 304, headers, body: undefined }, tally }
+    }
     if (method !== 'HEAD') return { answer: { status: fit.status, headers, body }, tally }
     // HEAD answers what GET would, without the body: it is judged to the end all the same.
     if (body !== undefined && !Buffer.isBuffer(body)) await drain(body)
     return { answer: { status: fit.status, headers, body: undefined }, tally }
   }
 
-  function releaseWhole(bytes: Buffer, permit: Permit, tally: Tally): Buffer | undefined {
+  /**
+   * REST-16: a masked view is another one than the whole, and than another mask leaves. What upstream tags
+   * need not be the version: of what is masked its tag may be a hash.
+   */
+  function tagView(
+    headers: Record<string, string>,
+    body: Buffer | AsyncIterable<Buffer>,
+    { masked }: Tally,
+    version: string | undefined,
+  ): void {
+    const { etag } = headers
+    if (etag === undefined || (Buffer.isBuffer(body) && masked.size === 0)) return
+    // Of a stream nobody knows yet whether it will be masked.
+    if (!Buffer.isBuffer(body) || etag !== `W/"${version ?? ''}"`)
+      Reflect.deleteProperty(headers, 'etag')
+    else headers['etag'] = viewTag(etag, context.keyedHash(hash('sha256', body)))
+  }
+
+  function releaseWhole(
+    bytes: Buffer,
+    permit: Permit,
+    tally: Tally,
+    tellVersion: (version: string | undefined) => void,
+  ): Buffer | undefined {
     if (permit.shape === 'manifest') return releaseManifest(bytes, permit, context)
     const tape = read(bytes)
     const { code } = permit.interaction
@@ -150,7 +182,8 @@ export function createRelease(
     if (isWrite && type === 'OperationOutcome') return undefined
     const released = releaseResource(tape, 0, permit.terms, context, tally)
     const { verdict, edits } = released ?? {}
-    const { id } = identify(tape, 0, words)
+    const { id, versionId } = identify(tape, 0, words)
+    tellVersion(versionId)
     const asked = permit.shape === undefined ? permit.interaction.id : undefined
     const isOther = asked !== undefined && id !== asked
     if (verdict === undefined || edits === undefined || isOther) {
@@ -205,7 +238,9 @@ export function createRelease(
       return { 'content-location': releaseJob(fit.headers['content-location'], permit, context) }
     }
     const hidden = hiddenOf(permit, context)
-    for (const name of ['etag', 'last-modified', 'retry-after']) {
+    // Of a Bundle they would tell of what is withheld from it.
+    const validators = isBundle(permit) ? [] : ['etag', 'last-modified']
+    for (const name of [...validators, 'retry-after']) {
       const value = fit.headers[name]
       const isHidden = name === 'etag' ? hidden.version : name === 'last-modified' && hidden.time
       if (value !== undefined && !isHidden) headers[name] = value
