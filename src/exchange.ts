@@ -137,6 +137,8 @@ export type Facts = {
   readonly reason: Reason
   /** Private detail of the refusal, for the log only. */
   readonly detail: string
+  /** Whether it was refused because something is kept from the caller, who hears of a miss. */
+  readonly withholds: boolean
   /** Status of the answer that left. */
   readonly status: number
   readonly outcome: Outcome
@@ -167,6 +169,7 @@ export class Exchange {
     tally: undefined,
     reason: undefined,
     detail: undefined,
+    withholds: undefined,
     status: undefined,
     outcome: undefined,
   }

@@ -253,6 +253,7 @@ export function createGateway(parts: GatewayParts): Gateway {
       // Never the message of a cause: a SyntaxError quotes what it could not read.
       const detail = refusal.detail ?? (refusal.cause instanceof Error ? refusal.cause.name : '')
       exchange.record('detail', detail)
+      exchange.record('withholds', refusal.withholds)
     }
     return stages.renderRefusal(
       refusal,

@@ -368,6 +368,11 @@ export type RefusalOptions = {
   readonly parameter?: string
   /** The element it is about, as names from the resource down; must be of the caller's own view. */
   readonly element?: string
+  /**
+   * Something is there, or may be, and is kept from the caller: a denial on record (BALP: 8), whatever the
+   * reason makes of it outside (AUD-1, C1).
+   */
+  readonly withholds?: boolean
   /** With `strength-insufficient`: what the challenge asks for. */
   readonly stepUp?: StepUp
   /** With `scope-insufficient`: the scope that would do, as the challenge says it. */
@@ -383,6 +388,7 @@ export class Refusal extends Error {
   readonly parameter: string | undefined
   /** The element it is about, as names from the resource down. */
   readonly element: string | undefined
+  readonly withholds: boolean
   readonly stepUp: StepUp | undefined
   readonly scope: string | undefined
 
@@ -393,6 +399,7 @@ export class Refusal extends Error {
     this.headers = options.headers ?? {}
     this.parameter = options.parameter
     this.element = options.element
+    this.withholds = options.withholds ?? false
     this.stepUp = options.stepUp
     this.scope = options.scope
   }

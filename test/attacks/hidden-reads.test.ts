@@ -269,3 +269,58 @@ t.test('what is not for the patient is seen by staff alone (LABEL-5, NOPAT)', as
     }
   }
 })
+
+t.test(
+  'on record a miss that hides something is a denial, a true one is none (AUD-1)',
+  async (t) => {
+    const label = { security: [LABEL] }
+    const there = [...shown, hidden('Patient/p1', label), patient('p2', {})]
+    const gateway = await startGateway({ handler: serving(there, ['gone']) })
+    t.teardown(() => gateway.close())
+    const token = await gateway.token({ scope: 'patient/*.cruds patient/*.rs', patient: 'p1' })
+    const observation = { ...there[1], id: 'h' }
+    const rows: readonly (readonly [
+      outcome: '4' | '8',
+      method: string,
+      target: string,
+      body?: object,
+    ])[] = [
+      ['8', 'GET', '/Observation/h'],
+      ['8', 'HEAD', '/Observation/h'],
+      ['8', 'GET', '/Observation/h/_history/2'],
+      ['8', 'GET', '/Observation/h/_history'],
+      ['8', 'GET', '/Patient/p2'],
+      ['8', 'GET', '/Patient/p2/$everything'],
+      ['8', 'DELETE', '/Observation/h'],
+      ['8', 'PUT', '/Observation/h', observation],
+      ['4', 'GET', '/Observation/none'],
+      ['4', 'GET', '/Observation/none/_history'],
+      ['4', 'GET', '/Observation/gone'],
+      ['4', 'GET', '/Patient/none'],
+      ['4', 'DELETE', '/Observation/none'],
+      ['4', 'PUT', '/Observation/none', { ...observation, id: 'none' }],
+    ]
+    const answers = new Map<string, string>()
+    for (const [outcome, method, target, body] of rows) {
+      const id = `${outcome}-${answers.size}`
+      const answer = await fetch(gateway.url + target, {
+        method,
+        headers: {
+          ...{ authorization: `Bearer ${token}`, 'x-request-id': id },
+          'content-type': 'application/fhir+json',
+        },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      })
+      t.equal(answer.status, 404, `${method} ${target}`)
+      const seen = (await answer.text()).replaceAll(id, '')
+      const same = answers.get(`${method} 404`) ?? seen
+      t.equal(seen, same, 'its caller sees the same')
+      answers.set(`${method} 404`, same)
+      answers.set(id, seen)
+      const records = (await gateway.audit()).map((one) => JSON.stringify(one))
+      const [record, ...more] = records.filter((one) => one.includes(`"${id}"`))
+      t.equal(more.length, 0)
+      t.match(record, `"outcome":"${outcome}","outcomeDesc":"not-found"`, `${method} ${target}`)
+    }
+  },
+)

@@ -111,19 +111,19 @@ function tokenEndOf(principal: Principal, authorization: unknown): string | unde
 
 /** Success only when an answer left whole, and it was one of success. */
 function failureOf({ facts }: Exchange): { outcome: AuditOutcome; reason: string } | undefined {
-  const { outcome, reason, status } = facts
+  const { outcome, reason, status, withholds } = facts
   if (outcome === 'released' && reason === undefined && (status ?? 200) < 400) return undefined
-  if (reason !== undefined) return { outcome: severityOf(reason), reason }
+  if (reason !== undefined) return { outcome: severityOf(reason, withholds === true), reason }
   if (outcome === 'aborted') return { outcome: '4', reason: 'aborted' }
   // No reason and no success: a fault of ours, and the worst outcome is the safe reading.
   return { outcome: '12', reason: 'internal' }
 }
 
-/** 8 when who may do what was at stake or upstream failed, 12 when we failed, else 4. */
-function severityOf(reason: Reason): AuditOutcome {
+/** 8 when who may do what was at stake or upstream failed, 12 when we failed, else 4: a true miss too. */
+function severityOf(reason: Reason, withholds: boolean): AuditOutcome {
   if (reason === 'internal' || reason === 'audit-unavailable') return '12'
   const { status } = REFUSALS[reason]
-  return status === 401 || status === 403 || status >= 500 ? '8' : '4'
+  return withholds || status === 401 || status === 403 || status >= 500 ? '8' : '4'
 }
 
 /**

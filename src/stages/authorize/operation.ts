@@ -36,7 +36,9 @@ export function decideOperation(request: Request): Permit | Promise<Permit> {
   const patients = patientsOf(grant)
   if (row.level === 'instance' && type === 'Patient' && patients !== undefined) {
     // Another patient, and one that there is not, look alike (C1).
-    if (!patients.includes(interaction.id ?? '')) throw new Refusal('not-found')
+    if (!patients.includes(interaction.id ?? '')) {
+      throw new Refusal('not-found', { withholds: true })
+    }
   }
   const fields: PermitFields = {
     interaction: hold(interaction, row, patients, config.limits.count),

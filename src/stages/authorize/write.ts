@@ -286,7 +286,8 @@ async function fetchCurrent(
     throw new Refusal('upstream-unreadable', { detail: 'the current version is another resource' })
   }
   if (found.withheld !== undefined) {
-    throw new Refusal(config.access.hidden === 'forbidden' ? 'hidden' : 'not-found')
+    const reason = config.access.hidden === 'forbidden' ? 'hidden' : 'not-found'
+    throw new Refusal(reason, { withholds: true })
   }
   if (found.versionId === undefined) {
     throw new Refusal('upstream-unreadable', { detail: 'the current version has no versionId' })

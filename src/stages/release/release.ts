@@ -189,7 +189,7 @@ export function createRelease(
     if (verdict === undefined || edits === undefined || isOther) {
       if (isWrite) return undefined
       const reason = verdict === undefined ? context.hidden : 'not-found'
-      throw new Refusal(reason, { detail: 'withheld' })
+      throw new Refusal(reason, { detail: 'withheld', withholds: true })
     }
     tally.resource ??= `${verdict.type}/${id ?? ''}`
     return bytesOf(tape, 0, edits)
@@ -289,7 +289,7 @@ export function createRelease(
       viewerOf(judge(tape, 0, terms, inside), terms, inside),
       inside,
     )
-    if (plan === undefined) throw new Refusal('not-found', { detail: 'withheld' })
+    if (plan === undefined) throw new Refusal('not-found', { detail: 'withheld', withholds: true })
     return tape.splice(plan.edits)
   }
 

@@ -181,7 +181,8 @@ export function createWriter(permit: Permit, context: Context, tally: Tally): Wr
     }
     if (entries === 0 && permit.interaction.code === 'history-instance' && isWhole(permit)) {
       // C1: what shows no version is not there. Nobody could tell one that is withheld from the bare frame.
-      throw new Refusal(tally.withheld > 0 ? context.hidden : 'not-found', { detail: 'withheld' })
+      const withholds = tally.withheld > 0
+      throw new Refusal(withholds ? context.hidden : 'not-found', { detail: 'withheld', withholds })
     }
     let text = ''
     const isTold = tellsWithheld === true && tally.withheld > 0
