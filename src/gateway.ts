@@ -32,6 +32,9 @@ const BODIES: ReadonlySet<string> = new Set([
 /** Places that anybody may hold, however few there are. */
 const LEAST_PLACES = 8
 
+/** Bytes: a token may have 16 KiB. */
+const LARGEST_TOKEN_FORM = 32_768
+
 /** What the spine needs besides its stages. */
 export type GatewayParts = {
   readonly config: Config
@@ -181,11 +184,29 @@ export function createGateway(parts: GatewayParts): Gateway {
 
   /** RATE-4: whoever fails to authenticate pays from a stricter bucket. */
   async function failed(arrival: Arrival, error: unknown): Promise<never> {
-    const refusal = toRefusal(error)
+    const refusal = await checkNoForm(arrival, toRefusal(error))
     // Who only lacks the nonce of this hour, or a second factor, has proved to hold token and key.
     const isProved = refusal.reason === 'proof-nonce' || refusal.reason === 'strength-insufficient'
     if (refusal.row.status === 401 && !isProved) await stages.limit.failed(arrival)
     throw refusal
+  }
+
+  /**
+   * AUTHN-3: whoever has sent its token in a form, and not in the header, is told so. A form is read for it
+   * that says to be a short one; whatever else is wrong with it nobody hears.
+   */
+  async function checkNoForm(arrival: Arrival, refusal: Refusal): Promise<Refusal> {
+    const { body, headers } = arrival
+    const isShort = Number(headers['content-length'] ?? Infinity) <= LARGEST_TOKEN_FORM
+    if (refusal.reason !== 'credentials-missing' || body === undefined || !isShort) return refusal
+    try {
+      checkFormContent(headers)
+      const form = (await readBody(body, LARGEST_TOKEN_FORM)).toString('latin1')
+      if (!new URLSearchParams(form).has('access_token')) return refusal
+    } catch {
+      return refusal
+    }
+    return new Refusal('credentials-malformed', { detail: 'an access token in a form' })
   }
 
   /** AUTHN-18: what changes something is asked by who may when it goes up, each entry of a batch too. */
@@ -233,10 +254,7 @@ export function createGateway(parts: GatewayParts): Gateway {
   }
 
   function describe(interaction: Interaction): Answer {
-    if (interaction.method !== 'GET' && interaction.method !== 'HEAD') {
-      throw new Refusal('method-not-allowed', { headers: { allow: 'GET, HEAD' } })
-    }
-    const statement = parts.capabilities()
+    const statement = interaction.code === 'versions' ? versions : parts.capabilities()
     if (statement === undefined) throw new Refusal('not-ready')
     const body = interaction.method === 'HEAD' ? undefined : Buffer.from(statement)
     const headers = {

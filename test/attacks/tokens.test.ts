@@ -2,6 +2,7 @@ import { createHmac, createPublicKey } from 'node:crypto'
 import { CompactEncrypt, CompactSign, exportJWK, generateKeyPair } from 'jose'
 import type { CompactJWSHeaderParameters } from 'jose'
 import t from 'tap'
+import { startGateway } from '../support/gateway.ts'
 import { createIntrospection } from '../../src/adapters/introspection.ts'
 import { createIssuerKeys } from '../../src/adapters/issuer-keys.ts'
 import { createMemoryReplay } from '../../src/adapters/memory-replay.ts'
@@ -464,4 +465,49 @@ t.test('how a token is carried (AUTHN-2, AUTHN-3)', async (t) => {
     ['DPoP, and not bound', ['Authorization', `DPoP ${token}`], 'token-invalid'],
   ]
   for (const [what, rawHeaders, reason] of rows) t.equal(await show(rawHeaders), reason, what)
+})
+
+t.test('a token in a form is refused as such, and goes nowhere (AUTHN-3)', async (t) => {
+  const gateway = await startGateway()
+  t.teardown(() => gateway.close())
+  const secret = await gateway.token({ scope: 'system/*.rs', sub: 'app-1' })
+  const form = 'application/x-www-form-urlencoded'
+  const rows: readonly (readonly [body: string, type: string, status: number, target?: string])[] =
+    [
+      [`code=a&access_token=${secret}`, form, 400],
+      [`access%5Ftoken=${secret}&code=a`, `${form}; charset=utf-8`, 400],
+      [`access_token=${secret}`, form, 400, '/Patient'],
+      [`access_token=${secret}`, form, 400, ''],
+      ['code=a', form, 401],
+      [`x_access_token=${secret}`, form, 401],
+      [`access_token=${secret}`, 'text/plain', 401],
+      [`access_token=${secret}&x=${'x'.repeat(40_000)}`, form, 401],
+    ]
+  for (const [body, type, status, target = '/Observation/_search'] of rows) {
+    const answer = await fetch(gateway.url + target, {
+      method: 'POST',
+      headers: { 'content-type': type },
+      body,
+    })
+    const text = await answer.text()
+    t.equal(answer.status, status, `${body.slice(0, 20)} ${type} ${target}`)
+    t.match(text, status === 400 ? '"credentials-malformed"' : '"credentials-missing"')
+    const challenge = answer.headers.get('www-authenticate') ?? ''
+    t.equal(challenge.includes('error="invalid_request"'), status === 400)
+    t.notOk(text.includes(secret))
+  }
+  const withHeader = await fetch(`${gateway.url}/Observation/_search`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${secret}`, 'content-type': form },
+    body: `access_token=${secret}`,
+  })
+  t.equal(withHeader.status, 400)
+  t.strictSame(gateway.upstream.received, [])
+  const told = [...gateway.log, ...gateway.printed, await gateway.auditText()].join()
+  t.notOk(told.includes(secret), 'nor is it written down')
+  // Who sends no more of its form than its length holds nobody up.
+  const slow = await gateway.raw(
+    `POST /fhir/Observation/_search HTTP/1.1\r\nHost: x\r\nContent-Type: ${form}\r\nContent-Length: 90000\r\nConnection: close\r\n\r\na`,
+  )
+  t.match(slow, / 401 /)
 })
