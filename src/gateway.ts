@@ -3,6 +3,7 @@ import { createAnswerBundle } from './entries/answer-bundle.ts'
 import { Exchange } from './exchange.ts'
 import type { Answer, Arrival, Inquiry, Observer, Principal } from './exchange.ts'
 import type { Definitions } from './fhir/definitions.ts'
+import { formatVersions } from './fhir/capability-statement.ts'
 import { parseInteraction, withForm } from './fhir/interaction.ts'
 import type { Interaction } from './fhir/interaction.ts'
 import { findOperation } from './fhir/operations.ts'
@@ -65,6 +66,7 @@ export function createGateway(parts: GatewayParts): Gateway {
   const { limits } = config
   const origins = new Set(config.cors.origins)
   const safe = safeHeaders(config)
+  const versions = formatVersions(definitions)
   const mostPlaces = Math.max(LEAST_PLACES, Math.floor(limits.concurrent * limits.share))
   // What upstream answered in one piece may always be waiting.
   const mostBytes = Math.max(config.upstream.bufferBytes, limits.undeliveredBytes * limits.share)
@@ -93,8 +95,7 @@ export function createGateway(parts: GatewayParts): Gateway {
       if (arrival.isExposed === true) throw new Refusal('tls-required')
       exchange.lap('limit')
       const interaction = exchange.record('interaction', parse(arrival))
-      if (interaction.code === 'capabilities')
-        return await conclude(exchange, describe(interaction))
+      if (isPublic(interaction)) return await conclude(exchange, describe(interaction))
       const principal = exchange.record('principal', await authenticate(arrival))
       const vouched = stages.vouch(exchange, principal, bare)
       const upstream = interaction.method === 'GET' ? vouched : whileValid(principal, vouched)
@@ -169,6 +170,12 @@ export function createGateway(parts: GatewayParts): Gateway {
       definitions.number,
     )
     return interaction
+  }
+
+  /** AUTHN-1: what anybody may ask, FHIR R4 http.html#versions included. */
+  function isPublic({ code, method }: Interaction): boolean {
+    const isRead = method === 'GET' || method === 'HEAD'
+    return isRead && (code === 'capabilities' || (code === 'versions' && versions !== undefined))
   }
 
   function authenticate(arrival: Arrival): Principal | Promise<Principal> {

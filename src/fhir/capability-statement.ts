@@ -33,6 +33,16 @@ const TYPE_LEVEL: readonly InteractionCode[] = [
 const OAUTH_URIS = 'http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris'
 
 /**
+ * The answer to `$versions` (https://hl7.org/fhir/R4/capabilitystatement-operation-versions.html): the one that
+ * is spoken here. undefined: the version knows no such operation.
+ */
+export function formatVersions({ version, number }: Definitions): string | undefined {
+  if (version === 'DSTU2' || version === 'STU3') return undefined
+  const parameter = ['version', 'default'].map((name) => ({ name, valueCode: number }))
+  return JSON.stringify({ resourceType: 'Parameters', parameter })
+}
+
+/**
  * The CapabilityStatement (JSON text) of what callers get here: what upstream offers, and of that
  * only what passes this gateway (DISC-4). Built new: upstream's software, addresses, narrative and
  * extensions stay behind. Throws when `upstream` is no CapabilityStatement of a server.

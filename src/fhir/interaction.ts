@@ -64,7 +64,7 @@ type Place = Omit<Interaction, 'code' | 'method' | 'parameters' | 'byPost'>
 type Answer = readonly [InteractionCode, ParameterSet, 'form'?]
 type Shape = {
   readonly pattern: readonly Part[]
-  readonly methods: Readonly<Partial<Record<Method, Answer>>>
+  readonly methods: Readonly<Partial<Record<Method | 'OPTIONS', Answer>>>
 }
 /** One segment: a literal, or T type, C compartment type, I id, V version id, O `$operation`. */
 type Part = 'T' | 'C' | 'I' | 'V' | 'O' | '*' | `_${string}` | 'metadata' | `$${string}`
@@ -84,7 +84,12 @@ const GRAMMAR: readonly (readonly Shape[])[] = [
   [
     {
       pattern: [],
-      methods: { ...reading('search-system', 'search'), POST: ['batch', 'general'] },
+      methods: {
+        ...reading('search-system', 'search'),
+        POST: ['batch', 'general'],
+        // As servers told what they are before R4 (DSTU2 http.html#conformance).
+        OPTIONS: ['capabilities', 'capabilities'],
+      },
     },
   ],
   [
@@ -203,7 +208,7 @@ export function parseInteraction(
   definitions: Definitions,
   limits: TargetLimits,
 ): Interaction {
-  const { method, target } = request
+  const { target } = request
   if (target.length > limits.targetBytes) {
     throw new InteractionError('target-too-long', 'the request target is too long')
   }
@@ -212,8 +217,11 @@ export function parseInteraction(
   const query = mark < 0 ? '' : target.slice(mark + 1)
   const segments = splitPath(path)
   const [shape, place] = findShape(segments, definitions)
-  const found = Object.hasOwn(shape.methods, method) ? shape.methods[method as Method] : undefined
+  const found = Object.hasOwn(shape.methods, request.method)
+    ? shape.methods[request.method as Method]
+    : undefined
   if (found === undefined) throw notAllowed(shape)
+  const method = methodOf(request)
   const conditions = ifNoneExist(request, found[0])
   if (
     query === '' &&
@@ -221,10 +229,14 @@ export function parseInteraction(
     found[1] !== 'criteria' &&
     found[2] === undefined
   ) {
-    return { code: found[0], method: method as Method, ...place, parameters: [] }
+    return { code: found[0], method, ...place, parameters: [] }
   }
   return withQuery(request, shape, place, found, query, conditions, definitions, limits)
 }
+
+/** What is asked for by OPTIONS is read. */
+const methodOf = ({ method }: InteractionRequest): Method =>
+  method === 'OPTIONS' ? 'GET' : (method as Method)
 
 function withQuery(
   request: InteractionRequest,
@@ -236,7 +248,7 @@ function withQuery(
   definitions: Definitions,
   limits: TargetLimits,
 ): Interaction {
-  const method = request.method as Method
+  const method = methodOf(request)
   const type = place.type ?? '*'
   if (code === 'search-system' && /(?:^|&)_(?:getpages|cursor)=/.test(query)) {
     const parameters = parseParameters(query, 'paging', type, definitions, limits)

@@ -27,6 +27,16 @@ function reasonOf(act: () => unknown): string {
   return 'accepted'
 }
 
+t.test('§8: OPTIONS of the base asks what the server is', async (t) => {
+  t.match(parse('OPTIONS', ''), { code: 'capabilities', method: 'GET', parameters: [] })
+  for (const target of ['/metadata', '/Patient', '/Patient/1'])
+    t.equal(
+      reasonOf(() => parse('OPTIONS', target)),
+      'method-not-allowed',
+      target,
+    )
+})
+
 t.test('REST-1: every interaction there is', async (t) => {
   // prettier-ignore
   const table: readonly (readonly [string, string, string, string])[] = [

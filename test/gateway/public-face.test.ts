@@ -52,10 +52,53 @@ t.test('preflight: by origin and place; upstream is never asked (DISC-5)', async
     t.notOk(answer.headers.has('access-control-allow-credentials'), line)
     t.match(answer.headers.get('vary'), /Origin/, line)
   }
+  const unregistered = await fetch(gateway.url, {
+    method: 'OPTIONS',
+    headers: { origin: FOREIGN, 'access-control-request-method': 'GET' },
+  })
+  t.equal(unregistered.headers.get('access-control-allow-origin'), null)
   const plain = await fetch(`${gateway.url}/Patient/p1`, { method: 'OPTIONS' })
   t.ok(plain.status >= 400, 'OPTIONS that is no preflight is no interaction')
   t.strictSame(gateway.upstream.received, [])
 })
+
+t.test(
+  'what the server is, and which versions it speaks, anybody may ask (AUTHN-1, §8)',
+  async (t) => {
+    const { gateway } = await setUp()
+    t.teardown(() => gateway.close())
+    const ask = async (method: string, target: string) => {
+      const answer = await fetch(gateway.url + target, { method })
+      return { status: answer.status, text: (await answer.text()).replace(/"date":"[^"]*"/, '') }
+    }
+    const metadata = await ask('GET', METADATA)
+    t.strictSame(await ask('OPTIONS', ''), metadata)
+    const versions = await ask('GET', '/$versions')
+    t.equal(versions.status, 200)
+    t.strictSame(JSON.parse(versions.text), {
+      resourceType: 'Parameters',
+      parameter: [
+        { name: 'version', valueCode: '4.0' },
+        { name: 'default', valueCode: '4.0' },
+      ],
+    })
+    t.strictSame(await ask('HEAD', '/$versions'), { status: 200, text: '' })
+    for (const [method, target, status] of [
+      ['POST', '/$versions', 401],
+      ['GET', '/Patient/$versions', 401],
+      ['GET', '/$versions?x=1', 400],
+      ['OPTIONS', '?_type=Patient', 400],
+      ['OPTIONS', '/metadata', 405],
+      ['GET', '', 401],
+    ] as const)
+      t.equal((await ask(method, target)).status, status, `${method} ${target}`)
+    t.strictSame(gateway.upstream.received, [])
+
+    const old = await startGateway({ config: { fhir: { version: 'STU3' } }, fhirVersion: '3.0.2' })
+    t.teardown(() => old.close())
+    t.equal((await fetch(`${old.url}/$versions`)).status, 401, 'which STU3 does not know')
+  },
+)
 
 t.test(
   'every answer has a request id and safe headers, whoever asks for what (HTTP-5, HTTP-6)',
