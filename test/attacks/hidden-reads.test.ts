@@ -324,3 +324,29 @@ t.test(
     }
   },
 )
+
+t.test('who is said to be the same person widens nothing (SCOPE-13)', async (t) => {
+  const link = (id: string) => [{ other: { reference: `Patient/${id}` }, type: 'replaces' }]
+  const own = { resourceType: 'Patient', id: 'p1', meta: at(1), link: link('p2') }
+  const other = { resourceType: 'Patient', id: 'p2', meta: at(5), link: link('p1') }
+  const theirs = { ...hidden('Patient/p2', {}), performer: [] }
+  const gateway = await startGateway({ handler: serving([own, other, theirs]) })
+  t.teardown(() => gateway.close())
+  const token = await gateway.token({ scope: 'patient/*.rs', patient: 'p1' })
+  const ask = async (target: string) => {
+    const headers = { authorization: `Bearer ${token}` }
+    return (await fetch(gateway.url + target, { headers })).text()
+  }
+  t.match(await ask('/Patient/p1'), 'Patient/p2', 'the link itself shows')
+  for (const target of [
+    '/Patient/p2',
+    '/Observation/h',
+    '/Observation',
+    '/Patient?_id=p1&_include=Patient:link',
+    '/Patient?_id=p1&_revinclude=Patient:link',
+    '/Patient?link=Patient/p1',
+    '/Patient/p1/$everything',
+    '/Patient/p2/Observation',
+  ])
+    t.notMatch(await ask(target), /"id":"(?:p2|h)"/, target)
+})

@@ -157,7 +157,7 @@ async function run(
   }
 }
 
-t.test('explain says what the gateway does, and why', async (t) => {
+t.test('explain says what the gateway does, and why (GOV-6)', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'fhirewall-explain-'))
   t.teardown(() => rmSync(folder, { recursive: true, force: true }))
   let verdicts = 0

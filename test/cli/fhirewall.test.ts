@@ -74,7 +74,7 @@ t.test('help, version and wrong usage', async (t) => {
   t.match(verify.stdout, 'Usage: fhirewall audit verify')
 })
 
-t.test('config prints what is in effect, without secrets', async (t) => {
+t.test('config prints what is in effect, without secrets (GOV-5)', async (t) => {
   const env = { ...minimal, FHIREWALL_UPSTREAM_AUTHORIZATION: 'Bearer hunter2' }
   const { status, stdout } = fhirewall(['config', '--json'], env)
   t.equal(status, 0)

@@ -52,7 +52,7 @@ t.test('the environment alone is enough', async (t) => {
   )
 })
 
-t.test('several issuers, secrets from files, and every type of value', async (t) => {
+t.test('several issuers, secrets from files, and every type of value (GOV-5)', async (t) => {
   const secret = write('authorization', 'Bearer upstream-credential\n')
   const { config, warnings } = loadConfig({
     env: {
@@ -222,25 +222,28 @@ t.test('a file that is no configuration', async (t) => {
   t.strictSame(linesOf({ file: write('empty.yaml', '# nothing\n'), env: minimal }), [])
 })
 
-t.test('AUTHN-20: plain http: beyond loopback is refused, or allowed and warned of', async (t) => {
-  for (const url of [
-    'http://10.0.0.1/fhir',
-    'http://localhost.example.org/fhir',
-    'http://127.0.0.1.example.org/fhir',
-    'http://[::2]/fhir',
-  ]) {
-    const env = { ...minimal, FHIREWALL_UPSTREAM_URL: url }
-    t.match(linesOf({ env }), [/^FHIREWALL_UPSTREAM_URL: upstream\.url: must be https:/], url)
-    const allowed = loadConfig({ env: { ...env, FHIREWALL_UPSTREAM_ALLOW_INSECURE: 'true' } })
-    t.match(allowed.warnings, [/^upstream\.url is plain http/])
-  }
-  for (const url of ['http://localhost:1/fhir', 'http://127.1.2.3/fhir', 'http://[::1]/fhir']) {
-    t.strictSame(linesOf({ env: { ...minimal, FHIREWALL_UPSTREAM_URL: url } }), [], url)
-  }
-  t.match(linesOf({ env: { ...minimal, FHIREWALL_ISSUER: 'http://login.example.org' } }), [
-    /^FHIREWALL_ISSUER: issuers\.0\.url: must be https:/,
-  ])
-})
+t.test(
+  'AUTHN-20, GOV-7: plain http: beyond loopback is refused, or allowed and warned of',
+  async (t) => {
+    for (const url of [
+      'http://10.0.0.1/fhir',
+      'http://localhost.example.org/fhir',
+      'http://127.0.0.1.example.org/fhir',
+      'http://[::2]/fhir',
+    ]) {
+      const env = { ...minimal, FHIREWALL_UPSTREAM_URL: url }
+      t.match(linesOf({ env }), [/^FHIREWALL_UPSTREAM_URL: upstream\.url: must be https:/], url)
+      const allowed = loadConfig({ env: { ...env, FHIREWALL_UPSTREAM_ALLOW_INSECURE: 'true' } })
+      t.match(allowed.warnings, [/^upstream\.url is plain http/])
+    }
+    for (const url of ['http://localhost:1/fhir', 'http://127.1.2.3/fhir', 'http://[::1]/fhir']) {
+      t.strictSame(linesOf({ env: { ...minimal, FHIREWALL_UPSTREAM_URL: url } }), [], url)
+    }
+    t.match(linesOf({ env: { ...minimal, FHIREWALL_ISSUER: 'http://login.example.org' } }), [
+      /^FHIREWALL_ISSUER: issuers\.0\.url: must be https:/,
+    ])
+  },
+)
 
 t.test('URLs that would lose or leak something are refused', async (t) => {
   for (const url of [
@@ -358,7 +361,7 @@ t.test('two ways to give one setting are one too many', async (t) => {
   t.match(linesOf({ env: both }), ['FHIREWALL_ISSUERS: is given by FHIREWALL_ISSUER already'])
 })
 
-t.test('a value is never in a message', async (t) => {
+t.test('a value is never in a message (GOV-5)', async (t) => {
   const secret = 'hunter2-very-secret'
   for (const setting of listSettings()) {
     if (setting.variable === undefined || setting.variable === 'FHIREWALL_ISSUERS') continue
