@@ -3,11 +3,11 @@
  * of none longer than `longest` UTF-16 units. When it is full it begins anew, so that a crowd of others does
  * not grow it for ever. What is made, never undefined, is shared by all who ask; what throws is asked again.
  */
-export function recall<Made>(
-  make: (text: string) => Made,
+export function recall<Made, Text extends string = string>(
+  make: (text: Text) => Made,
   { most, longest = Infinity }: { readonly most: number; readonly longest?: number },
-): (text: string) => Made {
-  const known = new Map<string, Made>()
+): (text: Text) => Made {
+  const known = new Map<Text, Made>()
   return (text) => {
     const found = known.get(text)
     if (found !== undefined) return found

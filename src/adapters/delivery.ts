@@ -9,6 +9,8 @@ export type Delivery = {
   readonly undelivered: (holder?: string) => number
 }
 
+/** Statuses without a body; of any length that one would have nothing is said. */
+const BARE: ReadonlySet<number> = new Set([204, 304])
 const ONE_WRITE = 8192
 /** A larger body goes in slices: each has to be taken, and no more than one is encrypted at a time. */
 const SLICE = 65_536
@@ -41,7 +43,8 @@ export function createDelivery(patienceMs: number): Delivery {
       return
     }
     const bytes = body?.length ?? 0
-    const isBare = body === undefined && (status === 204 || raw.req.method === 'HEAD')
+    // RFC 9110 §8.6: a length there would be that of the answer to a GET.
+    const isBare = body === undefined && (BARE.has(status) || raw.req.method === 'HEAD')
     raw.writeHead(status, isBare ? headers : { ...headers, 'content-length': bytes })
     if (body !== undefined && bytes > SLICE) {
       void writePieces(raw, slicesOf(body), bytes, holder)

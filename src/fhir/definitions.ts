@@ -1,5 +1,6 @@
 /** What FHIR itself defines for one version: types, search parameters, compartments, elements. */
 import { readFileSync } from 'node:fs'
+import { recall } from '../recall.ts'
 
 /** A FHIR version this gateway can decide for. */
 export type FhirVersion = 'DSTU2' | 'STU3' | 'R4' | 'R4B' | 'R5'
@@ -92,9 +93,11 @@ type Entry = {
 
 /**
  * The definitions of one FHIR version, from the generated data (CC0, scripts/generate-fhir-data.ts).
- * Reads one file, that of the version.
+ * Reads one file, that of the version, once.
  */
-export function loadDefinitions(version: FhirVersion): Definitions {
+export const loadDefinitions = recall(readDefinitions, { most: VERSIONS.length })
+
+function readDefinitions(version: FhirVersion): Definitions {
   const file = new URL(`./data/${version.toLowerCase()}.json`, import.meta.url)
   const data = JSON.parse(readFileSync(file, 'utf8')) as {
     readonly types: Readonly<Record<string, Entry>>

@@ -1,5 +1,7 @@
 /** What is in each type of one FHIR version: the element trees of resources and data types. */
 import { readFileSync } from 'node:fs'
+import { recall } from '../recall.ts'
+import { VERSIONS } from './definitions.ts'
 import type { FhirVersion } from './definitions.ts'
 
 /** One element of a structure, once for each data type that it may have. */
@@ -40,16 +42,24 @@ export type Elements = {
 
 /**
  * The element trees of one FHIR version, from the generated data (CC0,
- * scripts/generate-fhir-data.ts). Reads one file, and makes of it what is asked for.
+ * scripts/generate-fhir-data.ts). Reads one file, once, and makes of it what is asked for.
  */
-export function loadElements(version: FhirVersion): Elements {
+export const loadElements = recall(readElements, { most: VERSIONS.length })
+
+function readElements(version: FhirVersion): Elements {
   const file = new URL(`./data/${version.toLowerCase()}-elements.json`, import.meta.url)
   const { structures: lines } = JSON.parse(readFileSync(file, 'utf8')) as {
     readonly structures: Readonly<Record<string, readonly [base: string, ...own: string[]]>>
   }
   const known = new Map(Object.entries(lines))
   const made = new Map<string, Structure>()
+  let parsed: readonly ElementDefinition[] | undefined
   let primitives: ReadonlySet<string> | undefined
+
+  /** Those of all structures, one after the other. */
+  function all(): readonly ElementDefinition[] {
+    return (parsed ??= [...known.values()].flatMap(([, ...own]) => own.flatMap(parse)))
+  }
 
   function structure(name: string): Structure | undefined {
     const line = known.get(name)
@@ -67,28 +77,21 @@ export function loadElements(version: FhirVersion): Elements {
   }
 
   function isPrimitive(name: string): boolean {
-    primitives ??= new Set(
-      [...known.values()].flatMap(([, ...own]) =>
-        own.flatMap(parse).flatMap(({ type }) => (/^[a-z]/.test(type) ? type : [])),
-      ),
-    )
+    primitives ??= new Set(all().flatMap(({ type }) => (/^[a-z]/.test(type) ? type : [])))
     return primitives.has(name)
   }
 
   function keys(): ReadonlySet<string> {
     const found = new Set<string>()
-    for (const [, ...own] of known.values()) {
-      for (const { key, type } of own.flatMap(parse)) {
-        found.add(key)
-        if (/^[a-z]/.test(type)) found.add(`_${key}`)
-      }
+    for (const { key, type } of all()) {
+      found.add(key)
+      if (/^[a-z]/.test(type)) found.add(`_${key}`)
     }
     return found
   }
 
   function keysOf(types: ReadonlySet<string>): ReadonlySet<string> {
-    const own = [...known.values()].flatMap(([, ...elements]) => elements.flatMap(parse))
-    return new Set(own.flatMap(({ key, type }) => (types.has(type) ? key : [])))
+    return new Set(all().flatMap(({ key, type }) => (types.has(type) ? key : [])))
   }
 
   return { version, names: [...known.keys()], keys, keysOf, structure, isPrimitive }

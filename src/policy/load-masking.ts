@@ -126,19 +126,13 @@ export function listFiles(folder: string): string[] {
 function createPathCheck(
   version: FhirVersion,
 ): (selector: ElementSelector, method: Method) => string | undefined {
-  const loaded = new Map<FhirVersion, Elements>()
-  const elementsFor = (one: FhirVersion): Elements => {
-    const elements = loaded.get(one) ?? loadElements(one)
-    loaded.set(one, elements)
-    return elements
-  }
   const checkIn = (one: FhirVersion, selector: ElementSelector, method: Method) =>
-    checkSelector(selector, elementsFor(one)) ?? checkMethod(selector, method, elementsFor(one))
+    checkSelector(selector, loadElements(one)) ?? checkMethod(selector, method, loadElements(one))
   return (selector, method) => {
     const wrong = checkIn(version, selector, method)
     if (wrong === undefined) return undefined
     // What this version knows must fit here, whatever another one says of it.
-    const isHere = checkSelector(selector, elementsFor(version)) === undefined
+    const isHere = checkSelector(selector, loadElements(version)) === undefined
     const isElsewhere = VERSIONS.some((one) => checkIn(one, selector, method) === undefined)
     return isElsewhere && !isHere ? undefined : wrong
   }

@@ -194,6 +194,7 @@ t.test('a read shows nothing again that its caller has, and says so to nobody el
     if (status !== 304) continue
     t.equal(answer.text, '')
     t.equal(answer.all.get('content-type'), null)
+    t.equal(answer.all.get('content-length'), null, 'RFC 9110 §8.6')
     t.ok(answer.etag)
     t.match(answer.all.get('vary'), 'Authorization, Accept, Prefer')
     t.equal(answer.all.get('cache-control'), 'no-store')

@@ -219,7 +219,7 @@ t.test(
         `X-Cascade: ${CANARY}`,
         `X-Request-Partition-IDs: ${CANARY}`,
         'Prefer: handling=lenient',
-        'If-None-Match: W/"3"',
+        'If-None-Match: W/"2"',
         `X-Security-Context: ${CANARY}`,
         'Accept-Encoding: gzip',
         '',
