@@ -122,7 +122,7 @@ t.test('an upstream that comes to speak another version, and one that comes back
     ['4.0.0', false],
   ] as const) {
     upstream.speak(spoken)
-    await wait(200)
+    for (let n = 0; n < 500 && watch.isOther() !== isOther; n++) await wait(10)
     t.equal(watch.isOther(), isOther, spoken)
     t.equal(watch.statement() === undefined, isOther, spoken)
   }

@@ -226,14 +226,12 @@ async function launch(t: Test, stdio: StdioOptions, env: Record<string, string> 
   return { child, ended, fhir, admin }
 }
 
-t.test('start listens, tells where, and SIGTERM ends it within its limit', async (t) => {
+t.test('start listens, tells where, and SIGTERM ends it', async (t) => {
   const { child, ended, fhir, admin } = await launch(t, 'pipe')
   t.equal((await fetch(`${admin}/livez`)).status, 200)
   t.equal((await fetch(`${fhir}/Patient/1`)).status, 401, 'AUTHN-1')
-  const begun = Date.now()
   child.kill('SIGTERM')
-  t.equal(await ended, 0)
-  t.ok(Date.now() - begun < 6000)
+  t.equal(await ended, 0, 'in order, which it would not be after its limit')
 })
 
 t.test('whoever asks the admin listener for ever does not keep a stop from ending', async (t) => {
