@@ -213,12 +213,18 @@ function isNotable(from: usize, end: usize, seen: i32, ask: u32): bool {
   if ((ask & PREFIXED) != 0) {
     if ((seen & ESCAPED) != 0) return true
     if (end - from >= prefixLength && isSame(from, prefix, prefixLength)) return true
-    const begin = <u32>load<u8>(from)
-    if (begin <= 0x20 || (begin | 0x20) == 0x64) return true
     if (seen != 0 && hasQuery(from, end)) return true
   }
   if (seen == 0 || (ask & UNSEARCHED) != 0) return false
   return (seen & (ESCAPED | WIDE)) != 0 || mayHoldNumber(from, end)
+}
+
+/** Whether a string begins as content within an address does: "data" in any case, or a space. */
+@inline
+function mayBeInline(piece: v128, ask: u32): bool {
+  const begin = i32x4.extract_lane(piece, 0)
+  if ((begin | 0x20202020) != 0x61746164 && (begin & 0xff) != 0x20) return false
+  return (ask & (PREFIXED | UNSEARCHED)) != UNSEARCHED
 }
 
 /** Whether two texts are the same; behind both there are 16 bytes that can be read. */
@@ -694,7 +700,7 @@ export function scan(
         }
       }
       write(w, from - 1 - input, i - input, STRING | (name << NAME_SHIFT) | ((flags & WRITTEN) << FLAG_SHIFT), 0)
-      if ((flags | ask) != 0 && isNotable(from, i - 1, flags, ask)) {
+      if (mayBeInline(one, ask) || ((flags | ask) != 0 && isNotable(from, i - 1, flags, ask))) {
         store<u32>(nextValue, count)
         nextValue += 4
       }

@@ -7,9 +7,9 @@
 export const ASK = {
   /** Noted whatever is in it. */
   always: 1,
-  /** Noted when it begins with the prefix or as `data:` does, or has an escape. */
+  /** Noted when it begins with the prefix, or has an escape. */
   prefixed: 2,
-  /** Not noted for a number in it; with `prefixed`, unless the number may be in a query. */
+  /** Not noted for a number or content in it; with `prefixed`, unless it is content, or the number in a query. */
   unsearched: 4,
   /** An object by this name is noted whatever is in it. */
   object: 8,
@@ -54,7 +54,7 @@ export function isShort(bytes: Uint8Array, start: number, end: number): boolean 
   return digits <= MOST_SHOWN
 }
 
-/** Nothing is asked: strings with escapes, beyond ASCII, or with a number in them are noted, and long numbers. */
+/** Nothing is asked: noted are strings with escapes, beyond ASCII, with a number or content in them, and long numbers. */
 export const NOTHING: Notice = {
   asked: new Uint8Array(0),
   prefix: '',
@@ -117,6 +117,19 @@ export function mayHoldNumber(bytes: Uint8Array, start: number, end: number): bo
   }
   return false
 }
+
+/**
+ * Whether a string may be content within an address (RFC 2397), by its begin: `data`, or a space, which is
+ * left out before an address (URL Standard §4.4). Where no address is and nothing is searched, none is.
+ */
+export function mayBeInline(bytes: Uint8Array, start: number, asked: number): boolean {
+  if ((asked & (ASK.prefixed | ASK.unsearched)) === ASK.unsearched) return false
+  if (bytes[start] === 0x20) return true
+  for (let n = 0; n < DATA.length; n++)
+    if (((bytes[start + n] as number) | 0x20) !== DATA[n]) return false
+  return true
+}
+const DATA = Uint8Array.from([0x64, 0x61, 0x74, 0x61])
 
 /** Whether a number may be a long integer: nothing but zeros behind the point, or any exponent. */
 export function mayBeLong(bytes: Uint8Array, start: number, end: number): boolean {

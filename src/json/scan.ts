@@ -1,7 +1,15 @@
 import { isUtf8 } from 'node:buffer'
 import { splice } from './edit.ts'
 import type { Names } from './names.ts'
-import { ASK, hasDigits, isShort, mayBeLong, mayHoldNumber, NOTHING } from './notice.ts'
+import {
+  ASK,
+  hasDigits,
+  isShort,
+  mayBeInline,
+  mayBeLong,
+  mayHoldNumber,
+  NOTHING,
+} from './notice.ts'
 import type { Notice } from './notice.ts'
 import { FLAG_MASK, FLAG_SHIFT, KIND, KIND_MASK, NAME_SHIFT, WIDTH } from './tape.ts'
 import type { Noted, Scan } from './tape.ts'
@@ -99,7 +107,8 @@ function note(data: Int32Array, length: number, bytes: Buffer, notice: Notice): 
     if (kind === KIND.number && mayBeLong(bytes, start, end)) values.push(entry)
     if (kind !== KIND.string && kind !== KIND.key) continue
     const asked = kind === KIND.key ? 0 : (notice.asked[word >> NAME_SHIFT] ?? 0)
-    if (isNotable(bytes, start + 1, end - 1, (word >> FLAG_SHIFT) & FLAG_MASK, asked))
+    const isInline = kind === KIND.string && mayBeInline(bytes, start + 1, asked)
+    if (isInline || isNotable(bytes, start + 1, end - 1, (word >> FLAG_SHIFT) & FLAG_MASK, asked))
       values.push(entry)
   }
   const at = { value: 0, object: 0 }
@@ -125,9 +134,6 @@ function note(data: Int32Array, length: number, bytes: Buffer, notice: Notice): 
     if ((asked & ASK.prefixed) !== 0) {
       if ((flags & FLAG.escaped) !== 0) return true
       if (text.subarray(start, end).subarray(0, prefix.length).equals(prefix)) return true
-      // What is left out before an address (URL Standard §4.4), or a `d`.
-      const begin = text[start] as number
-      if (begin <= 0x20 || (begin | 0x20) === 0x64) return true
       const isOdd = flags !== 0 || hasDigits(text, start, end)
       if (isOdd && text.subarray(start, end).includes(0x3f)) return true
     }

@@ -86,6 +86,8 @@ t.test('questions keep their numbers: two masked ones could not be told apart', 
 // MASK-8: what nobody can look into does not leave.
 t.test('content within an address, a list, or by another name than `data`', async (t) => {
   const content = 'Q2FuYXJ5IGNhbmFyeSBjYW5hcnk='
+  const answer = (text: string): string =>
+    `{"resourceType":"QuestionnaireResponse","item":[{"answer":[{"valueString":"${text}"}]}]}`
   const picture = `<img src=\\"data:image/png;base64,${content}\\" alt=\\"123456789\\"/>`
   for (const [name, body] of [
     ['an address', patient(`"photo":[{"url":"data:text/plain;base64,${content}"}]`)],
@@ -93,6 +95,14 @@ t.test('content within an address, a list, or by another name than `data`', asyn
     ['escapes', patient(`"photo":[{"url":"d\\u0061ta:,${content}"}]`)],
     ['an extension', patient(`"extension":[{"url":"x","valueUri":"data:,${content}"}]`)],
     ['a narrative', patient(`"text":{"status":"generated","div":"<div>${picture}</div>"}`)],
+    // Without a digit that a scan would note.
+    ['without an escape', narrative(`<img src='data:;base64,${content}'/>`)],
+    ['a space before `base64`', narrative(`<img src='data:a/b; base64,${content}'/>`)],
+    ['an attribute in percent signs', narrative(`<img src=' data:text/html,${content}'/>`)],
+    ['an answer', answer(`data:image/png;base64,${content}`)],
+    ['an answer in capitals', answer(`DATA:image/png; base64 ,${content}`)],
+    ['a space before', answer(`  data:;base64,${content}`)],
+    ['a name that nobody knows', patient(`"whatever":["data:;base64,${content}"]`)],
     ['a list', patient(`"photo":[{"data":["${content}"]}]`)],
     ['AuditEvent', `{"resourceType":"AuditEvent","entity":[{"query":"${content}"}]}`],
     ['Device', `{"resourceType":"Device","udiCarrier":[{"carrierAIDC":"${content}"}]}`],

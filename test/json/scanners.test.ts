@@ -109,6 +109,8 @@ const TEXTS = [
   '<b>',
   '?',
   'data:',
+  'dAtA:;base64,QQ==',
+  ' data',
   'http://example.org/fhir/Patient/17',
   'Müller 😀 ߷',
   '\\"',

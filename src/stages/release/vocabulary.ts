@@ -163,7 +163,8 @@ export function buildVocabulary(
   )
   const asked = notable.map(
     (mark, name) =>
-      (mark === BASE64 ? ASK.always : mark === 0 ? 0 : ASK.prefixed) |
+      // A narrative may have pictures in it, without a digit.
+      (mark === BASE64 || name === at.div + 1 ? ASK.always : mark === 0 ? 0 : ASK.prefixed) |
       (unscanned[name] === 0 ? 0 : ASK.unsearched) |
       (name === at.text + 1 ? ASK.object : 0),
   )

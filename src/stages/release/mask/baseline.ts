@@ -374,8 +374,9 @@ function someOf(tape: Tape, value: number, fits: (one: number, tape: Tape) => bo
 const ATTACHMENT = 'attachment'
 const INLINE = /^[\0- ]*data:/i
 /** Elsewhere than in an address "data:" may be a word of somebody's. */
-const INLINE_BASE64 = /^[\0- ]*data:[^\s,]{0,200};base64,/i
-const INLINE_WITHIN = /\bdata:[^\s,"'<>]{0,200};base64,/i
+const INLINE_BASE64 = /^[\0- ]*data:[^,]{0,200}; *base64 *,/i
+/** In markup, as an attribute too. */
+const INLINE_WITHIN = /\bdata:[^,"'<>]{0,200}; *base64 *,|=\s*["']\s*data:/i
 
 /** Once: whoever reads a query does it once. */
 function decodePercent(text: string): string {
