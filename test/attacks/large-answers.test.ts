@@ -170,6 +170,31 @@ t.test('hostile Bundles: pieces come to the same as the whole, wherever they end
   }
 })
 
+t.test('Bundles that come at once: none is made of what another is', async (t) => {
+  /** The scanner has one memory: what is between two looks at it may be any number of microtasks. */
+  const later = async (id: string, name: string, ticks: number): Promise<string> => {
+    while (ticks-- > 0) await Promise.resolve()
+    const text = bundle(`${own(`${id}1`)},${own(`${id}2`)}`).replace('entry', name)
+    return (await send(chunked(Buffer.from(text), 1 << 16))).text
+  }
+  const names = ['entry', '\\u0065ntry']
+  for (let ticks = 0; ticks < 40; ticks++) {
+    for (const one of names) {
+      for (const other of names) {
+        const [a, b] = await Promise.all([later('a', one, 0), later('b', other, ticks)])
+        t.strictSame(
+          [idsOf(a), idsOf(b)],
+          [
+            ['a1', 'a2'],
+            ['b1', 'b2'],
+          ],
+          `${one} ${other} ${ticks}`,
+        )
+      }
+    }
+  }
+})
+
 t.test('a Bundle that breaks off anywhere is refused', async (t) => {
   const text = `${bundle(`${own('a')},${foreign},${own('b', ',"x":"é\\\\\\"]}"')}`, ' ,"id" : "x"')} `
   const bytes = Buffer.from(text)
@@ -313,6 +338,41 @@ t.test('whole answers that go at once: each gets its own, to the last byte', asy
     )
   }
 })
+
+t.test(
+  'large answers that cannot be cut and go at once: each gets its own (pitfalls §1)',
+  async (t) => {
+    const gateway = await startGateway({
+      handler: (request, answer) => {
+        const id = /patient=([^&]*)/.exec(request.target)?.[1] ?? ''
+        const filled = observation('o', id, `,"x":"${'x'.repeat(3_000)}"`)
+        const entries = Array.from({ length: 100 }, () => `{"resource":${filled}}`).join()
+        const body = `{${HEAD},"\\u0065ntry":[${entries}]}`
+        answer.writeHead(200, { 'content-type': 'application/fhir+json' })
+        answer.write(body.slice(0, 100_000))
+        globalThis.setImmediate(() => answer.end(body.slice(100_000)))
+      },
+    })
+    t.teardown(() => gateway.close())
+    const token = await gateway.token({
+      scope: 'user/*.rs',
+      fhirUser: 'Practitioner/d1',
+      purpose_of_use: 'TREAT',
+    })
+    for (let round = 0; round < 5; round++) {
+      await Promise.all(
+        Array.from({ length: 24 }, async (_, n) => {
+          const answer = await fetch(`${gateway.url}/Observation?patient=q${n}x`, {
+            headers: { authorization: `Bearer ${token}` },
+          })
+          const named = [...(await answer.text()).matchAll(/Patient\/(\w+)/g)].map(([, id]) => id)
+          t.strictSame([...new Set(named)], [`q${n}x`])
+          t.equal(named.length, 100)
+        }),
+      )
+    }
+  },
+)
 
 t.test('what is forgotten is gone at once, and nothing else goes with it', async (t) => {
   const kept = Buffer.alloc(40_000, 'k')

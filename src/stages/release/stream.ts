@@ -122,7 +122,7 @@ async function* releasePieces(
   judged(() => {
     const rest = splitter.end(writer.take)
     // No entries are in sight.
-    if (rest !== undefined) writer.takeWhole(context.scan(rest))
+    if (rest !== undefined) writer.takeUncut(rest)
   })
 }
 

@@ -23,8 +23,10 @@ import { createTrail } from './trail.ts'
 
 /** Writes one Bundle out of those that upstream sends for it, one after the other. */
 export type Writer = {
-  /** A Bundle of upstream's that is there as a whole. */
+  /** A Bundle of upstream's that is there as a whole: the tape must be good until what follows was called. */
   readonly takeWhole: (tape: Tape) => void
+  /** The same of one that came in pieces and could not be cut: made at once, for others scan before the end. */
+  readonly takeUncut: (text: Buffer) => void
   /** A piece of one that is not. */
   readonly take: (piece: Piece) => void
   /** A Bundle of upstream's has come to its end: where is it to be asked for more? */
@@ -92,6 +94,11 @@ export function createWriter(permit: Permit, context: Context, tally: Tally): Wr
     if (list < 0) return
     if (kindOf(tape, list) !== KIND.array) throw unreadable('entries that are no list')
     takeEntries(tape, list)
+  }
+
+  function takeUncut(text: Buffer): void {
+    takeWhole(scan(text))
+    make()
   }
 
   /** All members but the entries. */
@@ -198,7 +205,7 @@ export function createWriter(permit: Permit, context: Context, tally: Tally): Wr
     return ready(0) ?? Buffer.alloc(0)
   }
 
-  return { takeWhole, take, wants, turn, ready, finish }
+  return { takeWhole, takeUncut, take, wants, turn, ready, finish }
 }
 
 /** Whether it is an answer from its beginning on. */
