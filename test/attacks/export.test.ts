@@ -1,3 +1,6 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import t from 'tap'
 import { startFhirServer } from '../../src/demo/fhir-server.ts'
 import { PUBLIC_URL, startGateway } from '../support/gateway.ts'
@@ -15,8 +18,8 @@ const CANARY = 'CANARY'
 
 type Options = { claims?: object; method?: string; headers?: Record<string, string> }
 
-async function setUp() {
-  const gateway = await startGateway()
+async function setUp(config: Record<string, unknown> = {}) {
+  const gateway = await startGateway({ config })
   const ask = async (target: string, { claims = backend, method, headers }: Options = {}) => {
     gateway.upstream.received.length = 0
     const answer = await fetch(gateway.url + target, {
@@ -57,9 +60,9 @@ async function setUp() {
       { 'content-type': 'application/json' },
     )
   /** The addresses of the files of a job. */
-  const files = async (status: string, output: unknown, more: object = {}) => {
+  const files = async (status: string, output: unknown, more = {}, claims: object = backend) => {
     gateway.upstream.answerWith(manifest(output, more))
-    const { text } = await ask(status)
+    const { text } = await ask(status, { claims })
     t.notMatch(text, CANARY)
     return JSON.parse(text) as Record<
       'output' | 'deleted' | 'error',
@@ -447,6 +450,50 @@ t.test('a file is released line by line', async (t) => {
     const { status, text } = await ask(output)
     t.equal(status, 502, type)
     t.notMatch(text, CANARY)
+  }
+})
+
+t.test('what is deleted is told by no name that a profile hides (MASK-12, REST-21)', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'fhirewall-policies-'))
+  const rule = (id: string, masking: string): string => `
+  - id: ${id}
+    effect: permit
+    when: "'${id}' in principal.roles"
+    levels: [system]
+    interactions: [operation]
+    operations: [$export]
+    types: ['*']
+    obligations: { masking: ${masking} }`
+  await writeFile(
+    join(folder, 'own.yaml'),
+    `policy: own\ndescription: for tests\nrules:${rule('masked', 'safe-harbor')}${rule('whole', 'baseline')}`,
+  )
+  const { gateway, ask, below, begin, files } = await setUp({ policies: folder })
+  t.teardown(async () => {
+    await gateway.close()
+    await rm(folder, { recursive: true })
+  })
+  for (const [role, isTold] of [
+    ['whole', true],
+    ['masked', false],
+  ] as const) {
+    const claims = { ...backend, roles: [role] }
+    const job = await begin('/$export', claims)
+    const output = [{ type: 'Patient', url: `${gateway.upstream.url}/Binary/f1` }]
+    const deleted = [{ type: 'Bundle', url: `${gateway.upstream.url}/Binary/f2` }]
+    const found = await files(job, output, { deleted }, claims)
+    const send = (text: string): void =>
+      gateway.upstream.answerWith(json(text, 200, { 'content-type': 'application/fhir+ndjson' }))
+    send('{"resourceType":"Patient","id":"MRN-7"}\n')
+    const shown = await ask(below(found.output[0]?.url), { claims })
+    t.equal(shown.status, 200)
+    t.equal(shown.text.includes('MRN-7'), isTold, `${role}: what is there`)
+    send(
+      '{"resourceType":"Bundle","type":"transaction","entry":[{"request":{"method":"DELETE","url":"Patient/MRN-7"}}]}\n',
+    )
+    const gone = await ask(below(found.deleted[0]?.url), { claims })
+    t.equal(gone.status, 200)
+    t.equal(gone.text.includes('MRN-7'), isTold, `${role}: what is deleted`)
   }
 })
 

@@ -161,7 +161,8 @@ function releaseLine(
     return released === undefined ? undefined : bytesOf(tape, 0, released.edits)
   }
   tally.inspected += 1
-  const bytes = shape === 'outcomes' ? releaseOutcome(line) : releaseDeletions(line, permit)
+  const bytes =
+    shape === 'outcomes' ? releaseOutcome(line) : releaseDeletions(line, permit, context)
   tally[bytes === undefined ? 'withheld' : 'released'] += 1
   return bytes
 }
@@ -170,9 +171,13 @@ const DELETED = /^([A-Z][A-Za-z]{1,63})\/[A-Za-z0-9.-]{1,64}$/
 
 /**
  * A Bundle that names what was deleted since. Whose it was cannot be told any more, so it is told to
- * those only whose grant has no limit.
+ * those only whose grant has no limit, and who know it by that name.
  */
-function releaseDeletions(line: Buffer, { terms }: Permit): Buffer | undefined {
+function releaseDeletions(
+  line: Buffer,
+  { terms }: Permit,
+  { maskingFor }: Context,
+): Buffer | undefined {
   const { entry } = JSON.parse(line.toString('utf8')) as { entry?: unknown }
   if (!Array.isArray(entry)) return undefined
   const left = (entry as unknown[]).flatMap((one) => {
@@ -184,7 +189,8 @@ function releaseDeletions(line: Buffer, { terms }: Permit): Buffer | undefined {
     if (method !== 'DELETE' || type === undefined) return []
     const { reach = [] } = terms.grantFor(type) ?? {}
     const isUnlimited = reach.some(
-      ({ patient, criteria }) => patient === undefined && criteria === undefined,
+      ({ patient, criteria, masking }) =>
+        patient === undefined && criteria === undefined && !maskingFor(masking).hidden(type).id,
     )
     return isUnlimited ? [{ request: { method, url } }] : []
   })
