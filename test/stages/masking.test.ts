@@ -540,6 +540,23 @@ t.test(
   },
 )
 
+t.test('beside the resource an id is none either where it is no text (MASK-12)', async (t) => {
+  const { send } = maskWith()
+  const resource = '"resource":{"resourceType":"Patient","id":"424242"}'
+  for (const beside of [
+    `"fullUrl":424242,${resource}`,
+    `${resource},"fullUrl":424242`,
+    `${resource},"response":{"status":"200","location":424242}`,
+    `${resource},"request":{"method":"PUT","url":424242}`,
+    `${resource},"fullUrl":["424242"]`,
+  ]) {
+    const text = `{"resourceType":"Bundle","type":"searchset","entry":[{${beside}}]}`
+    const masked = (await send(text, [['safe-harbor']])).text
+    t.notMatch(masked, '424242', beside)
+    t.match(JSON.parse(masked), { entry: [{ resource: { resourceType: 'Patient' } }] })
+  }
+})
+
 t.test('which elements a search must not look at (MASK-9, REST-12)', async (t) => {
   const { touches } = maskWith([
     rule(

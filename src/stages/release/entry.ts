@@ -260,13 +260,14 @@ const VERSION = /\/_history\/[^/]{1,64}$/
 
 /** Puts the address that the caller knows in place of one of upstream's, if it names a resource. */
 function renameAddress(tape: Tape, value: number, view: View | undefined, edits: Edit[]): void {
-  const text = textOf(tape, value)
-  if (text === undefined) return
+  if (value < 0) return
+  // What is no text is no address, and may be an id.
+  const text = textOf(tape, value) ?? ''
   // Criteria may name what is masked elsewhere; what is left may be a type alone, or nothing.
   const query = text.indexOf('?')
   const bare = query < 0 ? text : text.slice(0, query)
   const renamed = /^(?:[A-Z][A-Za-z]{1,63})?$/.test(bare) ? bare : (view?.rename?.(bare) ?? '')
-  if (renamed === text) return
+  if (renamed === text && kindOf(tape, value) === KIND.string) return
   edits.push({
     start: startOf(tape, value),
     end: endOf(tape, value),
