@@ -285,14 +285,23 @@ function arrivalOf(
 
 /** To destroy the request, as a stream that fails does, would end the connection before its answer. */
 function bodyOf(raw: Received): AsyncIterable<Buffer> {
-  const broken = Promise.withResolvers<never>()
-  broken.promise.catch(() => undefined)
-  raw[BREAK] = broken.reject
+  let broken: Refusal | undefined
+  let fail: ((refusal: Refusal) => void) | undefined
+  raw[BREAK] = (refusal) => {
+    broken = refusal
+    fail?.(refusal)
+  }
   return {
     [Symbol.asyncIterator]() {
       const pieces = (raw as AsyncIterable<Buffer>)[Symbol.asyncIterator]()
       return {
-        next: () => Promise.race([broken.promise, pieces.next()]),
+        // Not a race with one promise for all of the body: it would keep every piece that has won.
+        next: () =>
+          new Promise((resolve, reject) => {
+            if (broken !== undefined) reject(broken)
+            fail = reject
+            pieces.next().then(resolve, reject)
+          }),
         return: async () => (await pieces.return?.()) ?? { done: true, value: undefined },
       }
     },

@@ -129,6 +129,12 @@ export class BodyError extends Error {
   }
 }
 
+/** So many pieces become one: a piece of a single byte takes a hundred more. */
+const JOINED = 256
+/** A piece costs some microseconds, however short it is: so many may be, and others have as many bytes. */
+const MOST_SHORT = 65_536
+const LONG = 256
+
 /** Reads a whole body of at most `limit` bytes; throws BodyError with `reason` beyond it. */
 export async function readBody(
   body: AsyncIterable<Buffer>,
@@ -136,11 +142,15 @@ export async function readBody(
   reason: BodyError['reason'] = 'body-too-large',
 ): Promise<Buffer> {
   const chunks: Buffer[] = []
-  let length = 0
+  let [length, count, joined] = [0, 0, 0]
   for await (const chunk of body) {
     length += chunk.length
+    count += 1
     if (length > limit) throw new BodyError(reason, `more than ${limit} bytes`)
+    if (count > MOST_SHORT + length / LONG) throw new BodyError(reason, `${count} pieces`)
     chunks.push(chunk)
+    if (chunks.length - joined < JOINED) continue
+    joined = chunks.push(Buffer.concat(chunks.splice(joined)))
   }
   return chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks, length)
 }

@@ -5,6 +5,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { connect as connectTls } from 'node:tls'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import t from 'tap'
 import { createCertificates } from '../support/certificates.ts'
 import { startGateway } from '../support/gateway.ts'
@@ -317,4 +319,39 @@ t.test('after the last words nobody holds a connection, or a place', async (t) =
   })
   const headers = { authorization: `Bearer ${token}` }
   t.equal((await fetch(`${gateway.url}/Patient/p1`, { headers })).status, 200)
+})
+
+const CHUNKED = 'Content-Type: application/fhir+json\r\nTransfer-Encoding: chunked\r\n\r\n'
+const post = (token: string): string =>
+  get(token, '/Observation').replace('GET', 'POST').slice(0, -2) + CHUNKED
+const piece = (text: string): string => `${text.length.toString(16)}\r\n${text}\r\n`
+
+t.test('a body in pieces of a byte takes as much memory as another (RATE-6)', async (t) => {
+  const gateway = await startGateway({ handler: json('', 201) })
+  t.teardown(() => gateway.close())
+  const token = await gateway.token({ scope: 'patient/*.cru', patient: 'p1' })
+  setFlagsFromString('--expose-gc')
+  const collectGarbage = runInNewContext('gc') as () => void
+  const held = (): number => {
+    collectGarbage()
+    return process.memoryUsage().heapUsed
+  }
+  const wires = await Promise.all(Array.from({ length: 4 }, async () => open(gateway)))
+  const before = held()
+  for (const wire of wires) wire.write(post(token) + piece(' ').repeat(60_000))
+  await until(() => wires.every((wire) => wire.writableLength === 0))
+  // Read by the gateway as well: it reads some of each between two others.
+  for (let n = 0; n < 100; n++) await (await fetch(`${gateway.adminUrl}/livez`)).text()
+  t.ok(held() - before < 24_000_000, `${held() - before} bytes for 240 000`)
+  const text =
+    '{"resourceType":"Observation","status":"final","code":{"text":"x"},"subject":{"reference":"Patient/p1"}}'
+  for (const wire of wires) wire.write(`${piece(text)}0\r\n\r\n`)
+  await until(() => wires.every((wire) => wire.said.startsWith('HTTP/1.1 201 ')))
+  t.ok(gateway.upstream.received.every(({ body }) => body.toString().trim() === text))
+
+  // A piece of a byte costs as much time as one of a thousand.
+  const endless = await open(gateway)
+  endless.write(post(token) + piece(' ').repeat(200_000))
+  await until(() => endless.said.startsWith('HTTP/1.1 413 '))
+  for (const wire of [...wires, endless]) wire.destroy()
 })
