@@ -5,7 +5,7 @@ import type { Socket } from 'node:net'
 import Fastify from 'fastify'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { createCertificateReader } from './adapters/client-certificate.ts'
-import { boundConnections, roomForConnections } from './adapters/connections.ts'
+import { boundConnections, boundRests, roomForConnections } from './adapters/connections.ts'
 import { createDelivery } from './adapters/delivery.ts'
 import { ClientDeparture } from './adapters/departure.ts'
 import type { ListenerCertificate } from './adapters/listener-certificate.ts'
@@ -83,6 +83,7 @@ export async function createServerFor(
         last.set(request.socket, response)
       })
       spareAnswersOnTheirWay(server)
+      boundRests(server)
       const { connections, share } = config.limits
       const most = Math.min(connections, roomForConnections(config.upstream.connections))
       if (most < connections) {

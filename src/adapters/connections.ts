@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import type { IncomingMessage, Server as HttpServer } from 'node:http'
 import type { Server, Socket } from 'node:net'
 
 /** What is open besides connections of clients: listeners, files, Redis, issuers, those who look at us. */
@@ -48,4 +49,39 @@ export function boundConnections(
       else held.set(holder, left)
     })
   })
+}
+
+/** Bytes that may still come of a request that is answered, and milliseconds in which it must end. */
+const MOST_REST = 65_536
+const REST_MS = 1_000
+
+/**
+ * Ends connections on which a request goes on after its answer. What is refused is answered before its body
+ * has come, and node reads that to its end and forgets it: who never ends it would keep the process busy for
+ * nothing that counts against anybody (RATE-6). The answer has left, and there is time to read it.
+ */
+export function boundRests(server: HttpServer): void {
+  server.on('request', (request, response) => {
+    // Whoever has read a part of the body takes the socket from the request.
+    const { headers, socket } = request
+    if ((headers['transfer-encoding'] ?? headers['content-length']) === undefined) return
+    response.once('finish', () => {
+      if (!request.complete) boundRest(request, socket)
+    })
+  })
+}
+
+function boundRest(request: IncomingMessage, socket: Socket): void {
+  let rest = 0
+  const timer = setTimeout(() => socket.destroy(), REST_MS).unref()
+  const count = ({ length }: Buffer): void => {
+    rest += length
+    if (request.complete) stop()
+    else if (rest > MOST_REST) socket.pause()
+  }
+  const stop = (): void => {
+    clearTimeout(timer)
+    socket.off('data', count).off('close', stop)
+  }
+  socket.on('data', count).on('close', stop)
 }

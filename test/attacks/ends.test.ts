@@ -355,3 +355,42 @@ t.test('a body in pieces of a byte takes as much memory as another (RATE-6)', as
   await until(() => endless.said.startsWith('HTTP/1.1 413 '))
   for (const wire of [...wires, endless]) wire.destroy()
 })
+
+t.test('who is answered before its body has come keeps nobody busy with it (RATE-6)', async (t) => {
+  const gateway = await startGateway({ handler: json(PATIENT) })
+  t.teardown(() => gateway.close())
+  const token = await gateway.token({ scope: 'patient/*.rs', patient: 'p1' })
+  const other = await gateway.token({ scope: 'patient/*.cru', patient: 'p1' })
+  const begun = 'Content-Type: application/fhir+json\r\nTransfer-Encoding: chunked\r\n\r\n'
+  const part = piece('x'.repeat(65_536))
+  for (const [what, head, status] of [
+    ['no token', `POST /fhir/Observation HTTP/1.1\r\nHost: x\r\n${begun}`, 401],
+    ['an interaction that is none', `POST /fhir/a/b/c HTTP/1.1\r\nHost: x\r\n${begun}`, 404],
+    ['nothing of ours', `POST /other HTTP/1.1\r\nHost: x\r\n${begun}`, 404],
+    ['what anybody may ask', `GET /fhir/metadata HTTP/1.1\r\nHost: x\r\n${begun}`, 200],
+    ['a body where none belongs', get(token, '/Patient/p1').slice(0, -2) + begun, 400],
+    ['more than is taken', post(other) + part.repeat(200), 413],
+  ] as const) {
+    const wire = await open(gateway)
+    wire.write(head + part)
+    await until(() => wire.said !== '' || wire.destroyed)
+    t.match(wire.said, new RegExp(`^HTTP/1.1 ${status} `), what)
+    // For as long as the gateway takes it.
+    while (!wire.destroyed && wire.bytesWritten < 200_000_000) {
+      wire.write(part)
+      await until(() => wire.writableLength === 0 || wire.destroyed)
+    }
+    t.ok(wire.destroyed, `${what}: ${wire.bytesWritten} bytes`)
+  }
+
+  // Who sends no more than a little gets its next answer on the same connection.
+  const wire = await open(gateway)
+  wire.write(`POST /fhir/Observation HTTP/1.1\r\nHost: x\r\n${begun}`)
+  await until(() => wire.said.startsWith('HTTP/1.1 401 '))
+  wire.write(`${piece('x'.repeat(60_000))}0\r\n\r\n${get(token, '/Patient/p1')}`)
+  await until(() => /HTTP\/1\.1 200 [^]*"p1"/.test(wire.said) || wire.destroyed)
+  t.notOk(wire.destroyed)
+  wire.write(get(token, '/Patient/p1'))
+  await until(() => wire.said.split('HTTP/1.1 200 ').length === 3)
+  wire.destroy()
+})
