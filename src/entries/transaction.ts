@@ -64,7 +64,12 @@ export function createAnswerTransaction(
     inquiries: readonly Inquiry[],
     principal: Principal,
     upstream: Upstream,
-  ): Promise<{ readonly settled: readonly Inquiry[]; readonly places: Places }> {
+  ): Promise<{
+    readonly settled: readonly Inquiry[]
+    readonly places: Places
+    /** `Type/id` of what it writes under an id that is known. */
+    readonly written: ReadonlySet<string>
+  }> {
     const places = new Map<string, string>()
     const named = new Set<string>()
     const written = new Set<string>()
@@ -94,7 +99,7 @@ export function createAnswerTransaction(
         ? inquiry
         : { ...inquiry, body: replaceLinks(inquiry.body, places) },
     )
-    return { settled, places }
+    return { settled, places, written }
   }
 
   const answer: AnswerEntries = async (whole, principal, bundle, upstream) => {
@@ -107,13 +112,17 @@ export function createAnswerTransaction(
       // In the order they stand; the first that may not be is the answer to all.
       const inquiries: Inquiry[] = []
       for (const entry of entries) inquiries.push(await read(entry, principal))
-      const { settled, places } = await settle(entries, inquiries, principal, upstream)
+      const { settled, places, written } = await settle(entries, inquiries, principal, upstream)
       for (const [n, entry] of entries.entries()) {
         const inquiry = settled[n]
         if (inquiry === undefined) throw new Error('an entry that was not read')
         checkFullUrl(entry)
         const answered = await answerReferences(entry, inquiry, principal, upstream, found)
         permits.push(await authorize(entry, answered, principal, upstream))
+      }
+      for (const [n, { exchange }] of entries.entries()) {
+        const own = permits[n]
+        if (own !== undefined) await checkReadable(own, exchange, written, principal, upstream)
       }
       const body = formatTransaction(entries, permits, places)
       const permit = whole.record('permit', stages.permitTransaction(permits, body))
@@ -146,6 +155,25 @@ export function createAnswerTransaction(
     return bundleOf('transaction-response', answers.map(formatEntry))
   }
 
+  /**
+   * Upstream fails all of a transaction that reads what is not there: so must what is hidden, or success
+   * would tell of it. Throws Refusal. What the transaction itself writes is judged as that.
+   */
+  async function checkReadable(
+    permit: Permit,
+    exchange: Exchange,
+    written: ReadonlySet<string>,
+    principal: Principal,
+    upstream: Upstream,
+  ): Promise<void> {
+    const { code, type = '', id = '' } = permit.interaction
+    if (!READS.has(code) || written.has(`${type}/${id}`)) return
+    const came = await stages.forward(permit, upstream, exchange)
+    const turn = turnPages(stages, exchange, principal, upstream)
+    const { answer } = await stages.release(permit, stages.sanitize(permit, came), turn)
+    await gather(answer, limits.bodyBytes)
+  }
+
   async function releasePart(
     permit: Permit,
     exchange: Exchange,
@@ -164,6 +192,9 @@ export function createAnswerTransaction(
 
   return answer
 }
+
+/** What is read by an id that may lead to nothing. */
+const READS: ReadonlySet<string> = new Set(['read', 'vread', 'history-instance'])
 
 /** Searches that the references of one transaction may be, equal ones counted once. */
 const MOST_SEARCHES = 20

@@ -1,4 +1,5 @@
 import t from 'tap'
+import { startFhirServer } from '../../src/demo/fhir-server.ts'
 import { startGateway } from '../support/gateway.ts'
 import type { Handler } from '../support/upstream.ts'
 import { json } from '../support/upstream.ts'
@@ -349,4 +350,63 @@ t.test('who is said to be the same person widens nothing (SCOPE-13)', async (t) 
     '/Patient/p2/Observation',
   ])
     t.notMatch(await ask(target), /"id":"(?:p2|h)"/, target)
+})
+
+// REST-7: a server fails all of a transaction that reads what is not there; were what is hidden found, it
+// would be done, and say so.
+t.test('nor does a transaction tell what is hidden from what is not there', async (t) => {
+  const server = await startFhirServer({
+    load: [
+      ...shown,
+      hidden('Patient/p1', { security: [LABEL] }),
+      { ...hidden('Patient/p2', {}), id: 'other' },
+    ].map((one) => JSON.stringify(one)),
+  })
+  const gateway = await startGateway({ upstreamUrl: server.url })
+  t.teardown(async () => {
+    await gateway.close()
+    await server.close()
+  })
+  const observation = {
+    ...{ resourceType: 'Observation', status: 'final', code: { text: 'new' } },
+    subject: { reference: 'Patient/p1' },
+  }
+  const post = async (who: object, requests: readonly object[]) => {
+    const entry = requests.map((request) =>
+      'method' in request && request.method !== 'POST'
+        ? { request }
+        : { resource: observation, request },
+    )
+    const headers = {
+      authorization: `Bearer ${await gateway.token({ ...who })}`,
+      'content-type': 'application/fhir+json',
+      'x-request-id': 'the-same',
+    }
+    const body = JSON.stringify({ resourceType: 'Bundle', type: 'transaction', entry })
+    const answer = await fetch(gateway.url, { method: 'POST', headers, body })
+    return `${answer.status} ${await answer.text()}`
+  }
+  const create = { method: 'POST', url: 'Observation' }
+  const count = server.count()
+  for (const who of [
+    { scope: 'patient/*.crs', patient: 'p1' },
+    { scope: 'user/*.crs', fhirUser: 'Practitioner/d1' },
+    { scope: 'system/*.crs', sub: 'app-1' },
+  ]) {
+    for (const part of ['', '/_history/1', '/_history', '?_elements=status']) {
+      for (const method of ['GET', 'HEAD']) {
+        const tell = async (id: string) =>
+          post(who, [create, { method, url: `Observation/${id}${part}` }])
+        const missed = await tell('nobody')
+        t.match(missed, /^404 .*"not-found"/, `${who.scope} ${method} ${part}`)
+        t.equal(await tell('h'), missed, 'hidden by a label')
+        if ('patient' in who) t.equal(await tell('other'), missed, 'another’s')
+      }
+    }
+    t.equal(server.count(), count, 'nothing of it is done')
+  }
+  // What shows is read, and after the rest.
+  const own = { scope: 'patient/*.cruds', patient: 'p1' }
+  const read = { method: 'GET', url: 'Observation/o1', ifNoneMatch: '*' }
+  t.match(await post(own, [create, read]), /^200 .*"201".*"304"/)
 })
