@@ -152,7 +152,7 @@ t.test('a read shows nothing again that its caller has, and says so to nobody el
     body?: string,
   ) => {
     const answer = await fetch(gateway.url + target, {
-      method: body === undefined ? 'GET' : 'PUT',
+      method: body === undefined ? 'GET' : 'if-none-exist' in headers ? 'POST' : 'PUT',
       headers: { authorization: `Bearer ${token}`, 'content-type': FHIR, ...headers },
       ...(body === undefined ? {} : { body }),
     })
@@ -216,6 +216,16 @@ t.test('a read shows nothing again that its caller has, and says so to nobody el
     t.equal(write?.headers['if-match'], status === 200 ? 'W/"3"' : undefined)
   }
   t.equal((await send(all, '/Patient/p3', { [tag]: seen }, text)).status, 412)
+
+  // Who may see more of it now is not told by its time that it has seen all.
+  for (const id of ['p3', 'p5'])
+    t.equal((await send(all, `/Patient/${id}`, {})).all.get('last-modified'), null)
+  // RFC 9110 §13.1.2: 304 is for GET and HEAD.
+  for (const line of [{ [tag]: '*' }, { [tag]: 'W/"3"' }, { [since]: AT }]) {
+    const headers = { ...line, 'if-none-exist': 'active=true' }
+    const found = await send(all, '/Patient', headers, patient('p1', { active: true }))
+    t.match(found, { status: 200, text: /"p1"/ }, JSON.stringify(line))
+  }
 
   const entry = { request: { method: 'GET', url: 'Patient/p1', ifNoneMatch: 'W/"3"' } }
   const batch = await fetch(gateway.url, {

@@ -37,8 +37,12 @@ export function decideInstance({
   return permitPage(fields, cursors, interaction)
 }
 
-/** They stay here: upstream would answer 304 of what nobody has judged (REST-16). */
-function conditionsOf({ headers }: Arrival): Conditions | undefined {
+/**
+ * They stay here: upstream would answer 304 of what nobody has judged (REST-16). RFC 9110 §13.1.2: it answers
+ * GET and HEAD alone, and not a create that found what it would have made.
+ */
+function conditionsOf({ method, headers }: Arrival): Conditions | undefined {
+  if (method !== 'GET' && method !== 'HEAD') return undefined
   const [none, since] = [headers['if-none-match'], headers['if-modified-since']].map((value) =>
     typeof value === 'string' ? value : undefined,
   )

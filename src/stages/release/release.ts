@@ -158,10 +158,13 @@ export function createRelease(
     version: string | undefined,
   ): void {
     const { etag } = headers
-    if (etag === undefined || (Buffer.isBuffer(body) && masked.size === 0)) return
+    const isWhole = Buffer.isBuffer(body)
+    if (isWhole && masked.size === 0) return
+    // By its time nobody who may see more by now could tell that there is more.
+    if (isWhole) Reflect.deleteProperty(headers, 'last-modified')
+    if (etag === undefined) return
     // Of a stream nobody knows yet whether it will be masked.
-    if (!Buffer.isBuffer(body) || etag !== `W/"${version ?? ''}"`)
-      Reflect.deleteProperty(headers, 'etag')
+    if (!isWhole || etag !== `W/"${version ?? ''}"`) Reflect.deleteProperty(headers, 'etag')
     else headers['etag'] = viewTag(etag, context.keyedHash(hash('sha256', body)))
   }
 
