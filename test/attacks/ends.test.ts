@@ -46,6 +46,11 @@ const entry = `{"resource":{"resourceType":"Observation","id":"o1","subject":{"r
 const bundle = (count: number): string =>
   `{"resourceType":"Bundle","type":"searchset","entry":[${Array(count).fill(entry).join()}]}`
 
+const CHUNKED = 'Content-Type: application/fhir+json\r\nTransfer-Encoding: chunked\r\n\r\n'
+/** A create, and what comes behind its token. */
+const post = (token: string, rest = CHUNKED): string =>
+  get(token, '/Observation').replace('GET', 'POST').slice(0, -2) + rest
+
 t.test('CONNECT, and gone at once or never: the process stays, and can be stopped', async (t) => {
   const gateway = await startGateway({ handler: json(PATIENT) })
   for (let n = 0; n < 40; n++) {
@@ -303,11 +308,7 @@ t.test('after the last words nobody holds a connection, or a place', async (t) =
   const wires = await Promise.all(Array.from({ length: 6 }, async () => open(gateway)))
   const begun = 'Content-Type: application/fhir+json\r\nContent-Length: 1000\r\n\r\n{'
   for (const [n, wire] of wires.entries()) {
-    wire.write(
-      n < 3
-        ? get(token, '/Observation').replace('GET', 'POST').slice(0, -2) + begun
-        : 'GARBAGE\r\n\r\n',
-    )
+    wire.write(n < 3 ? post(token, begun) : 'GARBAGE\r\n\r\n')
   }
   // Each keeps its own half open, for as long as it likes.
   await until(() => wires.every((wire) => wire.readableEnded))
@@ -321,9 +322,6 @@ t.test('after the last words nobody holds a connection, or a place', async (t) =
   t.equal((await fetch(`${gateway.url}/Patient/p1`, { headers })).status, 200)
 })
 
-const CHUNKED = 'Content-Type: application/fhir+json\r\nTransfer-Encoding: chunked\r\n\r\n'
-const post = (token: string): string =>
-  get(token, '/Observation').replace('GET', 'POST').slice(0, -2) + CHUNKED
 const piece = (text: string): string => `${text.length.toString(16)}\r\n${text}\r\n`
 
 t.test('a body in pieces of a byte takes as much memory as another (RATE-6)', async (t) => {
@@ -361,14 +359,13 @@ t.test('who is answered before its body has come keeps nobody busy with it (RATE
   t.teardown(() => gateway.close())
   const token = await gateway.token({ scope: 'patient/*.rs', patient: 'p1' })
   const other = await gateway.token({ scope: 'patient/*.cru', patient: 'p1' })
-  const begun = 'Content-Type: application/fhir+json\r\nTransfer-Encoding: chunked\r\n\r\n'
   const part = piece('x'.repeat(65_536))
   for (const [what, head, status] of [
-    ['no token', `POST /fhir/Observation HTTP/1.1\r\nHost: x\r\n${begun}`, 401],
-    ['an interaction that is none', `POST /fhir/a/b/c HTTP/1.1\r\nHost: x\r\n${begun}`, 404],
-    ['nothing of ours', `POST /other HTTP/1.1\r\nHost: x\r\n${begun}`, 404],
-    ['what anybody may ask', `GET /fhir/metadata HTTP/1.1\r\nHost: x\r\n${begun}`, 200],
-    ['a body where none belongs', get(token, '/Patient/p1').slice(0, -2) + begun, 400],
+    ['no token', `POST /fhir/Observation HTTP/1.1\r\nHost: x\r\n${CHUNKED}`, 401],
+    ['an interaction that is none', `POST /fhir/a/b/c HTTP/1.1\r\nHost: x\r\n${CHUNKED}`, 404],
+    ['nothing of ours', `POST /other HTTP/1.1\r\nHost: x\r\n${CHUNKED}`, 404],
+    ['what anybody may ask', `GET /fhir/metadata HTTP/1.1\r\nHost: x\r\n${CHUNKED}`, 200],
+    ['a body where none belongs', get(token, '/Patient/p1').slice(0, -2) + CHUNKED, 400],
     ['more than is taken', post(other) + part.repeat(200), 413],
   ] as const) {
     const wire = await open(gateway)
@@ -385,7 +382,7 @@ t.test('who is answered before its body has come keeps nobody busy with it (RATE
 
   // Who sends no more than a little gets its next answer on the same connection.
   const wire = await open(gateway)
-  wire.write(`POST /fhir/Observation HTTP/1.1\r\nHost: x\r\n${begun}`)
+  wire.write(`POST /fhir/Observation HTTP/1.1\r\nHost: x\r\n${CHUNKED}`)
   await until(() => wire.said.startsWith('HTTP/1.1 401 '))
   wire.write(`${piece('x'.repeat(60_000))}0\r\n\r\n${get(token, '/Patient/p1')}`)
   await until(() => /HTTP\/1\.1 200 [^]*"p1"/.test(wire.said) || wire.destroyed)

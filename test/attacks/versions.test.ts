@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import { setTimeout as wait } from 'node:timers/promises'
 import t from 'tap'
+import type { Test } from 'tap'
 import { watchStatement } from '../../src/adapters/upstream-statement.ts'
 import { createUpstreamPool } from '../../src/adapters/upstream-pool.ts'
 import { configSchema } from '../../src/config/schema.ts'
@@ -100,12 +101,11 @@ t.test('nothing is served while upstream speaks another version', async (t) => {
   }
 })
 
-t.test('an upstream that comes to speak another version, and one that comes back', async (t) => {
-  const upstream = await startUpstream()
-  t.teardown(() => upstream.close())
+/** Looks again and again at what an upstream says it is. */
+async function startWatch(t: Test, upstream: { url: string; connections?: number }) {
   const config = configSchema.parse({
     public: { url: 'https://public.example/fhir' },
-    upstream: { url: upstream.url },
+    upstream,
     issuers: [{ url: 'https://issuer.example' }],
   })
   const log = { debug() {}, info() {}, warn() {}, error() {} }
@@ -116,6 +116,13 @@ t.test('an upstream that comes to speak another version, and one that comes back
   const watch = watchStatement(config, { pool, log, expected: 'R4', pauses })
   t.teardown(watch.stop)
   await watch.start()
+  return watch
+}
+
+t.test('an upstream that comes to speak another version, and one that comes back', async (t) => {
+  const upstream = await startUpstream()
+  t.teardown(() => upstream.close())
+  const watch = await startWatch(t, { url: upstream.url })
   for (const [spoken, isOther] of [
     ['4.0.1', false],
     ['5.0.0', true],
@@ -143,19 +150,7 @@ t.test('a long page in the place of a statement holds no connection', async (t) 
   t.teardown(() => server.close())
   await once(server, 'listening')
   const { port } = server.address() as { port: number }
-  const config = configSchema.parse({
-    public: { url: 'https://public.example/fhir' },
-    upstream: { url: `http://127.0.0.1:${port}`, connections: 2 },
-    issuers: [{ url: 'https://issuer.example' }],
-  })
-  const log = { debug() {}, info() {}, warn() {}, error() {} }
-  const credentials = { authorization: () => undefined, rejected: () => undefined }
-  const pool = createUpstreamPool(config, { log, credentials })
-  t.teardown(() => pool.close())
-  const pauses = { unknown: 5, known: 5 }
-  const watch = watchStatement(config, { pool, log, expected: 'R4', pauses })
-  t.teardown(watch.stop)
-  await watch.start()
+  await startWatch(t, { url: `http://127.0.0.1:${port}`, connections: 2 })
   for (let n = 0; n < 200 && asked < 6; n++) await wait(25)
   t.ok(asked >= 6, `asked ${asked} times over two connections`)
 })

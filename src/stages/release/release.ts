@@ -136,15 +136,15 @@ export function createRelease(
       if (tally.masked.size > 0 || !Buffer.isBuffer(body)) headers[MODIFIED] = 'masking'
     }
     if (body !== undefined && !isBundle(permit)) tagView(headers, body, tally, version)
-    if (permit.unless !== undefined && isKnown(permit.unless, headers)) {
-      if (body !== undefined && !Buffer.isBuffer(body)) await drain(body)
-      for (const name of ['content-type', MODIFIED]) Reflect.deleteProperty(headers, name)
-      return { answer: { status: 304, headers, body: undefined }, tally }
+    const isSpared = permit.unless !== undefined && isKnown(permit.unless, headers)
+    if (!isSpared && method !== 'HEAD') {
+      return { answer: { status: fit.status, headers, body }, tally }
     }
-    if (method !== 'HEAD') return { answer: { status: fit.status, headers, body }, tally }
-    // HEAD answers what GET would, without the body: it is judged to the end all the same.
+    // What GET would answer, without the body: it is judged to the end all the same.
     if (body !== undefined && !Buffer.isBuffer(body)) await drain(body)
-    return { answer: { status: fit.status, headers, body: undefined }, tally }
+    if (!isSpared) return { answer: { status: fit.status, headers, body: undefined }, tally }
+    for (const name of ['content-type', MODIFIED]) Reflect.deleteProperty(headers, name)
+    return { answer: { status: 304, headers, body: undefined }, tally }
   }
 
   /**
