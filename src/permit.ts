@@ -91,11 +91,19 @@ export type Terms = {
    * What was asked, by type, held once more against what is shown of a match of which something is masked,
    * and against the whole: it is found by nothing that does not show (MASK-9).
    */
-  readonly shown?: ReadonlyMap<string, (masked: unknown, whole: unknown) => boolean> | undefined
+  readonly shown?: ReadonlyMap<string, Shown> | undefined
   /** The links by which others come along with a match: what none of them shows to lead to stays. */
   readonly follows?: Follows | undefined
   /** What each resource is cut down to on its way out (`_elements`, `_summary`). */
   readonly trim?: Trim | undefined
+}
+
+/** What was asked of one type. */
+export type Shown = {
+  /** Whether what is masked is found as the whole was. */
+  readonly holds: (masked: unknown, whole: unknown) => boolean
+  /** It holds as long as these members of the resource are as they were; undefined = perhaps not even then. */
+  readonly members: ReadonlySet<string> | undefined
 }
 
 /** A link that was to be followed, and where it leads: `Type/id`, or a canonical address. */

@@ -36,12 +36,17 @@ export function shownBy(
   return new Map(
     looks.map(([type, own]) => [
       type,
-      (masked, whole) =>
-        own.every(
-          ({ paths, held }) =>
-            (paths.length > 0 && paths.every((path) => isShown(path, masked, whole))) ||
-            held?.(masked) === true,
-        ),
+      {
+        holds: (masked, whole) =>
+          own.every(
+            ({ paths, held }) =>
+              (paths.length > 0 && paths.every((path) => isShown(path, masked, whole))) ||
+              held?.(masked) === true,
+          ),
+        members: own.some(({ paths }) => paths.length === 0)
+          ? undefined
+          : new Set(own.flatMap(({ paths }) => paths.map(([first = '']) => first))),
+      },
     ]),
   )
 }

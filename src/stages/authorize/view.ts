@@ -76,13 +76,13 @@ export async function searchInView(
     const { withheld, id, masked } = inspect(permit.terms, one)
     if (withheld !== undefined || id === undefined || resource['resourceType'] !== type)
       return undefined
-    const hold = permit.terms.shown?.get(type)
+    const shown = permit.terms.shown?.get(type)
     // What is hidden of it leads nowhere.
     const view =
       masked === 0
         ? resource
         : (JSON.parse(request.view(permit.terms, one).toString()) as typeof resource)
-    return masked === 0 || hold?.(view, resource) !== false ? { id, resource: view } : undefined
+    return masked === 0 || shown?.holds(view, resource) !== false ? { id, resource: view } : undefined
   }
 }
 

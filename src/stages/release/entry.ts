@@ -136,7 +136,7 @@ function repeatEntry(
   const object = element + resource
   const masked = planMasking(tape, object, undefined, context)
   if (masked === undefined || masked.renamed !== undefined) return false
-  if (masked.counts !== undefined && !isFound(tape, object, masked.edits, type, terms)) {
+  if (masked.counts !== undefined && !isFound(tape, object, masked.edits, type, terms, context)) {
     return false
   }
   if (fullUrl?.isBehind === false) releaseAddress(tape, element + fullUrl.offset, context, edits)

@@ -1,6 +1,6 @@
 import type { Edit } from '../../json/tape.ts'
 import type { Tape } from '../../json/tape.ts'
-import { endOf, startOf } from '../../json/tape.ts'
+import { after, endOf, nameOf, startOf } from '../../json/tape.ts'
 import type { Tally } from '../../exchange.ts'
 import type { Terms } from '../../permit.ts'
 import type { Context } from './context.ts'
@@ -48,7 +48,7 @@ export function releaseResource(
     return undefined
   }
   const { edits, counts, renamed } = masked
-  if (counts !== undefined && !isFound(tape, object, edits, verdict.type, terms)) {
+  if (counts !== undefined && !isFound(tape, object, edits, verdict.type, terms, context)) {
     tally.withheld += 1
     return undefined
   }
@@ -80,12 +80,29 @@ export function isFound(
   edits: readonly Edit[],
   type: string | undefined,
   { shown }: Terms,
+  { words: { names } }: Context,
 ): boolean {
-  const hold = shown?.get(type ?? '')
-  if (hold === undefined) return true
+  const asked = shown?.get(type ?? '')
+  if (asked === undefined) return true
+  const { members, holds } = asked
+  const isBeside = (name: number): boolean =>
+    name >= 0 && members?.has(names.list[name] as string) === false
+  if (edits.every((edit) => isBeside(memberAround(tape, object, edit)))) return true
   const parse = (made: readonly Edit[]): unknown =>
     JSON.parse(bytesOf(tape, object, made).toString())
-  return hold(parse(edits), parse([]))
+  return holds(parse(edits), parse([]))
+}
+
+/** The name of the member that has an edit within its value; -1 = none, or one without a number. */
+function memberAround(tape: Tape, object: number, { start, end }: Edit): number {
+  const last = after(tape, object)
+  for (let key = object + 1; key < last; key = after(tape, key + 1)) {
+    const limit = endOf(tape, key + 1)
+    if (end > limit) continue
+    // What stands at its end comes behind it, as a member that was not there.
+    return start >= startOf(tape, key + 1) && start < limit ? nameOf(tape, key) : -1
+  }
+  return -1
 }
 
 /** Who sees what was judged; undefined where nothing but the baseline is masked. */
