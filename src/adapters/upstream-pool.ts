@@ -1,10 +1,10 @@
-import { Readable } from 'node:stream'
 import { Pool } from 'undici'
 import type { Dispatcher } from 'undici'
 import type { Config } from '../config/schema.ts'
 import type { Departure, UpstreamAnswer, UpstreamRequest } from '../ports.ts'
 import { Refusal } from '../refusal.ts'
 import type { UpstreamCredentials } from './client-credentials.ts'
+import { ReadAhead } from './read-ahead.ts'
 import { createTurnEnd } from './turn.ts'
 import { watchUpstreamTls } from './upstream-tls.ts'
 import type { WatchOptions } from './watched-files.ts'
@@ -126,7 +126,10 @@ function spellOld(headers: UpstreamRequest['headers']): UpstreamRequest['headers
 
 type Bounds = { readonly bufferBytes: number; readonly maximumAnswerBytes: number }
 
-/** How far upstream is read ahead of what is judged. */
+/**
+ * How far upstream is read ahead of what is judged: to stop and go on at every read of the socket would
+ * cost more than to hold a few of them.
+ */
 const AHEAD_BYTES = 262_144
 
 /** Collects a small body into one Buffer; hands a larger one over as a stream with back-pressure. */
@@ -139,7 +142,7 @@ class Collector implements Dispatcher.DispatchHandler {
   #headers: UpstreamAnswer['headers'] = {}
   #chunks: Buffer[] = []
   #length = 0
-  #stream: Readable | undefined
+  #stream: ReadAhead | undefined
   #controller: Dispatcher.DispatchController | undefined
 
   constructor(
@@ -185,7 +188,7 @@ class Collector implements Dispatcher.DispatchHandler {
       return
     }
     if (this.#stream !== undefined) {
-      if (!this.#stream.push(chunk)) controller.pause()
+      this.#stream.push(chunk)
       return
     }
     this.#chunks.push(chunk)
@@ -195,7 +198,7 @@ class Collector implements Dispatcher.DispatchHandler {
   onResponseEnd(): void {
     this.#signal.removeEventListener('abort', this.#onAbort)
     if (this.#stream !== undefined) {
-      this.#stream.push(null)
+      this.#stream.end()
       return
     }
     const [first] = this.#chunks
@@ -209,25 +212,12 @@ class Collector implements Dispatcher.DispatchHandler {
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
     this.#signal.removeEventListener('abort', this.#onAbort)
     const refusal = this.#signal.aborted ? error : explain(error, this.#status !== 0)
-    if (this.#stream !== undefined) this.#stream.destroy(refusal)
+    if (this.#stream !== undefined) this.#stream.fail(refusal)
     else this.#reject(refusal)
   }
 
   #openStream(controller: Dispatcher.DispatchController): void {
-    const stream = new Readable({
-      // To stop and go on at every read of the socket would cost more than to hold a few of them.
-      highWaterMark: AHEAD_BYTES,
-      read: () => {
-        controller.resume()
-      },
-      destroy: (error, done) => {
-        // Let go of before its end: upstream must not go on sending to nobody.
-        if (!stream.readableEnded) controller.abort(error ?? new Error('not read to its end'))
-        done(error)
-      },
-    })
-    // It may break before anybody reads it: whoever does is told then.
-    stream.on('error', () => undefined)
+    const stream = new ReadAhead(controller, AHEAD_BYTES)
     for (const chunk of this.#chunks) stream.push(chunk)
     this.#chunks = []
     this.#stream = stream

@@ -1,4 +1,3 @@
-import { Readable } from 'node:stream'
 import { HeaderError } from './headers.ts'
 
 /** Content negotiation (RFC 9110 §12, FHIR R4 http.html#mime-type) and reading of bodies. */
@@ -157,10 +156,7 @@ export async function readBody(
 
 /** Lets go of a body nobody will read, so that its connection is not held. */
 export function discard(body: Buffer | AsyncIterable<Buffer> | undefined): void {
-  // The iterator of a Readable is a generator: to end one that has not begun ends nothing.
-  if (body instanceof Readable) body.destroy()
-  else if (body !== undefined && !Buffer.isBuffer(body))
-    void body[Symbol.asyncIterator]().return?.()
+  if (body !== undefined && !Buffer.isBuffer(body)) void body[Symbol.asyncIterator]().return?.()
 }
 
 /**

@@ -1,16 +1,21 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { isDeepStrictEqual } from 'node:util'
 import t from 'tap'
 import { configSchema } from '../../src/config/schema.ts'
 import type { Answer, Tally } from '../../src/exchange.ts'
+import { generatePopulation } from '../../src/demo/population.ts'
 import { loadDefinitions } from '../../src/fhir/definitions.ts'
+import { loadElements } from '../../src/fhir/elements.ts'
 import type { Interaction } from '../../src/fhir/interaction.ts'
 import { Permit } from '../../src/permit.ts'
 import type { Terms } from '../../src/permit.ts'
 import { findSecrets, starSecrets } from '../../src/stages/release/mask/detect/secrets.ts'
 import { createRelease } from '../../src/stages/release/release.ts'
+import { generateResource } from '../support/generate-resource.ts'
 import { grantOf } from '../support/grants.ts'
 import { BASELINE, SAFE_HARBOR, shippedMasking } from '../support/masking.ts'
+import { resourcesIn } from '../support/proof.ts'
 
 const UP = 'http://127.0.0.1:9/base'
 const OURS = 'https://public.example/fhir'
@@ -324,5 +329,65 @@ t.test(
       t.equal(altered.length > 0, masked > 0, `${file}: ${altered.length} altered`)
       t.notMatch(out, /\b\d{3}-\d{2}-\d{4}\b/)
     }
+  },
+)
+
+t.test(
+  'what was asked for is held again wherever masking may have touched it (MASK-9)',
+  async (t) => {
+    const elements = loadElements('R4')
+    const types = ['Patient', 'Observation', 'Encounter', 'DiagnosticReport', 'Claim', 'Consent']
+    const texts = generatePopulation(5, 4).flatMap((text) => [...resourcesIn(text)])
+    const others = types.flatMap((type) =>
+      Array.from({ length: 12 }, (_, seed) => generateResource(elements, type, seed, 60).text),
+    )
+    const asked = [
+      ['subject'],
+      ['identifier', 'birthDate'],
+      ['meta'],
+      ['name', 'note'],
+      ['text'],
+      [],
+    ]
+    let [shown, asks, without] = [0, 0, 0]
+    for (const masking of [BASELINE, SAFE_HARBOR]) {
+      for (const names of asked) {
+        const pick = (one: unknown): unknown[] =>
+          names.map((name) => (one as Record<string, unknown>)[name])
+        const outputs: string[] = []
+        for (const members of [undefined, new Set(names)]) {
+          const holds = (masked: unknown, whole: unknown): boolean => {
+            if (members === undefined) asks += 1
+            else without += 1
+            return isDeepStrictEqual(pick(masked), pick(whole))
+          }
+          for (const text of [...texts, ...others]) {
+            const { resourceType: type } = JSON.parse(text) as { resourceType: string }
+            const terms = {
+              ...termsFor(undefined, { masking }),
+              shown: new Map([[type, { holds, members }]]),
+            }
+            const entries = [entry(text), entry(text)].join()
+            const body = Buffer.from(
+              `{"resourceType":"Bundle","type":"searchset","entry":[${entries}]}`,
+            )
+            const { answer } = await send(body, terms).catch(() => ({ answer: undefined }))
+            const said = (answer?.body as Buffer | undefined)?.toString() ?? 'refused'
+            if (said.includes('"entry"')) shown += 1
+            outputs.push(said)
+          }
+        }
+        const half = outputs.length / 2
+        t.same(
+          outputs.slice(half),
+          outputs.slice(0, half),
+          `${[...masking].join()}: ${names.join()}`,
+        )
+      }
+    }
+    t.ok(
+      shown > 1000 && without > 100 && without < asks * 0.8,
+      `${shown} shown, ${without} of ${asks}`,
+    )
   },
 )
