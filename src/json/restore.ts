@@ -332,8 +332,8 @@ function locate(
     const at = findSame(seen.canon)
     if (at === undefined) continue
     // Of several that look alike none can be missing: nobody knows which of them it is.
-    const isHiding = was !== undefined && hides(was, seen)
-    if (isHiding && there.get(seen.canon) !== shown.get(seen.canon)) throw new RestoreError(path)
+    const isMissing = there.get(seen.canon) !== shown.get(seen.canon)
+    if (isMissing && was !== undefined && hides(was, seen)) throw new RestoreError(path)
     take(pair, at)
   }
   // Items that were changed: by their id, or because everything else is in its place.

@@ -38,6 +38,9 @@ const LONGEST_CANON = 256
 /** Bytes of a value that is looked into only when somebody asks: of long lists nearly nobody does. */
 const LARGEST_CLOSED = 1024
 
+/** Bytes of a scalar that is kept once for all of its like: a longer one costs less to make than to find. */
+const LARGEST_SHARED = 4
+
 const shorten = (canon: string): string =>
   canon.length > LONGEST_CANON ? `#${hash('sha256', canon, 'base64')}` : canon
 
@@ -144,7 +147,7 @@ function canonOf(tape: Tape, entry: number): string {
  */
 function createReader(scan: Scan): ReadTree {
   const trees: (readonly [text: Buffer, tree: Node])[] = []
-  /** Small values by their texts. */
+  /** Small values by their texts; and the members of a resource, if large, by the digests of theirs. */
   const known = new Map<string, Node>()
 
   const openObject = (tape: Tape, object: number): Inside & { readonly canon: string } => {
@@ -153,7 +156,7 @@ function createReader(scan: Scan): ReadTree {
     eachMember(tape, object, (spelled, value) => {
       const name = JSON.parse(spelled) as string
       if (members.has(name)) throw new TreeError('a member stands twice')
-      const node = read(tape, value)
+      const node = object === 0 ? readMember(tape, value) : read(tape, value)
       members.set(name, node)
       canons.push(`${spelled}:${node.canon}`)
     })
@@ -171,19 +174,36 @@ function createReader(scan: Scan): ReadTree {
 
   const openLater = (text: Buffer): Inside => open(scan(text), 0)
 
+  const valueOf = (tape: Tape, entry: number, inside: Inside | typeof openLater): Node =>
+    new Value(tape, entry, canonOf(tape, entry), inside)
+
   function read(tape: Tape, entry: number): Node {
     const [start, end] = [startOf(tape, entry), endOf(tape, entry)]
     if (end - start > LARGEST_CLOSED) {
-      if (!isContainer(tape, entry)) return new Value(tape, entry, canonOf(tape, entry), NOTHING)
+      if (!isContainer(tape, entry)) return valueOf(tape, entry, NOTHING)
       const inside = open(tape, entry)
       return new Value(tape, entry, inside.canon, inside)
     }
+    const isScalar = !isContainer(tape, entry)
+    if (isScalar && end - start > LARGEST_SHARED) return valueOf(tape, entry, NOTHING)
     const text = tape.bytes.toString('latin1', start, end)
     let node = known.get(text)
     if (node === undefined) {
-      const inside = isContainer(tape, entry) ? openLater : NOTHING
-      node = new Value(tape, entry, canonOf(tape, entry), inside)
+      node = valueOf(tape, entry, isScalar ? NOTHING : openLater)
       known.set(text, node)
+    }
+    return node
+  }
+
+  /** Where most of the resource stands, and nothing of it within another: each byte is digested once. */
+  function readMember(tape: Tape, entry: number): Node {
+    const [start, end] = [startOf(tape, entry), endOf(tape, entry)]
+    if (end - start <= LARGEST_CLOSED) return read(tape, entry)
+    const digest = hash('sha256', tape.bytes.subarray(start, end), 'base64')
+    let node = known.get(digest)
+    if (node === undefined) {
+      node = read(tape, entry)
+      known.set(digest, node)
     }
     return node
   }

@@ -39,6 +39,16 @@ t.test('what several texts have in common is read once (RATE-6)', (t) => {
   t.end()
 })
 
+t.test('a long member that stands in several texts is read once (RATE-6)', (t) => {
+  const list = Array.from({ length: 1000 }, (_, n) => ({ value: `N-${n}` }))
+  const [one, other, changed] = [{ list }, { active: true, list }, { list: [...list, 0] }].map(
+    (resource) => read(Buffer.from(JSON.stringify(resource))).members.get('list'),
+  )
+  t.ok(one !== undefined && one === other)
+  t.ok(one !== changed && one?.canon !== changed?.canon)
+  t.end()
+})
+
 t.test('texts stay as they were written when the reader is used again', (t) => {
   const text = '{ "é" : [ 1.10, "\\u0041" , {} ] }'
   const first = tree(text)
