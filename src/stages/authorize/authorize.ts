@@ -20,6 +20,7 @@ import { decideOperation } from './operation.ts'
 import { createCursors } from './cursors.ts'
 import { decidePaging } from './paging.ts'
 import { compileScope } from './granular.ts'
+import { only } from './request.ts'
 import type { Request } from './request.ts'
 import { decideHistory, decideInstance } from './read.ts'
 import { decideSearch } from './search.ts'
@@ -132,7 +133,7 @@ export function createAuthorize(
       inward,
       touches,
       readTree: treeReaders(),
-      ways: (one) => findWays(principal, about, parts, one),
+      ways: (one) => findWays(principal, about, parts, one).map((grant) => only(one, grant)),
       shapeOf,
       bases,
       cursors,

@@ -21,8 +21,8 @@ export type Request = {
   readonly inspect: Inspect
   readonly view: View
   readonly readTree: ReadTree
-  /** Every grant by which the caller may have been shown a resource of a type, reading first. */
-  readonly ways: (type: string) => readonly Grant[]
+  /** The terms of every grant by which the caller may have been shown a resource of a type, reading first. */
+  readonly ways: (type: string) => readonly Terms[]
   /** Which members of a resource are forms of one element. */
   readonly shapeOf: ShapeOf
   readonly inward: Inward
@@ -42,5 +42,34 @@ export function only(type: string, grant: Grant | undefined): Terms {
   return {
     grantFor: (other) => (other === type ? grant : undefined),
     mayReadBack: grant !== undefined,
+  }
+}
+
+/** The request, but what has been looked at by the same terms is not looked at again. */
+export function remembering(request: Request): Request {
+  const known = new Map<string, readonly Terms[]>()
+  return {
+    ...request,
+    inspect: once(request.inspect),
+    view: once(request.view),
+    ways: (type) => {
+      const ways = known.get(type) ?? request.ways(type)
+      known.set(type, ways)
+      return ways
+    },
+  }
+}
+
+/** Of the same terms and the same bytes asked but once. */
+function once<Found extends object>(
+  look: (terms: Terms, resource: Buffer) => Found,
+): (terms: Terms, resource: Buffer) => Found {
+  const known = new WeakMap<Terms, WeakMap<Buffer, Found>>()
+  return (terms, resource) => {
+    const seen = known.get(terms) ?? new WeakMap<Buffer, Found>()
+    known.set(terms, seen)
+    const found = seen.get(resource) ?? look(terms, resource)
+    seen.set(resource, found)
+    return found
   }
 }

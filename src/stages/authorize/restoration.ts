@@ -1,16 +1,16 @@
-import { setImmediate } from 'node:timers/promises'
 import { WITHHELD_DIV } from '../../fhir/withheld.ts'
 import { findLoss } from '../../json/loss.ts'
 import { restore, RestoreError } from '../../json/restore.ts'
 import type { ShapeOf } from '../../json/restore.ts'
 import { TreeError } from '../../json/tree.ts'
 import type { Node } from '../../json/tree.ts'
-import { PatchError } from '../../fhir/patch-error.ts'
-import type { Grant, Terms } from '../../permit.ts'
+import type { Grant, Reach, Terms } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
 import { ASKED } from './asked.ts'
+import type { Asking, Patched } from './patched.ts'
 import { only } from './request.ts'
 import type { Request } from './request.ts'
+import { giveTurn } from './turn.ts'
 
 /** One way by which the caller may have been shown the current version, and what it was shown. */
 export type Sight = { readonly terms: Terms; readonly view: Buffer; readonly isWhole: boolean }
@@ -24,20 +24,21 @@ export type Sights = readonly [Sight, ...Sight[]]
  *
  * @param isMarked - what is written has the marks of a masked view, and so comes from one
  */
-export function sightsOf(
+export async function sightsOf(
   { inspect, view, ways }: Request,
   type: string,
   grant: Grant,
   current: Buffer,
   isMarked: boolean,
-): Sights | undefined {
+): Promise<Sights | undefined> {
   const sights: Sight[] = []
-  for (const way of ways(type)) {
-    const terms = only(type, way)
+  for (const terms of ways(type)) {
+    await giveTurn(current)
     // A right to read others is none to read this one: as if it were not there (SCOPE-6).
     const { masked, withheld } = inspect(terms, current)
     if (withheld !== undefined) continue
     const isWhole = masked === 0
+    await giveTurn(current)
     sights.push({ terms, isWhole, view: isWhole ? current : view(terms, current) })
   }
   const hidden = sights.filter(({ isWhole }) => !isWhole)
@@ -55,28 +56,49 @@ export function sightsOf(
  * so tell of it. Throws Refusal wherever it may not be seen, whether there is one or not: who is never
  * shown an element gives it to nothing that is there already.
  */
-export function checkAdded(
+export async function checkAdded(
   request: Request,
   type: string,
   current: Buffer,
-  writtenFor: (view: Buffer) => Buffer | undefined,
-): void {
-  const { ways, inspect, view } = request
-  const grants = ways(type)
+  writtenFor: (view: Buffer) => Buffer | undefined | Promise<Buffer | undefined>,
+): Promise<void> {
+  const ways = request.ways(type)
   // The baseline takes nothing away but for a mark.
-  if (grants.some(({ reach }) => reach.some(({ masking }) => masking.size === 1))) return
-  const terms = grants
-    .map((grant) => only(type, grant))
-    .filter((one) => inspect(one, current).withheld === undefined)
-  const seen = terms.map((one) => view(one, current))
-  const written = seen[0] === undefined ? undefined : writtenFor(seen[0])
+  const isMild = ({ masking }: Reach): boolean => masking.size === 1
+  if (ways.some((terms) => terms.grantFor(type)?.reach.some(isMild))) return
+  const seen = await viewsBy(request, ways, current)
+  const [first] = seen
+  const written = first === undefined ? undefined : await writtenFor(first.view)
   if (written === undefined) return
-  const shows = terms
-    .filter((one) => inspect(one, written).withheld === undefined)
-    .map((one) => view(one, written))
-  const tree = (bytes: Buffer): Node => treeOf(request, bytes)
-  const path = findUnseen(tree(written), seen.map(tree), shows.map(tree), [])
+  const shows = await viewsBy(
+    request,
+    seen.map(({ terms }) => terms),
+    written,
+  )
+  const wrote = await treeOf(request, written)
+  const trees = async (views: typeof seen): Promise<Node[]> => {
+    const nodes: Node[] = []
+    for (const { view } of views) nodes.push(await treeOf(request, view))
+    return nodes
+  }
+  const path = findUnseen(wrote, await trees(seen), await trees(shows), [])
   if (path !== undefined) throw hidden('what is hidden is added', path.join('.'))
+}
+
+/** What each of the ways shows of a resource, where it shows it. */
+async function viewsBy(
+  { inspect, view }: Request,
+  ways: readonly Terms[],
+  resource: Buffer,
+): Promise<readonly Pick<Sight, 'terms' | 'view'>[]> {
+  const views: Pick<Sight, 'terms' | 'view'>[] = []
+  for (const terms of ways) {
+    await giveTurn(resource)
+    if (inspect(terms, resource).withheld !== undefined) continue
+    await giveTurn(resource)
+    views.push({ terms, view: view(terms, resource) })
+  }
+  return views
 }
 
 /** Where in what was written a member is that no view has, neither of what was there nor of what is new. */
@@ -87,6 +109,8 @@ function findUnseen(
   path: readonly string[],
 ): readonly string[] | undefined {
   if (shows.length === 0) return undefined
+  // Nor in what is shown as it was written: of long lists nearly nothing is to be looked into.
+  if ([...seen, ...shows].some(({ canon }) => canon === wrote.canon)) return undefined
   if (wrote.kind === 'array') {
     // Where items come or go it is not known which is which; nor is there a place that tells.
     const isSame = [...seen, ...shows].every(({ items }) => items.length === wrote.items.length)
@@ -136,24 +160,13 @@ export async function restoreHidden(
   [first, ...others]: Sights,
   body: Buffer,
 ): Promise<Buffer> {
-  await giveTurn(body)
-  const m = treeOf(request, first.view)
-  await giveTurn(body)
-  const b = treeOf(request, body)
-  for (const { view } of others) checkKept(m, treeOf(request, view), b)
+  const m = await treeOf(request, first.view)
+  const b = await treeOf(request, body)
+  for (const { view } of others) checkKept(m, await treeOf(request, view), b)
   if (first.isWhole) return body
-  await giveTurn(body)
-  const o = treeOf(request, current)
-  await giveTurn(body)
+  const o = await treeOf(request, current)
+  await giveTurn(current)
   return Buffer.from(restored(o, m, b, request.shapeOf))
-}
-
-/** Bytes of a resource over which each step takes a while. */
-const LARGE = 262_144
-
-/** RATE-6: between the steps over a large one, others have their turn. */
-export async function giveTurn({ length }: Buffer): Promise<void> {
-  if (length > LARGE) await setImmediate()
 }
 
 /**
@@ -174,73 +187,54 @@ function checkKept(first: Node, other: Node, wrote: Node): void {
 const isGenerated = ({ members }: Node): boolean =>
   members.get('text')?.members.get('status')?.canon === '"generated"'
 
-/** Does to a resource what a patch says, and keeps what its conditions were held against. Throws PatchError. */
-export type ApplyPatch = (resource: unknown, asked?: string[]) => unknown
-
 /**
  * A patch is held against what the caller saw first: what it finds there is all that it may find. Then
  * the same patch must do to the current version what it did to the view. Throws Refusal otherwise.
  */
-export function checkPatched(
+export async function checkPatched(
   request: Request,
   current: Buffer,
   [{ view: seen, isWhole }, ...others]: Sights,
-  patch: ApplyPatch,
-): void {
-  const apply = (bytes: Buffer, asked: string[]): Buffer => patchedBy(patch, bytes, asked)
-  for (const other of others) checkMeant(request, seen, other, patch)
+  patched: Patched,
+): Promise<void> {
+  for (const other of others) await checkMeant(request, seen, other, patched)
   if (isWhole) return
-  const [askedInView, asked]: [string[], string[]] = [[], []]
-  const meant = apply(seen, askedInView)
-  let done: Buffer
+  const meant = await patched.asking(seen)
+  let done: Asking
   try {
-    done = apply(current, asked)
+    done = await patched.asking(current)
   } catch (cause) {
     throw hidden('a patch of what is hidden', undefined, cause)
   }
   // Whatever it asks of what is hidden, and whether that holds: who is told of one is told of the other.
-  if (asked.join('\n') !== askedInView.join('\n')) throw hidden('a condition on what is hidden')
-  const text = restored(
-    treeOf(request, plain(current)),
-    treeOf(request, plain(seen)),
-    treeOf(request, meant),
-    request.shapeOf,
-  )
-  if (treeOf(request, Buffer.from(text)).canon !== treeOf(request, done).canon) {
-    throw hidden('a patch of what is hidden')
-  }
+  if (done.asked !== meant.asked) throw hidden('a condition on what is hidden')
+  const o = await treeOf(request, done.before)
+  const m = await treeOf(request, meant.before)
+  const b = await treeOf(request, meant.after)
+  await giveTurn(current)
+  const text = Buffer.from(restored(o, m, b, request.shapeOf))
+  const { canon } = await treeOf(request, text)
+  if (canon !== (await treeOf(request, done.after)).canon) throw hidden('a patch of what is hidden')
 }
 
 /**
  * The same where the caller may have seen another view: a patch that can be made of that as well must not
  * take away what is hidden there. One that tests what is hidden there cannot.
  */
-function checkMeant(request: Request, first: Buffer, { view }: Sight, patch: ApplyPatch): void {
-  if (!isApplicable(patch, view)) return
+async function checkMeant(
+  request: Request,
+  first: Buffer,
+  { view }: Sight,
+  patched: Patched,
+): Promise<void> {
+  if (!(await patched.isApplicable(view))) return
+  const { before, after } = await patched.of(first)
   checkKept(
-    treeOf(request, plain(first)),
-    treeOf(request, plain(view)),
-    treeOf(request, patchedBy(patch, first)),
+    await treeOf(request, before),
+    await treeOf(request, (await patched.of(view)).before),
+    await treeOf(request, after),
   )
 }
-
-/** Whether a patch can be made of it. */
-export function isApplicable(patch: ApplyPatch, view: Buffer): boolean {
-  try {
-    patchedBy(patch, view)
-    return true
-  } catch (error) {
-    if (error instanceof PatchError) return false
-    throw error
-  }
-}
-
-/** What a patch makes of a resource. Throws PatchError. */
-export const patchedBy = (patch: ApplyPatch, resource: Buffer, asked?: string[]): Buffer =>
-  Buffer.from(JSON.stringify(patch(JSON.parse(resource.toString('utf8')), asked)))
-
-const plain = (bytes: Buffer): Buffer =>
-  Buffer.from(JSON.stringify(JSON.parse(bytes.toString('utf8'))))
 
 function restored(o: Node, m: Node, b: Node, shapeOf: ShapeOf): string {
   try {
@@ -267,28 +261,33 @@ function hidden(
  * light what was hidden: seen again by any of the ways, the new version must show what was `written`, each
  * value in its place, or what masking makes of that, or what it has shown there before.
  */
-export function checkStillHidden(
+export async function checkStillHidden(
   request: Request,
   sights: Sights,
   next: Buffer,
-  writtenFor: (sight: Sight) => Buffer,
-): void {
+  writtenFor: (sight: Sight) => Buffer | Promise<Buffer>,
+): Promise<void> {
   for (const sight of sights) {
-    if (!sight.isWhole) checkHiddenFrom(request, sight, next, writtenFor(sight))
+    if (!sight.isWhole) await checkHiddenFrom(request, sight, next, await writtenFor(sight))
   }
 }
 
-function checkHiddenFrom(
+async function checkHiddenFrom(
   request: Request,
   { terms, view: before }: Sight,
   next: Buffer,
   written: Buffer,
-): void {
+): Promise<void> {
+  await giveTurn(next)
   // What this way will not show at all it does not bring to light.
   if (request.inspect(terms, next).withheld !== undefined) return
-  const view = (bytes: Buffer): Node => treeOf(request, request.view(terms, bytes))
-  const [shown, masked] = [view(next), view(written)]
-  const [wrote, seen] = [treeOf(request, written), treeOf(request, before)]
+  const view = async (bytes: Buffer): Promise<Node> => {
+    await giveTurn(bytes)
+    return treeOf(request, request.view(terms, bytes))
+  }
+  const [shown, masked] = [await view(next), await view(written)]
+  const [wrote, seen] = [await treeOf(request, written), await treeOf(request, before)]
+  await giveTurn(next)
   const metas = [wrote, masked, seen].map(({ members }) => members.get('meta'))
   for (const [name, value] of shown.members) {
     const [a, b, c] = [wrote, masked, seen].map(({ members }) => members.get(name))
@@ -345,7 +344,8 @@ function isLabelled(shown: Node, metas: readonly (Node | undefined)[]): boolean 
 }
 
 /** A resource as a tree. Throws Refusal when a member of it stands twice. */
-function treeOf({ readTree }: Request, bytes: Buffer): Node {
+async function treeOf({ readTree }: Request, bytes: Buffer): Promise<Node> {
+  await giveTurn(bytes)
   try {
     return readTree(bytes)
   } catch (cause) {

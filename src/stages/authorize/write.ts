@@ -1,4 +1,4 @@
-import { applyPatch, parsePatch } from '../../fhir/patch.ts'
+import { parsePatch } from '../../fhir/patch.ts'
 import type { FhirPatch } from '../../fhir/patch.ts'
 import { JSON_PATCH, parseMediaType } from '../../http/content.ts'
 import { formatInteraction } from '../../fhir/interaction.ts'
@@ -11,24 +11,24 @@ import { ASKED } from './asked.ts'
 import { checkLinks } from './links.ts'
 import { checkParameters, takeShape } from './question.ts'
 import { checkPreconditions } from './preconditions.ts'
-import { only } from './request.ts'
+import { createPatched } from './patched.ts'
+import { only, remembering } from './request.ts'
 import {
   checkAdded,
   checkPatched,
   checkReadable,
   checkStillHidden,
-  giveTurn,
-  isApplicable,
-  patchedBy,
   restoreHidden,
   sightsOf,
 } from './restoration.ts'
-import type { ApplyPatch, Sights } from './restoration.ts'
+import type { Sights } from './restoration.ts'
 import type { Request } from './request.ts'
+import { giveTurn } from './turn.ts'
 import { collect } from './view.ts'
 
 /** create, update, patch and delete; what comes back is shown as a read would show it (SCOPE-4). */
-export async function decideWrite(request: Request): Promise<Permit> {
+export async function decideWrite(asked: Request): Promise<Permit> {
+  const request = remembering(asked)
   const { interaction, body, arrival } = request.inquiry
   const { type = '' } = interaction
   const grant = request.holdings.demand(type, ASKED[interaction.code as 'create'])
@@ -117,17 +117,18 @@ async function judgeWrite(request: Request, type: string, grant: Grant): Promise
   const { found, bytes } = current
   await checkOwn(request, type, grant, current, found)
   const isMarked = whole?.found.altered === true && !found.altered
-  const sights = code === 'delete' ? undefined : sightsOf(request, type, grant, bytes, isMarked)
-  if (sent !== undefined) checkAdded(request, type, bytes, () => sent)
+  const sights =
+    code === 'delete' ? undefined : await sightsOf(request, type, grant, bytes, isMarked)
+  if (sent !== undefined) await checkAdded(request, type, bytes, () => sent)
   let content = sent
   if (sights !== undefined && sent !== undefined) {
     content = await restoreHidden(request, bytes, sights, sent)
-    await giveTurn(sent)
-    checkStillHidden(request, sights, content, () => sent)
-    await giveTurn(sent)
+    await checkStillHidden(request, sights, content, () => sent)
   }
-  const patched = code === 'patch' ? judgePatched(request, type, grant, bytes, sights) : undefined
+  const patched =
+    code === 'patch' ? await judgePatched(request, type, grant, bytes, sights) : undefined
   const isRestored = content !== undefined && content !== sent
+  await giveTurn(bytes)
   const version = patched ?? (isRestored ? judgeBody(request, type, grant, content) : whole)
   if (version !== undefined) await checkOwn(request, type, grant, version, found)
   const next = version?.found
@@ -219,13 +220,13 @@ export function checkSearches(
 }
 
 /** Judges what the current version would become; upstream gets the patch itself, inward. */
-function judgePatched(
+async function judgePatched(
   request: Request,
   type: string,
   grant: Grant,
   current: Buffer,
   sights: Sights | undefined,
-): Version & { readonly patch: Buffer } {
+): Promise<Version & { readonly patch: Buffer }> {
   const { body, arrival } = request.inquiry
   if (body === undefined || body.length === 0) throw new Refusal('body-malformed')
   const isJsonPatch = parseMediaType(arrival.headers['content-type']) === JSON_PATCH
@@ -235,23 +236,26 @@ function judgePatched(
   const sent = inwardOf(request, body)
   const patch = parse(sent)
   if (patch.hasTest) checkReadable(request, type, current)
-  const apply: ApplyPatch = (resource, asked) => applyPatch(resource, patch, asked)
-  checkAdded(request, type, current, (view) =>
-    isApplicable(apply, view) ? patchedBy(apply, view) : undefined,
+  const patched = createPatched(patch)
+  await checkAdded(request, type, current, async (view) =>
+    (await patched.isApplicable(view)) ? (await patched.of(view)).after : undefined,
   )
-  if (sights !== undefined) checkPatched(request, current, sights, apply)
-  const next = patchedBy(apply, current)
+  if (sights !== undefined) await checkPatched(request, current, sights, patched)
+  const { after: next } = await patched.of(current)
   if (sights !== undefined) {
     const [first] = sights
-    checkStillHidden(request, sights, next, ({ view }) =>
-      patchedBy(apply, isApplicable(apply, view) ? view : first.view),
-    )
+    await checkStillHidden(request, sights, next, async ({ view }) => {
+      const { after } = await patched.of((await patched.isApplicable(view)) ? view : first.view)
+      return after
+    })
   }
+  await giveTurn(current)
   // A bare string is an address by where the patch puts it: there nobody has made it upstream's.
   const isOurs = (bytes: Buffer): boolean => !inwardOf(request, bytes).equals(bytes)
   if (isOurs(next) && !isOurs(current)) {
     throw new Refusal('body-rule-broken', { detail: 'an address of ours as a bare string' })
   }
+  await giveTurn(current)
   return { ...judgeBody(request, type, grant, next), patch: sent }
 }
 
