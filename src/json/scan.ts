@@ -11,8 +11,17 @@ import {
   NOTHING,
 } from './notice.ts'
 import type { Notice } from './notice.ts'
-import { FLAG_MASK, FLAG_SHIFT, KIND, KIND_MASK, NAME_SHIFT, WIDTH } from './tape.ts'
-import type { Noted, Scan } from './tape.ts'
+import {
+  checkTape,
+  endTape,
+  FLAG_MASK,
+  FLAG_SHIFT,
+  KIND,
+  KIND_MASK,
+  NAME_SHIFT,
+  WIDTH,
+} from './tape.ts'
+import type { Noted, Scan, Tape } from './tape.ts'
 import { CLASS, endOfLiteral, endOfNumber, endOfString, FLAG, JsonError, PLAIN } from './token.ts'
 
 /**
@@ -65,19 +74,32 @@ const LARGEST_KEPT = 2_000_000
 /** Builds a scanner in plain TypeScript: the reference for the one in WebAssembly. */
 export function createScan(names: Names, maximumDepth: number, notice = NOTHING): Scan {
   const room = new Room(maximumDepth)
+  let last: { data: Int32Array } | undefined
   return (bytes) => {
+    endTape(last)
     const { data, length } = scan(bytes, names, maximumDepth, room)
     let noted: Noted | undefined
-    return {
+    const tape: Tape & { data: Int32Array } = {
       ...{ data, length, bytes, read: new Map() },
       get noted() {
-        return (noted ??= note(data, length, bytes, notice))
+        return (noted ??= note(tape.data, length, bytes, notice))
       },
       // Nothing is compared here: each is the first of its kind.
-      sameAs: (string) => string,
-      compare: () => new Int32Array(0),
-      splice: (edits, start, end) => splice(bytes, edits, start, end),
+      sameAs(string) {
+        checkTape(tape)
+        return string
+      },
+      compare() {
+        checkTape(tape)
+        return new Int32Array(0)
+      },
+      splice(edits, start, end) {
+        checkTape(tape)
+        return splice(bytes, edits, start, end)
+      },
     }
+    last = tape
+    return tape
   }
 }
 

@@ -3,7 +3,7 @@ import { orderEdits, splice } from './edit.ts'
 import type { Edit } from './tape.ts'
 import type { Names } from './names.ts'
 import { LEAST_DIGITS, NOTHING } from './notice.ts'
-import { WIDTH } from './tape.ts'
+import { checkTape, endTape, WIDTH } from './tape.ts'
 import type { Scan, Tape } from './tape.ts'
 import { JsonError } from './token.ts'
 import { loadModule, PAGE } from './web-assembly.ts'
@@ -116,6 +116,7 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
   /** What stands before the stack, once it is made: never changes but for what is kept. */
   let image: Uint8Array | undefined
   let machine = start()
+  let last: { data: Int32Array } | undefined
 
   function start(): Machine {
     const exports = instantiate() as Exports
@@ -157,6 +158,7 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
   }
 
   return (bytes: Buffer): Tape => {
+    endTape(last)
     const { length } = bytes
     if (machine.bytes.length > LARGEST_KEPT) machine = start()
     const { exports } = machine
@@ -177,7 +179,7 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
       if (exports.hasWide() !== 0 && !isUtf8(bytes)) throw new JsonError('not UTF-8', 0)
       const list = (at: number, size: number): Int32Array =>
         machine.data.subarray(at >> 2, (at >> 2) + size)
-      return {
+      const made: Tape & { data: Int32Array } = {
         data: machine.data.subarray(tape >> 2, values >> 2),
         length: count,
         bytes,
@@ -187,10 +189,21 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
           objects: list(objects, exports.countOfObjects()),
           at: { value: 0, object: 0 },
         },
-        sameAs: (entry) => exports.sameAs(input, tape, entry),
-        compare: (entry) => list(end, exports.compare(input, tape, entry, end) * 2).slice(),
-        splice: (edits, from = 0, to = length) => spliceWithin(bytes, edits, from, to, end),
+        sameAs(entry) {
+          checkTape(made)
+          return exports.sameAs(input, tape, entry)
+        },
+        compare(entry) {
+          checkTape(made)
+          return list(end, exports.compare(input, tape, entry, end) * 2).slice()
+        },
+        splice(edits, from = 0, to = length) {
+          checkTape(made)
+          return spliceWithin(bytes, edits, from, to, end)
+        },
       }
+      last = made
+      return made
     }
   }
 

@@ -40,6 +40,35 @@ export type Tape = {
   readonly splice: (edits: readonly Edit[], start?: number, end?: number) => Buffer
 }
 
+/** A tape read or spliced when its scanner has begun another: a fault of ours, and nothing leaves of it. */
+export class TapeEnded extends Error {
+  override readonly name = 'TapeEnded'
+
+  constructor() {
+    super('a tape is used after the next scan of its scanner has begun')
+  }
+}
+
+/** Stands in place of what is on a tape that has ended: whatever is read or written there throws. */
+const ENDED = new Proxy(new Int32Array(0), { get: throwEnded, set: throwEnded })
+
+function throwEnded(): never {
+  throw new TapeEnded()
+}
+
+/**
+ * Ends a tape, before its memory is another's. No reader has to ask whether it is good, which would cost
+ * something with each entry.
+ */
+export function endTape(tape: { data: Tape['data'] } | undefined): void {
+  if (tape !== undefined) tape.data = ENDED
+}
+
+/** For whoever reads the memory itself. Throws {@link TapeEnded}. */
+export function checkTape({ data }: Pick<Tape, 'data'>): void {
+  if (data === ENDED) throwEnded()
+}
+
 export type Noted = {
   readonly values: Int32Array
   readonly objects: Int32Array
@@ -50,7 +79,7 @@ export type Noted = {
 /**
  * Scans a whole text. Throws JsonError on anything that is not strict JSON: invalid UTF-8, lone
  * surrogates, a named member twice in one object, depth over the limit, truncation, trailing bytes.
- * The tape is good until the next scan by the same function.
+ * The tape is good until the next scan by the same function: from then on it throws {@link TapeEnded}.
  */
 export type Scan = (bytes: Buffer) => Tape
 
