@@ -1,8 +1,9 @@
 import type { Answer } from '../exchange.ts'
 import { Refusal } from '../refusal.ts'
 import { turnPages } from '../stages.ts'
+import type { Mark } from '../stages/release/frame.ts'
 import type { AnswerEntries, EntriesParts, EntrySteps } from './entry.ts'
-import { bundleOf, formatEntry, gather } from './response.ts'
+import { bundleOf, formatEntry, gather, markShown } from './response.ts'
 
 /** Answers each entry of a batch alone, one after the other, as if nothing stood around it. */
 export function createAnswerBatch(
@@ -11,6 +12,7 @@ export function createAnswerBatch(
 ): AnswerEntries {
   return async (whole, principal, bundle, upstream) => {
     const answers: Buffer[] = []
+    const mark: Mark = {}
     let room = LARGEST_ANSWER
     for (const request of bundle.entries) {
       if (whole.arrival.signal.aborted) throw new Error('the client has gone')
@@ -30,6 +32,7 @@ export function createAnswerBatch(
         const released = await stages.release(permit, stages.sanitize(permit, came), turn)
         exchange.record('tally', released.tally)
         answer = await gather(released.answer, room)
+        markShown(mark, answer, released.tally)
         room -= Buffer.isBuffer(answer.body) ? answer.body.length : 0
       } catch (error) {
         answer = refusedWith(exchange, error)
@@ -38,7 +41,7 @@ export function createAnswerBatch(
       if (unrecorded !== undefined) throw new Refusal('audit-unavailable')
       answers.push(formatEntry(answer))
     }
-    return bundleOf('batch-response', answers)
+    return bundleOf('batch-response', answers, mark)
   }
 }
 

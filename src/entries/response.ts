@@ -1,6 +1,8 @@
 import type { Answer } from '../exchange.ts'
 import { readBody } from '../http/content.ts'
 import { Refusal } from '../refusal.ts'
+import { formatMark, raiseMark } from '../stages/release/frame.ts'
+import type { Mark } from '../stages/release/frame.ts'
 
 /** A body as one piece, of `limit` bytes at most; throws Refusal. */
 export async function wholeOf(
@@ -15,6 +17,11 @@ export async function wholeOf(
 /** The same of an answer. */
 export async function gather(answer: Answer, limit: number): Promise<Answer> {
   return answer.body === undefined ? answer : { ...answer, body: await wholeOf(answer.body, limit) }
+}
+
+/** LABEL-3: what is shown of an entry counts to the mark of all of them; of what is not sent, nothing. */
+export function markShown(mark: Mark, { body }: Answer, { confidentiality }: Mark): void {
+  if (body !== undefined && confidentiality !== undefined) raiseMark(mark, confidentiality)
 }
 
 /** The entry of a response Bundle: what would have been the answer, headers as elements. */
@@ -44,8 +51,10 @@ function lastModified(value: string | undefined): { lastModified?: string } {
 }
 
 /** The answer to a Bundle of requests. */
-export function bundleOf(type: string, entries: readonly Buffer[]): Answer {
-  const pieces: Buffer[] = [Buffer.from(`{"resourceType":"Bundle","type":"${type}"`)]
+export function bundleOf(type: string, entries: readonly Buffer[], mark: Mark): Answer {
+  const said = formatMark(mark)
+  const meta = said === undefined ? '' : `,${said}`
+  const pieces: Buffer[] = [Buffer.from(`{"resourceType":"Bundle"${meta},"type":"${type}"`)]
   entries.forEach((entry, n) => pieces.push(Buffer.from(n === 0 ? ',"entry":[' : ','), entry))
   pieces.push(Buffer.from(entries.length === 0 ? '}' : ']}'))
   return {

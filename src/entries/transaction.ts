@@ -7,8 +7,9 @@ import type { Permit } from '../permit.ts'
 import type { Upstream } from '../ports.ts'
 import { Refusal } from '../refusal.ts'
 import { turnPages } from '../stages.ts'
+import type { Mark } from '../stages/release/frame.ts'
 import type { AnswerEntries, EntriesParts, Entry, EntrySteps } from './entry.ts'
-import { bundleOf, formatEntry, gather, wholeOf } from './response.ts'
+import { bundleOf, formatEntry, gather, markShown, wholeOf } from './response.ts'
 
 /**
  * Answers a transaction: permitted as a whole, before upstream sees any of it, or not at all (REST-7). Each
@@ -105,6 +106,7 @@ export function createAnswerTransaction(
   const answer: AnswerEntries = async (whole, principal, bundle, upstream) => {
     const entries = bundle.entries.map((request) => open(whole, principal, request))
     const answers: Answer[] = []
+    const mark: Mark = {}
     try {
       checkCost(bundle)
       const permits: Permit[] = []
@@ -137,7 +139,7 @@ export function createAnswerTransaction(
         const entry = entries[n]
         if (own === undefined || entry === undefined) throw new Refusal('upstream-unreadable')
         const turn = turnPages(stages, entry.exchange, principal, upstream)
-        answers.push(await releasePart(own, entry.exchange, part, turn))
+        answers.push(await releasePart(own, entry.exchange, part, turn, mark))
       }
     } catch (error) {
       for (const { exchange } of entries) {
@@ -152,7 +154,7 @@ export function createAnswerTransaction(
         throw new Refusal('audit-unavailable')
       }
     }
-    return bundleOf('transaction-response', answers.map(formatEntry))
+    return bundleOf('transaction-response', answers.map(formatEntry), mark)
   }
 
   /**
@@ -179,11 +181,14 @@ export function createAnswerTransaction(
     exchange: Exchange,
     part: FitAnswer,
     turn: ReturnType<typeof turnPages>,
+    mark: Mark,
   ): Promise<Answer> {
     try {
       const released = await stages.release(permit, part, turn)
       exchange.record('tally', released.tally)
-      return await gather(released.answer, limits.bodyBytes)
+      const answer = await gather(released.answer, limits.bodyBytes)
+      markShown(mark, answer, released.tally)
+      return answer
     } catch (error) {
       // What is done is done: the others are told, and this one says what a request of its own would.
       return refusedWith(exchange, error)

@@ -455,3 +455,89 @@ t.test('one resource is written once in a transaction, by whatever way it is nam
     )
   }
 })
+
+t.test(
+  'a Bundle of answers says the highest label of what it shows, and no other (LABEL-3)',
+  async (t) => {
+    const coding = (code: string, system = 'v3-Confidentiality') => ({
+      system: `http://terminology.hl7.org/CodeSystem/${system}`,
+      code,
+    })
+    const held: Record<string, object> = Object.fromEntries(
+      (
+        [
+          ['n', [coding('N')]],
+          ['r', [coding('R'), coding('NODSCLCD', 'v3-ActCode'), coding('HIV', 'v3-ActCode')]],
+          ['v', [coding('V')]],
+        ] as const
+      ).map(([id, security]) => [
+        `/base/Observation/${id}`,
+        { ...observation('p1'), id, meta: { versionId: '1', security } },
+      ]),
+    )
+    const resources = (ids: string): object[] =>
+      ids.split('').map((id) => held[`/base/Observation/${id}`] ?? {})
+    const gateway = await startGateway({
+      handler: (request, response, raw) => {
+        const [path = '', query = ''] = request.target.split('?')
+        const wanted = /code=(\w+)/.exec(query)?.[1] ?? ''
+        const entry = resources(wanted).map((resource) => ({ resource }))
+        const found = held[path]
+        const said =
+          request.method === 'POST'
+            ? {
+                resourceType: 'Bundle',
+                type: 'transaction-response',
+                entry: (
+                  JSON.parse(request.body.toString()) as { entry: { request: Entry }[] }
+                ).entry.map(({ request: { url } }) => ({
+                  resource: held[`/base/${url}`] ?? held['/base/Observation/n'],
+                  response: { status: '200 OK' },
+                })),
+              }
+            : path === '/base/Observation'
+              ? { resourceType: 'Bundle', type: 'searchset', entry }
+              : (found ?? {})
+        const status =
+          request.method === 'GET' && path !== '/base/Observation' && !found ? 404 : 200
+        json(JSON.stringify(said), status)(request, response, raw)
+      },
+    })
+    t.teardown(() => gateway.close())
+    const clinician = { scope: 'user/*.cruds', fhirUser: 'Practitioner/d1' }
+    const cleared = { ...clinician, roles: ['restricted-records'], purpose_of_use: 'TREAT' }
+    const read = (id: string): Entry => ({ method: 'GET', url: `Observation/${id}` })
+    const search = (ids: string): Entry => ({ method: 'GET', url: `Observation?code=${ids}` })
+    const [n, r, v] = ['n', 'r', 'v'].map(read) as [Entry, Entry, Entry]
+    const head: Entry = { ...r, method: 'HEAD' }
+    // prettier-ignore
+    const rows: [what: string, claims: object, type: string, entries: Entry[], mark: string | undefined][] = [
+    ['nothing above N',               cleared,   'batch',       [n, search('nn')],     undefined],
+    ['one R',                         cleared,   'batch',       [n, r, n],             'R'],
+    ['one R that was searched for',   cleared,   'batch',       [n, search('nr')],     'R'],
+    ['what is withheld says nothing', cleared,   'batch',       [n, v],                undefined],
+    ['nor does it in a search',       cleared,   'batch',       [n, search('nv')],     undefined],
+    ['R is withheld from others',     clinician, 'batch',       [n, r, search('rn')],  undefined],
+    ['a body that is not sent',       cleared,   'batch',       [n, head],             undefined],
+    ['nothing at all',                cleared,   'batch',       [],                    undefined],
+    ['none above N',                  cleared,   'transaction', [n, n],                undefined],
+    ['one R',                         cleared,   'transaction', [n, r],                'R'],
+  ]
+    for (const [what, claims, type, entries, mark] of rows) {
+      const answer = await fetch(gateway.url, {
+        method: 'POST',
+        headers: {
+          authorization: `Bearer ${await gateway.token({ ...claims })}`,
+          'content-type': 'application/fhir+json',
+        },
+        body: bundleOf(type, entries),
+      })
+      const text = await answer.text()
+      t.equal(answer.status, 200, `${type}: ${what} ${text}`)
+      const { meta, entry = [] } = JSON.parse(text) as { meta?: object; entry?: object[] }
+      t.equal(entry.length, entries.length)
+      const expected = mark === undefined ? undefined : { security: [coding(mark)] }
+      t.strictSame(meta, expected, `${type}: ${what}`)
+    }
+  },
+)

@@ -35,8 +35,11 @@ export function hiddenIn({ type, maskings }: Verdict): Hidden {
   }
 }
 
+/** The highest confidentiality of what is in a Bundle. */
+export type Mark = Pick<Tally, 'confidentiality'>
+
 /** Notes a resource that is released. */
-export function raiseMark(tally: Tally, confidentiality: Confidentiality): void {
+export function raiseMark(tally: Mark, confidentiality: Confidentiality): void {
   if (confidentiality === tally.confidentiality) return
   const before = CONFIDENTIALITIES.indexOf(tally.confidentiality ?? 'U')
   if (CONFIDENTIALITIES.indexOf(confidentiality) > before) tally.confidentiality = confidentiality
@@ -46,7 +49,7 @@ export function raiseMark(tally: Tally, confidentiality: Confidentiality): void 
  * LABEL-3: a Bundle is as confidential as the most confidential resource in it; said when that is
  * above what every record is. Codes that say what was done to a resource are not for the Bundle.
  */
-export function formatMark({ confidentiality = 'N' }: Tally): string | undefined {
+export function formatMark({ confidentiality = 'N' }: Mark): string | undefined {
   if (CONFIDENTIALITIES.indexOf(confidentiality) <= CONFIDENTIALITIES.indexOf('N')) return undefined
   const system = 'http://terminology.hl7.org/CodeSystem/v3-Confidentiality'
   return `"meta":{"security":[{"system":"${system}","code":"${confidentiality}"}]}`
