@@ -224,6 +224,13 @@ export function knownTextOf(tape: Tape, entry: number, known: Names): string | u
   return id < 0 ? textOf(tape, entry) : known.list[id]
 }
 
+/** Whether it is a string, and its text one of `known`; mostly the bytes tell. */
+export function isOneOf(tape: Tape, entry: number, known: Names): boolean {
+  if (kindOf(tape, entry) !== KIND.string) return false
+  if ((flagsOf(tape, entry) & FLAG.escaped) !== 0) return known.id(textOf(tape, entry) ?? '') >= 0
+  return known.find(tape.bytes, startOf(tape, entry) + 1, endOf(tape, entry) - 1) >= 0
+}
+
 /** All values at a path of names, arrays passed through. */
 export function valuesAt(tape: Tape, object: number, path: readonly number[]): number[] {
   const found: number[] = []

@@ -129,6 +129,112 @@ t.test('beside a resource only what is named stays', async (t) => {
   }
 })
 
+const RESOURCE = observation('o1', 'p1')
+const ID = '7b0d3a3e-5f0e-4c8e-9d57-1a2b3c4d5e6f'
+const INSTANT = '2020-03-04T05:06:07.123+01:00'
+/** Stands for what upstream may have put where only a code, a time or an address belongs. */
+const SECRETS = ['CANARY Jane Doe', '123-45-6789', '4111 1111 1111 1111', 'CANARY\\u0020Doe', 'é']
+
+t.test('what is said beside a resource has a form of its own, or goes (MASK-12)', async (t) => {
+  /** As the caller sees it, whole and streamed. */
+  const left = async (text: string, masking = BASELINE): Promise<string> => {
+    const terms = termsFor('p1', { masking })
+    const [whole, streamed] = [Buffer.from(text), chunked(text)]
+    const [one, other] = [(await send(whole, terms)).text, (await send(streamed, terms)).text]
+    t.same(JSON.parse(other), JSON.parse(one), 'streamed or not')
+    return one
+  }
+  const withBeside = (beside: string): string =>
+    `{"resourceType":"Bundle","type":"searchset","entry":[{${beside},"resource":${RESOURCE}},{"resource":${RESOURCE},${beside}}]}`
+  const withHead = (head: string): string =>
+    `{"resourceType":"Bundle",${head},"entry":[{"resource":${RESOURCE}}]}`
+
+  const parts: readonly (readonly [part: string, name: string])[] = [
+    ['search', 'mode'],
+    ['search', 'score'],
+    ['request', 'method'],
+    ['request', 'url'],
+    ['response', 'status'],
+    ['response', 'location'],
+    ['response', 'etag'],
+    ['response', 'lastModified'],
+  ]
+  for (const secret of SECRETS) {
+    for (const masking of [BASELINE, SAFE_HARBOR]) {
+      for (const [part, name] of parts) {
+        const found = await left(withBeside(`"${part}":{"${name}":"${secret}"}`), masking)
+        t.notMatch(found, /CANARY|Doe|123-45|6789|4111|é/, `${part}.${name}: ${secret}`)
+        t.equal(idsOf(found).length, 2)
+      }
+      const found = await left(withBeside(`"fullUrl":"${secret}"`), masking)
+      t.notMatch(found, /CANARY|Doe|123-45|6789|4111|é/, `fullUrl: ${secret}`)
+    }
+    for (const name of ['id', 'timestamp']) {
+      const found = await left(withHead(`"${name}":"${secret}","type":"searchset"`))
+      t.notMatch(found, /CANARY|Doe|123-45|6789|4111|é/, `${name}: ${secret}`)
+      t.equal(idsOf(found).length, 1)
+    }
+    const unknown = withHead(`"type":"${secret}"`)
+    for (const body of [Buffer.from(unknown), chunked(unknown)])
+      await t.rejects(send(body, termsFor('p1')), { message: 'upstream-unreadable' }, secret)
+  }
+
+  for (const [beside, seen] of [
+    ['"response":{"status":"200 CANARY Doe"}', { response: { status: '200' } }],
+    ['"response":{"status":"200 123-45-6789"}', { response: { status: '200' } }],
+    ['"response":{"status":"\\u0032\\u00300 OK Jane"}', { response: { status: '200' } }],
+    ['"response":{"status":"123 45 6789"}', { response: {} }],
+    ['"response":{"status":"2001"}', { response: {} }],
+    ['"response":{"status":200}', { response: {} }],
+    ['"search":{"mode":"match\\u0020"}', { search: {} }],
+    ['"search":{"score":123456789}', { search: {} }],
+    ['"search":{"score":4111111111111111}', { search: {} }],
+    ['"request":{"method":7,"url":7}', { request: {} }],
+    ['"request":{"method":"GET","url":"Patient?name=CANARY"}', { request: { url: 'Patient' } }],
+    ['"request":{"method":"GET","url":"Jane Doe?name=CANARY"}', { request: { method: 'GET' } }],
+    ['"response":{"status":"200","location":"http://inside.secret/Patient/1"}', { response: {} }],
+    ['"fullUrl":"http://x/Observation/o1?ssn=123-45-6789"', {}],
+    ['"fullUrl":7', {}],
+  ] as const) {
+    const found = await left(withBeside(beside))
+    t.notMatch(found, /CANARY|Doe|123-?45|4111|secret|2001/, beside)
+    const { entry = [] } = JSON.parse(found) as { entry?: object[] }
+    for (const one of entry) t.match(one, seen, beside)
+  }
+
+  for (const beside of [
+    ...['match', 'include', 'outcome', 'm\\u0061tch'].map((mode) => `"search":{"mode":"${mode}"}`),
+    ...['0', '1', '0.8734523', '12.5', '9.8e-5'].map((score) => `"search":{"score":${score}}`),
+    ...['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'PATCH'].map(
+      (method) => `"request":{"method":"${method}","url":"Observation/o1"}`,
+    ),
+    ...['Observation', 'Observation/o1', '/Observation/o1', 'Observation/o1/_history/2', ''].map(
+      (url) => `"request":{"method":"PUT","url":"${url}"}`,
+    ),
+    ...['200', '200 OK', '201 Created', '204 No Content', '404 Not Found'].map(
+      (status) => `"response":{"status":"${status}"}`,
+    ),
+    '"response":{"location":"Observation/o1/_history/2"}',
+    '"response":{"etag":"W/\\"2\\""}',
+    ...[INSTANT, '2020-03-04T05:06:07Z'].map((time) => `"response":{"lastModified":"${time}"}`),
+    ...[
+      'urn:uuid:8f2a3d6e-0000-4000-8000-123456789012',
+      'urn:oid:2.16.840.1.113883.4.1',
+      'https://elsewhere.example/fhir/Observation/o1',
+      'https:\\/\\/elsewhere.example\\/fhir/Observation/o1',
+      'Observation/o1',
+    ].map((url) => `"fullUrl":"${url}"`),
+  ]) {
+    const found = await left(withBeside(beside))
+    t.ok(found.includes(`{${beside},"resource":`) && found.includes(`,${beside}}`), beside)
+  }
+  for (const type of ['searchset', 'history', 'collection', 'document', 'search\\u0073et']) {
+    const head = `"id":"${ID}","type":"${type}","timestamp":"${INSTANT}"`
+    const found = await left(withHead(head))
+    t.ok(found.includes(head), head)
+  }
+})
+
 t.test('a stream leaves the same bytes as a buffer, wherever its chunks end', async (t) => {
   const entries = Array.from({ length: 60 }, (_, i) =>
     entry(

@@ -1,3 +1,4 @@
+import { INSTANT } from '../../fhir/datatypes.ts'
 import type { Interaction, Parameter } from '../../fhir/interaction.ts'
 import type { Operation } from '../../fhir/operations.ts'
 import { isNdjson, NDJSON } from '../../http/content.ts'
@@ -90,8 +91,6 @@ function readTypes(
   if (types.every((type) => known.has(type))) return types
   throw new Refusal('parameter-malformed', { parameter: '_type' })
 }
-
-const INSTANT = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:Z|[+-]\d{2}:\d{2})$/
 
 /** The question as upstream gets it: checked instants, our own format, the types that may come. */
 function buildParameters(

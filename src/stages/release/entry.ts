@@ -15,6 +15,7 @@ import {
 } from '../../json/tape.ts'
 import type { Permit } from '../../permit.ts'
 import { publicOf, releaseAddress, rewriteUrls } from './address.ts'
+import { isFullUrl } from './forms.ts'
 import type { Hidden } from './mask/compile-masking.ts'
 import type { Context } from './context.ts'
 import { hiddenIn } from './frame.ts'
@@ -134,17 +135,17 @@ function repeatEntry(
   { permit: { terms }, context, tally, edits }: Parts,
 ): boolean {
   const object = element + resource
+  const { isBehind = false, offset = 0 } = fullUrl ?? {}
+  const address = fullUrl === undefined ? -1 : (isBehind ? after(tape, object) : element) + offset
+  if (address >= 0 && !isFullUrl(tape, address)) return false
   const masked = planMasking(tape, object, undefined, context)
   if (masked === undefined || masked.renamed !== undefined) return false
   if (masked.counts !== undefined && !isFound(tape, object, masked.edits, type, terms, context)) {
     return false
   }
-  if (fullUrl?.isBehind === false) releaseAddress(tape, element + fullUrl.offset, context, edits)
+  if (address >= 0 && !isBehind) releaseAddress(tape, address, context, edits)
   for (const edit of orderEdits(masked.edits)) edits.push(edit)
-  if (fullUrl?.isBehind === true) {
-    const end = after(tape, object)
-    releaseAddress(tape, end + fullUrl.offset, context, edits)
-  }
+  if (isBehind) releaseAddress(tape, address, context, edits)
   tally.inspected += 1
   tally.released += 1
   addCounts(tally, masked.counts)
@@ -171,8 +172,7 @@ function releaseEntry(
   const { maskings } = released.verdict
   const idOf = (): string | undefined => identify(tape, resource, context.words).id
   const view = maskings.length === 0 ? undefined : viewOf(released, idOf, context)
-  const entry =
-    released.renamed === 'gone' ? context.bundleWords.nameless : context.bundleWords.entry
+  let entry = released.renamed === 'gone' ? context.bundleWords.nameless : context.bundleWords.entry
   const end = after(tape, element)
   let isPlain = true
   // What was cut down, or is remembered by its id, is so for itself.
@@ -189,7 +189,8 @@ function releaseEntry(
       const isBehind = key > resource
       fullUrl = { isBehind, offset: key + 1 - (isBehind ? after(tape, resource) : element) }
       if (view?.rename !== undefined) renameAddress(tape, key + 1, view, edits)
-      else releaseAddress(tape, key + 1, context, edits)
+      else if (isFullUrl(tape, key + 1)) releaseAddress(tape, key + 1, context, edits)
+      else entry = without(entry, name)
       if (isIn(entry, name)) continue
     }
     // Beside the resource stands what upstream says of it, its outcome and criteria among it:
@@ -207,7 +208,7 @@ function releaseEntry(
   return released
 }
 
-/** `search`, `request` or `response` of an entry. */
+/** `search`, `request` or `response` of an entry: each member of it in its form, or not at all. */
 function releaseBeside(
   tape: Tape,
   value: number,
@@ -220,7 +221,22 @@ function releaseBeside(
   let shown = kept
   if (view?.version === true && isIn(kept, at.etag)) shown = without(shown, at.etag)
   if (view?.time === true && isIn(kept, at.lastModified)) shown = without(shown, at.lastModified)
-  for (const edit of keepOnly(tape, value, shown, context.bundleWords)) edits.push(edit)
+  const { bundleWords, bases } = context
+  const isSaidAnew = (name: number): boolean =>
+    view?.rename !== undefined && (name === at.url || name === at.location)
+  const cut = removeMembers(tape, value, (key) => {
+    if (goes(tape, key, shown, bundleWords)) return true
+    const name = nameOf(tape, key)
+    const said = isSaidAnew(name) || (bundleWords.formOf[name + 1]?.(tape, key + 1, bases) ?? true)
+    if (typeof said === 'string')
+      edits.push({
+        start: startOf(tape, key + 1),
+        end: endOf(tape, key + 1),
+        text: JSON.stringify(said),
+      })
+    return said === false
+  })
+  for (const edit of cut) edits.push(edit)
   if (!hasAddress) return
   if (view?.rename === undefined) releaseAddresses(tape, value, context, edits)
   else {
@@ -289,12 +305,7 @@ function releaseAddresses(tape: Tape, value: number, context: Context, edits: Ed
 }
 
 /** Takes out of an object every member that is not named, or holds more than a simple value. */
-export function keepOnly(
-  tape: Tape,
-  object: number,
-  kept: NameSet,
-  words: BundleWords,
-): readonly Edit[] {
+function keepOnly(tape: Tape, object: number, kept: NameSet, words: BundleWords): readonly Edit[] {
   return removeMembers(tape, object, (key) => goes(tape, key, kept, words))
 }
 
@@ -306,7 +317,7 @@ function goes(tape: Tape, key: number, kept: NameSet, { nested, besideOf }: Bund
   return isBeside ? kindOf(tape, key + 1) !== KIND.object : !isIn(nested, name)
 }
 
-export function without(set: NameSet, name: number): NameSet {
+function without(set: NameSet, name: number): NameSet {
   const left = Uint8Array.from(set)
   left[name + 1] = 0
   return left

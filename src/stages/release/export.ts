@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Tally } from '../../exchange.ts'
+import { INSTANT } from '../../fhir/datatypes.ts'
 import { formatInteraction } from '../../fhir/interaction.ts'
 import type { LinesShape } from '../../fhir/operations.ts'
 import { splitLines } from '../../json/lines.ts'
@@ -17,8 +18,6 @@ export function releaseJob(location: string | undefined, permit: Permit, context
   if (target === undefined) throw unreadable('a job that has no address below the base')
   return linkTo('job', target, permit, context)
 }
-
-const INSTANT = /^\d{4}-\d{2}-\d{2}T[\d:.]{5,18}(?:Z|[+-]\d{2}:\d{2})$/
 
 /** The parts of a manifest that name files, and what the lines of those are. */
 const FILES: readonly (readonly [name: string, shape: LinesShape])[] = [

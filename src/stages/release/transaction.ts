@@ -1,10 +1,9 @@
 import type { FitAnswer } from '../../exchange.ts'
+import { VERSION_TAG } from '../../fhir/datatypes.ts'
 import { elements, endOf, kindOf, KIND, member, startOf, textOf } from '../../json/tape.ts'
 import type { Tape } from '../../json/tape.ts'
 import { unreadable } from './bundle.ts'
 import type { Vocabulary } from './vocabulary.ts'
-
-const ETAG = /^W\/"[A-Za-z0-9.\-]{1,64}"$/
 
 /**
  * What upstream said to each entry of a transaction, as if it had been asked alone. Nothing but a
@@ -30,7 +29,7 @@ export function splitTransaction(
     const etag = text(response, at.etag)
     const modified = Date.parse(text(response, at.lastModified) ?? '')
     if (location !== undefined) headers['location'] = location
-    if (etag !== undefined && ETAG.test(etag)) headers['etag'] = etag
+    if (etag !== undefined && VERSION_TAG.test(etag)) headers['etag'] = etag
     if (!Number.isNaN(modified)) headers['last-modified'] = new Date(modified).toUTCString()
     const resource = member(tape, entry, at.resource)
     const body =

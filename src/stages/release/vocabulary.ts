@@ -7,6 +7,8 @@ import { loadElements } from '../../fhir/elements.ts'
 import { buildOutline } from './outline.ts'
 import { buildCodings } from './mask/codes.ts'
 import type { Confidentiality } from '../../permit.ts'
+import { FORMS } from './forms.ts'
+import type { Form } from './forms.ts'
 
 /** The member names that decide something; the first 32 show in an object's flags. */
 const LIST = [
@@ -256,6 +258,8 @@ export type BundleWords = {
   readonly nameless: NameSet
   /** By name plus one. */
   readonly besideOf: readonly (Beside | undefined)[]
+  /** By name plus one: the form of what stays of those. */
+  readonly formOf: readonly (Form | undefined)[]
   /** Looked into further; any other kept member must be a simple value. */
   readonly nested: NameSet
 }
@@ -273,7 +277,11 @@ export function buildBundleWords({ at }: Vocabulary): BundleWords {
     kept: numbers('status', 'location', 'etag', 'lastModified'),
     hasAddress: true,
   }
+  const formOf: (Form | undefined)[] = Array.from({ length: MOST_UNIQUE + 1 }, () => undefined)
+  for (const [word, form] of Object.entries(FORMS))
+    formOf[at[word as keyof typeof FORMS] + 1] = form
   return {
+    formOf,
     bundle: numbers('resourceType', 'id', 'type', 'timestamp', 'link', 'entry'),
     empty: numbers('resourceType', 'id', 'type', 'timestamp', 'link'),
     entry: numbers('fullUrl', 'resource', 'search', 'request', 'response'),

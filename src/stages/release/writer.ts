@@ -17,6 +17,7 @@ import { Refusal } from '../../refusal.ts'
 import { formatLinks, readNext, SUPPRESSED, unreadable } from './bundle.ts'
 import type { Context } from './context.ts'
 import { releaseEntries } from './entry.ts'
+import { isBundleId, isBundleType, isInstant } from './forms.ts'
 import { formatMark, hiddenOf } from './frame.ts'
 import { createPage } from './page.ts'
 import { createTrail } from './trail.ts'
@@ -53,7 +54,7 @@ const COMMA = Buffer.from(',')
  * written alike whatever upstream's looked like: how it is written would tell whether there was another.
  */
 export function createWriter(permit: Permit, context: Context, tally: Tally): Writer {
-  const { words, scan } = context
+  const { words, scan, bases } = context
   const { at } = words
   const { follows, tellsWithheld } = permit.terms
   const isTimed = !hiddenOf(permit, context).time
@@ -112,9 +113,13 @@ export function createWriter(permit: Permit, context: Context, tally: Tally): Wr
       if (name >= 0) met.add(name)
       if (name === at.resourceType && textOf(tape, value) !== 'Bundle')
         throw unreadable('no Bundle')
+      if (name === at.type && !isBundleType(tape, value, bases))
+        throw unreadable('no type of Bundle')
       if (name === at.link) next = readNext(tape, value, context)
       if (!isFirst || !shown.includes(name)) continue
       if (isContainer(tape, value)) throw unreadable('no simple value')
+      if (name === at.id && !isBundleId(tape, value, bases)) continue
+      if (name === at.timestamp && !isInstant(tape, value, bases)) continue
       kept.push(tape.bytes.toString('utf8', startOf(tape, key), endOf(tape, value)))
     }
   }

@@ -1,3 +1,4 @@
+import { VERSION_TAG } from '../../fhir/datatypes.ts'
 import type { Definitions } from '../../fhir/definitions.ts'
 import { LINES } from '../../fhir/operations.ts'
 import { discard, isFhirJson, isNdjson } from '../../http/content.ts'
@@ -27,7 +28,7 @@ const MEANING: Readonly<Record<number, Reason>> = {
 
 /** Headers of an answer that may be said at all, each in the only form that is believed. */
 const SAYABLE: readonly (readonly [name: string, form: RegExp])[] = Object.entries({
-  etag: /^W\/"[A-Za-z0-9.\-]{1,64}"$/,
+  etag: VERSION_TAG,
   'last-modified': /^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/,
   location: /^[\x21-\x7e]{1,2048}$/,
   'content-location': /^[\x21-\x7e]{1,2048}$/,
