@@ -121,6 +121,15 @@ function gapsOf(piece: v128): u32 {
   )
 }
 
+/** Dots behind three digits, or behind two and a dot: of an SSN or card, not of a second or most OIDs. */
+@inline
+function pointsOf(one: v128, two: v128, digits: u32): u32 {
+  const dots =
+    i8x16.bitmask(i8x16.eq(one, i8x16.splat(0x2e))) |
+    (i8x16.bitmask(i8x16.eq(two, i8x16.splat(0x2e))) << 16)
+  return dots & (digits << 1) & (digits << 2) & ((digits | dots) << 3)
+}
+
 @inline
 function markupOf(piece: v128): u32 {
   return i8x16.bitmask(
@@ -152,7 +161,8 @@ function mayHoldNumber(from: usize, end: usize): bool {
     const digits = digitsOf(one) | (digitsOf(two) << 16)
     const inside = <u32>(((<u64>1) << length) - 1)
     if (((markupOf(one) | (markupOf(two) << 16)) & inside) != 0) return true
-    const run = (digits | gapsOf(one) | (gapsOf(two) << 16)) & inside
+    const gaps = gapsOf(one) | (gapsOf(two) << 16)
+    const run = (digits | gaps | pointsOf(one, two, digits)) & inside
     // Up to where the first run ends, and what is left behind it.
     const first = run & ~(run + 1)
     let rest = run & (run + 1)
@@ -174,7 +184,7 @@ function holdsNumber(from: usize, end: usize): bool {
       digits = gap > WIDEST_GAP ? 1 : digits + 1
       if (digits == LEAST_DIGITS) return true
       gap = 0
-    } else if (c == 0x20 || c == 0x2d) gap++
+    } else if (c == 0x20 || c == 0x2d || (c == 0x2e && isGroup(from, i))) gap++
     else if (c == 0x26 || c == 0x3c) return true
     else {
       digits = 0
@@ -182,6 +192,11 @@ function holdsNumber(from: usize, end: usize): bool {
     }
   }
   return false
+}
+
+function isGroup(from: usize, end: usize): bool {
+  if (end - from < 3 || !isDigit(load<u8>(end - 1))) return false
+  return isDigit(load<u8>(end - 2)) && (load<u8>(end - 3) == 0x2e || isDigit(load<u8>(end - 3)))
 }
 
 /** Whether a number has so few digits that they may be shown. */

@@ -24,6 +24,8 @@ const TEXTS: Readonly<Record<string, string>> = {
   'fours apart': filled('4 '),
   cards: filled('4111 1111 1111 1111 '),
   SSNs: filled('123-45-6789 '),
+  'SSNs with dots': filled('123.45.6789 '),
+  'an OID without end': filled('123.45.6789.'),
   'nine digits': filled('123456782 '),
   'nine digits with words': filled('sin 123456782 '),
   'nine digits behind a cut word': filled('ab 123456782 '),

@@ -96,8 +96,8 @@ export function hasDigits(bytes: Uint8Array, start: number, end: number): boolea
 }
 
 /**
- * Whether ASCII bytes may hold such a number: digits with spaces and dashes between. In markup anything
- * may stand between them.
+ * Whether ASCII bytes may hold such a number: digits with spaces and dashes between, and with dots behind three
+ * digits or behind two and a dot. In markup anything may stand between them.
  */
 export function mayHoldNumber(bytes: Uint8Array, start: number, end: number): boolean {
   let digits = 0
@@ -108,7 +108,7 @@ export function mayHoldNumber(bytes: Uint8Array, start: number, end: number): bo
       digits = gap > WIDEST_GAP ? 1 : digits + 1
       if (digits === LEAST_DIGITS) return true
       gap = 0
-    } else if (c === 0x20 || c === 0x2d) gap++
+    } else if (c === 0x20 || c === 0x2d || (c === 0x2e && isGroup(bytes, start, i))) gap++
     else if (c === 0x26 || c === 0x3c) return true
     else {
       digits = 0
@@ -117,6 +117,13 @@ export function mayHoldNumber(bytes: Uint8Array, start: number, end: number): bo
   }
   return false
 }
+
+/** Whether digits end here as before a dot of an SSN or card, not of a second, a version or most OIDs. */
+function isGroup(bytes: Uint8Array, start: number, end: number): boolean {
+  if (end - start < 3 || !isDigit(bytes[end - 1]) || !isDigit(bytes[end - 2])) return false
+  return bytes[end - 3] === 0x2e || isDigit(bytes[end - 3])
+}
+const isDigit = (c: number | undefined): boolean => c !== undefined && c >= 0x30 && c <= 0x39
 
 /**
  * Whether a string may be content within an address (RFC 2397), by its begin: `data`, or a space, which is

@@ -99,6 +99,64 @@ t.test('cards are found among digits without end (MASK-7)', async (t) => {
   t.ok(cards > 1000, `${cards} cards`)
 })
 
+const upTo = (most: number): fc.Arbitrary<number> => fc.integer({ min: 1, max: most })
+const padded = (number: number, length: number): string => String(number).padStart(length, '0')
+
+t.test('numbers with dots are found where they stand alone (MASK-7, §9.2)', async () => {
+  const area = upTo(899).filter((one) => one !== 666)
+  const ssn = fc
+    .tuple(area, upTo(99), upTo(9999))
+    .map(([a, b, c]) => `${padded(a, 3)}.${padded(b, 2)}.${padded(c, 4)}`)
+  const card = fc
+    .tuple(upTo(0xffffff), upTo(9999999))
+    .map(([a, b]) => `4${padded(a % 10 ** 7, 7)}${padded(b, 7)}`)
+    .map((head) =>
+      Array.from({ length: 10 }, (_, n) => head + String(n)).find(
+        (one) => findSecrets(one).length > 0,
+      )!,
+    )
+    .map((digits) => digits.match(/\d{4}/g)!.join('.'))
+  const before = fc.constantFrom('', ' ', '(', 'SSN ', 'ssn:', 'card=', 'a. ', '1.5 ', 'é ', '\n')
+  const behind = fc.constantFrom('', ' ', ')', '.', '. A', '...', ', 1.5', ';', ' 2', '-', '\n')
+  fc.assert(
+    fc.property(before, fc.oneof(ssn, card), behind, (head, number, tail) => {
+      const found = findSecrets(head + number + tail)
+      const [one] = found
+      const isWhole = one?.start === head.length && one.end === head.length + number.length
+      return found.length === 1 && isWhole
+    }),
+    always,
+  )
+})
+
+t.test('OIDs, versions and decimals are none, whatever is in them (MASK-7, §9.2)', async () => {
+  const arc = fc.oneof(
+    fc.constantFrom('123', '45', '6789', '4111', '1111', '3782', '822463', '10005', '0'),
+    fc.nat(999_999_999).map(String),
+  )
+  const arcs = fc.array(arc, { minLength: 2, maxLength: 8 }).map((list) => list.join('.'))
+  const oid = fc.tuple(fc.constantFrom('0', '1', '2'), arcs).map((parts) => parts.join('.'))
+  const part = fc.nat(9999).map(String)
+  const version = fc.tuple(
+    fc.constantFrom('v', 'V', 'version ', 'Version: ', 'rev '),
+    fc.array(part, { minLength: 1, maxLength: 4 }),
+  )
+  const decimal = fc.tuple(fc.nat(99_999_999), fc.nat(99_999_999)).map((parts) => parts.join('.'))
+  const around = fc.constantFrom('', ' ', 'urn:oid:', '(', 'x ')
+  const behind = fc.constantFrom('', '.', ' ', ')', ' x')
+  const numbers = fc.oneof(
+    oid,
+    version.map(([word, list]) => word + list.join('.')),
+    decimal,
+  )
+  fc.assert(
+    fc.property(around, numbers, behind, (head, number, tail) => {
+      return findSecrets(head + number + tail).length === 0
+    }),
+    { ...always, numRuns: 20_000 },
+  )
+})
+
 t.test('what a reader sees is what is left step by step (MASK-7, row 22)', async () => {
   fc.assert(
     fc.property(texts, (text) => (shownOf(text) ?? text) === plainShown(text)),

@@ -335,6 +335,13 @@ const leaks: [name: string, members: string][] = [
   ['two in a run', '"note":[{"text":"123-45-6789 123-45-6789"}]'],
   ['a list of cards', `"note":[{"text":"${Array(4).fill('4111111111111111').join(' ')}"}]`],
   ['wide separators', '"note":[{"text":"123 - 45 - 6789 or 4111  1111  1111  1111"}]'],
+  ['dots', '"note":[{"text":"Her SSN is 123.45.6789."},{"text":"4111.1111.1111.1111"}]'],
+  [
+    'dots in a narrative',
+    '"text":{"status":"generated","div":"<div><b>123</b>.45.6789 &#52;111.1111.1111.1111</div>"}',
+  ],
+  ['dots that are seen as such', '"note":[{"text":"123\u2024\uff14\uff15\uff0e6789"}]'],
+  ['dots and an escape', '"note":[{"text":"123\\u002e45.6789"}]'],
   ['a zero-width space', '"note":[{"text":"123\u200b-45-6789"}]'],
   ['a member name', '"note":[{"123-45-6789":"x"}]'],
   [
@@ -369,7 +376,7 @@ t.test(
         const out = await send(Buffer.from(text), termsFor('p1', { masking }), read)
         t.notMatch(
           out.text,
-          /123\W{0,3}-?45|123456789|4111\W*1111\W*1111|MTIz/,
+          /123\W{0,3}-?(?:45|\uff14)|123456789|4111\W*1111\W*1111|MTIz/,
           `${name}, ${[...masking].join(' ')}`,
         )
         t.match(
@@ -393,7 +400,9 @@ t.test('what is no secret stays, byte for byte', async (t) => {
     '"valueSampledData":{"origin":{"value":0},"period":10,"dimensions":1,"data":"4111 1111 1111 1111 E U L"}',
     '"identifier":[{"system":"urn:dicom:uid","value":"urn:oid:1.2.840.4111111111111111"}]',
     '"code":{"coding":[{"system":"http://snomed.info/sct","code":"4111111111111111"}]}',
-    '"effectiveDateTime":"2026-03-02T10:11:12.123-05:00","issued":"2026-03-02"',
+    '"identifier":[{"system":"http://x","value":"1.2.123.45.6789"},{"value":"1.4111.1111.1111.1111"}]',
+    '"valueString":"v123.45.6789, 10.123.45.67, 41111111.11111111, 123.456.789"',
+    '"effectiveDateTime":"2026-03-02T10:11:12.1234567-05:00","issued":"2026-03-02"',
     '"valueString":"phone 555-123-4567, LOT 123456789"',
   ]) {
     const text = observation('o1', 'p1', `,${members}`)

@@ -110,7 +110,8 @@ const listsOf = (room: number): [Int32Array, Uint8Array, Uint8Array, Uint8Array,
 const RUN = new Run()
 
 /** All findings, in order and apart; separators and keyword context as §9.2 asks for. */
-export function findSecrets(text: string): Finding[] {
+export function findSecrets(written: string): Finding[] {
+  const text = written.includes('.') ? withDashes(written) : written
   const findings: Finding[] = []
   const run = RUN
   let gap = 0
@@ -129,6 +130,23 @@ export function findSecrets(text: string): Finding[] {
   }
   endRun(text, run, findings)
   return findings
+}
+
+/**
+ * Dots are in OIDs, versions, decimals and addresses too: only what stands alone is a number, of the groups that
+ * it is written in.
+ */
+const DOTTED =
+  /(?<![\d.])(?:\d{3}\.\d\d\.\d{4}|\d{4}\.\d{4}\.\d{4}\.\d{4}(?:\.\d{3})?|\d{4}\.\d{6}\.\d{4,5})(?!\.?\d)/g
+const OF_VERSION = /(?<![a-z])(?:v|ver|version|rev|revision|release|build)[.:]?\s{0,3}$/i
+
+/** With dashes in place of the dots of such numbers: every sign stands where it stood. */
+function withDashes(text: string): string {
+  return text.replace(DOTTED, (number, start: number) =>
+    OF_VERSION.test(text.slice(Math.max(0, start - 16), start))
+      ? number
+      : number.replaceAll('.', '-'),
+  )
 }
 
 /** The nine digits that a text begins with, if they are an SSN where something beside it says so. */
