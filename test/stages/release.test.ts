@@ -167,7 +167,8 @@ const label = (code: string, system = CONFIDENTIALITY): string =>
 
 // resource, terms, whether it may leave
 const own = { Observation: { patient: 'p1' } }
-const judged: [name: string, text: string, terms: Terms, leaves: boolean][] = [
+type Judged = [name: string, text: string, terms: Terms, leaves: boolean]
+const judged: Judged[] = [
   ['own', observation(''), termsFor(own), true],
   [
     'absolute on our base',
@@ -258,6 +259,70 @@ const judged: [name: string, text: string, terms: Terms, leaves: boolean][] = [
     termsFor(own, { clearance: { confidentiality: 'N', sensitivities: new Set(['HIV']) } }),
     true,
   ],
+  // LABEL-1: what a label means does not hang on how its system is written, or whether it is.
+  ...[
+    ...['http://www.hl7.org/fhir/v3/Confidentiality', 'https://hl7.org/fhir/v3/Confidentiality/'],
+    ...[
+      'http://hl7.org/fhir/v3-Confidentiality',
+      'http://hl7.org/fhir/ValueSet/v3-Confidentiality',
+    ],
+    ...[
+      'http://www.terminology.hl7.org/CodeSystem/v3-Confidentiality',
+      ' URN:OID:2.16.840.1.113883.5.25',
+    ],
+    ...[
+      'http://terminology.hl7.org/CodeSystem/v3-Confidentiality|2.0.0',
+      'http:\\/\\/www.hl7.org/v3/Confidentiality',
+    ],
+  ].map((system): Judged => [
+    `label R of ${system}`,
+    observation(label('R', system)),
+    termsFor(own),
+    false,
+  ]),
+  ...[
+    ...['http://www.hl7.org/fhir/v3/ActCode', 'http://hl7.org/fhir/v3-ActCode', '', '  '],
+    ...[
+      'http://terminology.hl7.org/ValueSet/v3-ActCode',
+      'http://www.terminology.hl7.org/CodeSystem/v3-ActCode/',
+    ],
+    'http://terminology.hl7.org/ValueSet/v3-InformationSensitivityPolicy',
+  ].flatMap((system): Judged[] => [
+    [`a sensitivity of "${system}"`, observation(label('ETHUD', system)), termsFor(own), false],
+    [
+      `a sensitivity of "${system}", cleared`,
+      observation(label('ETHUD', system)),
+      termsFor(own, { clearance: { confidentiality: 'N', sensitivities: new Set(['ETHUD']) } }),
+      true,
+    ],
+    [`how to handle by "${system}"`, observation(label('NORDSCLCD', system)), termsFor(own), true],
+  ]),
+  ...['HIV', 'hiv', ' Psy ', 'NOPAT', 'r', '\\u0048IV'].map((code): Judged => [
+    `${code} without a system`,
+    observation(`,"meta":{"security":[{"code":"${code}"}]}`),
+    termsFor(own),
+    false,
+  ]),
+  ...['"code":["HIV"]', '"system":null,"code":"HIV"', '"system":["x"],"code":"HIV"'].map(
+    (members): Judged => [
+      `a label of ${members}`,
+      observation(`,"meta":{"security":[{${members}}]}`),
+      termsFor(own),
+      false,
+    ],
+  ),
+  ...['MASKED', 'TREAT', 'HTEST', 'n', 'local-tag'].map((code): Judged => [
+    `${code} without a system is no sensitivity`,
+    observation(`,"meta":{"security":[{"code":"${code}"}]}`),
+    termsFor(own),
+    true,
+  ]),
+  [
+    'a system of somebody else',
+    observation(label('HIV', 'http://hl7.org.example/fhir/v3/ActCode')),
+    termsFor(own),
+    true,
+  ],
   [
     'a Bundle as resource',
     '{"resourceType":"Parameters","id":"x"}',
@@ -325,8 +390,10 @@ t.test(
     const CANARY = 'CANARY'
     const inline = (code: string, system = 'v3-Confidentiality') =>
       `{"url":"http:\\/\\/hl7.org/fhir/uv/security-label-ds4p/StructureDefinition/extension-inline-sec-label","valueCoding":{"system":"http://terminology.hl7.org/CodeSystem/${system}","code":"${code}"}}`
-    const PROCESS =
-      '"meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"PROCESSINLINELABEL"}]}'
+    const PROCESS = [
+      '"meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"PROCESSINLINELABEL"}]}',
+      '"meta":{"security":[{"code":"PROCESSINLINELABEL"}]}',
+    ]
     const rows: readonly (readonly [what: string, members: string, cleared: boolean])[] = [
       [
         'an identifier',
@@ -374,8 +441,9 @@ t.test(
         true,
       ],
     ]
-    for (const [what, members, isSeen] of rows) {
-      const text = `{"resourceType":"Patient","id":"p1",${PROCESS},${members}}`
+    const both = rows.flatMap((row) => PROCESS.map((process) => [...row, process] as const))
+    for (const [what, members, isSeen, process] of both) {
+      const text = `{"resourceType":"Patient","id":"p1",${process},${members}}`
       const terms = termsFor({ Patient: {} })
       const left = await read(text, terms)
       t.equal(left.includes(CANARY), isSeen, what)

@@ -2,7 +2,7 @@ import type { Tape } from '../../json/tape.ts'
 import { after, elements, kindOf, KIND, member, nameOf, textOf } from '../../json/tape.ts'
 import type { Confidentiality } from '../../permit.ts'
 import { confidentialityAt, SYSTEM, systemAt } from './systems.ts'
-import { CONFIDENTIALITIES, HANDLING } from './vocabulary.ts'
+import { CONFIDENTIALITIES, HANDLING, SENSITIVITIES } from './vocabulary.ts'
 import type { Vocabulary } from './vocabulary.ts'
 
 /** What the labels of a resource or element say. */
@@ -60,16 +60,29 @@ export function readCoding(tape: Tape, coding: number, words: Vocabulary, labels
   const { at } = words
   const system = systemAt(tape, member(tape, coding, at.system))
   const code = member(tape, coding, at.code)
-  const rank = confidentialityAt(tape, code)
-  // A code of this small set without a system can mean nothing else.
-  const isBare = (system & SYSTEM.none) !== 0 && rank >= 0
-  if (isBare || (system & SYSTEM.confidentiality) !== 0) {
+  if ((system & SYSTEM.none) !== 0) readBare(tape, code, labels)
+  else if ((system & SYSTEM.confidentiality) !== 0) {
+    const rank = confidentialityAt(tape, code)
     // A code nobody knows cannot be known to be harmless.
     labels.highest = Math.max(labels.highest, rank === -1 ? CONFIDENTIALITIES.length - 1 : rank)
   } else if ((system & SYSTEM.actCode) !== 0) {
-    const text = textOf(tape, code) ?? ''
-    if (text === 'PROCESSINLINELABEL') labels.isInline = true
-    else if (!HANDLING.has(text)) labels.sensitivities.push(text)
+    readPolicy(textOf(tape, code) ?? '', labels)
+  }
+}
+
+/** A code of ActCode. */
+function readPolicy(code: string, labels: Labels): void {
+  if (code === 'PROCESSINLINELABEL') labels.isInline = true
+  else if (!HANDLING.has(code)) labels.sensitivities.push(code)
+}
+
+/** Codes without a system: those of these small sets can mean nothing else, however they are written. */
+function readBare(tape: Tape, value: number, labels: Labels): void {
+  for (const one of elements(tape, value)) {
+    const code = (textOf(tape, one) ?? '').trim().toUpperCase()
+    const rank = CONFIDENTIALITIES.findIndex((known) => known === code)
+    if (rank >= 0) labels.highest = Math.max(labels.highest, rank)
+    else if (SENSITIVITIES.has(code) || code === 'PROCESSINLINELABEL') readPolicy(code, labels)
   }
 }
 

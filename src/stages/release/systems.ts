@@ -13,9 +13,9 @@ import type { Tape } from '../../json/tape.ts'
 import { FLAG } from '../../json/token.ts'
 import { IDENTIFIER_TYPE_SYSTEMS } from './identifiers.ts'
 import {
-  ACT_CODE_SYSTEMS,
+  ACT_CODE_SYSTEM,
   CONFIDENTIALITIES,
-  CONFIDENTIALITY_SYSTEMS,
+  CONFIDENTIALITY_SYSTEM,
   SSN_SYSTEMS,
   systemOf,
 } from './vocabulary.ts'
@@ -71,7 +71,7 @@ function classOf(text: string): number {
   const found =
     (SSN_SYSTEMS.has(system) ? SYSTEM.ssn : 0) |
     (IDENTIFIER_TYPE_SYSTEMS.has(system) ? SYSTEM.identifierType : 0) |
-    (CONFIDENTIALITY_SYSTEMS.has(system) ? SYSTEM.confidentiality : 0) |
-    (ACT_CODE_SYSTEMS.has(system) ? SYSTEM.actCode : 0)
+    (CONFIDENTIALITY_SYSTEM.test(system) ? SYSTEM.confidentiality : 0) |
+    (ACT_CODE_SYSTEM.test(system) ? SYSTEM.actCode : 0)
   return found === 0 ? SYSTEM.other : found
 }

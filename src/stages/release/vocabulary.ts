@@ -301,7 +301,7 @@ export const EMPTY_CONTENT = 'data:,'
 export const CONFIDENTIALITIES: readonly Confidentiality[] = ['U', 'L', 'M', 'N', 'R', 'V']
 
 /**
- * A code system as the sets below have it: servers write one URI with `https`, capitals, a version
+ * A code system as the sets below have it: servers write one URI with `https`, `www`, capitals, a version
  * or a slash at the end, and mean the same.
  */
 export function systemOf(text: string | undefined): string {
@@ -313,24 +313,17 @@ function normalize(text: string): string {
   return text
     .trim()
     .toLowerCase()
-    .replace(/^https:/, 'http:')
+    .replace(/^https?:\/\/(?:www\.)?/, 'http://')
     .replace(/\/?(\|.*)?$/, '')
 }
 
-export const CONFIDENTIALITY_SYSTEMS = new Set([
-  'http://terminology.hl7.org/codesystem/v3-confidentiality',
-  'http://hl7.org/fhir/v3/confidentiality',
-  'http://hl7.org/fhir/v3/vs/confidentiality',
-  'urn:oid:2.16.840.1.113883.5.25',
-  '2.16.840.1.113883.5.25',
-])
+/** HL7 has had it in several places, and as a value set; all of them mean the same. */
+export const CONFIDENTIALITY_SYSTEM =
+  /^http:\/\/(?:terminology\.)?hl7\.org\/(?:.*[/-])?confidentiality$|^(?:urn:oid:)?2\.16\.840\.1\.113883\.5\.25$/
 
-export const ACT_CODE_SYSTEMS = new Set([
-  'http://terminology.hl7.org/codesystem/v3-actcode',
-  'http://hl7.org/fhir/v3/actcode',
-  'urn:oid:2.16.840.1.113883.5.4',
-  '2.16.840.1.113883.5.4',
-])
+/** The same of v3-ActCode, and of the part of it that is about sensitivity. */
+export const ACT_CODE_SYSTEM =
+  /^http:\/\/(?:terminology\.)?hl7\.org\/(?:.*[/-])?(?:actcode|(?:act)?informationsensitivitypolicy)$|^(?:urn:oid:)?2\.16\.840\.1\.113883\.5\.4$/
 
 /**
  * ActCodes that say how to handle data (ObligationPolicy and RefrainPolicy of HL7 v3-ActCode), not
@@ -344,6 +337,15 @@ export const HANDLING = new Set(
     'LABEL MASK MINEC PERSISTLABEL PRIVMARK CUIMark PSEUD REDACT UPGRDLABEL PROCESSINLINELABEL ' +
     'NOAUTH NOCOLLECT NODSCLCD NODSCLCDS NOINTEGRATE NOLIST NOMOU NOORGPOL NOPERSISTP ' +
     'NORDSCLCD NORDSCLCDS NORDSCLW NORELINK NOREUSE NOVIP ORCON'
+  ).split(' '),
+)
+
+/** What v3-ActCode says of sensitivity (InformationSensitivityPolicy), and NOPAT: so also without a system. */
+export const SENSITIVITIES: ReadonlySet<string> = new Set(
+  (
+    'ETH GDIS HIV MST PREGNANT SCA SDV SEX SPI BH COGN DVD EMOTDIS MH PSY PSYTHPN SUD ETHUD OPIOIDUD ' +
+    'STD TBOO VIO IDS DEMO DOB GENDER LIVARG MARST PATLOC RACE REL B EMPL LOCIS SSP ADOL CEL VIP DIA ' +
+    'DRGIS EMP PDS PHY PRS NOPAT'
   ).split(' '),
 )
 
