@@ -72,6 +72,28 @@ t.test(
   },
 )
 
+t.test(
+  'content comes back with its digest, numbers with their dots (MASK-8, MASK-10)',
+  async (t) => {
+    const { ask, held, server } = await setUp(t)
+    const photo = '"photo":[{"contentType":"image/png","data":"QUJD","size":3,"hash":"AwIB"}]'
+    const name = '"name":[{"family":"Doe","text":"Doe 078.05.1120"}]'
+    server.put(PATIENT.replace(/"name":\[.*?\}\]/, `${name},${photo}`))
+    const before = held()
+    const { text } = await ask('GET', '/Patient/p1')
+    t.notMatch(text, /QUJD|AwIB|078\.05/)
+    t.equal((await ask('PUT', '/Patient/p1', text)).status, 200, 'as it was read')
+    t.strictSame(held(), before, 'and nothing is another')
+    t.equal(
+      (await ask('PUT', '/Patient/p1', text.replace('"family":"Doe"', '"family":"Roe"'))).status,
+      200,
+    )
+    t.match(server.get('Patient', 'p1'), '"family":"Roe"')
+    t.match(held(), { photo: [{ data: 'QUJD', hash: 'AwIB' }] })
+    t.match(server.get('Patient', 'p1'), 'Doe 078.05.1120')
+  },
+)
+
 t.test('what cannot be told is said, with the element, and nothing is written', async (t) => {
   const { ask, held, gateway } = await setUp(t)
   const { text } = await ask('GET', '/Patient/p1')

@@ -347,6 +347,39 @@ t.test(
   },
 )
 
+t.test(
+  'content that goes takes its digest along, which would confirm a guess of it (MASK-8)',
+  async (t) => {
+    const hash = '"hash":"CANARY1","_hash":{"id":"CANARY2"}'
+    const data = '"data":"CANARY0"'
+    const terms = termsFor({ Patient: {} })
+    for (const photo of [
+      `{"contentType":"image/png",${data},${hash},"size":3}`,
+      `{${hash},"size":3,${data}}`,
+      `{"size":3,"_data":{"id":"CANARY3"},"h\\u0061sh":"CANARY4",${data}}`,
+      `{${data},${hash}}`,
+      `{"data":["CANARY0","CANARY5"],${hash},"size":3}`,
+      `{"url":"data:image/png;base64,CANARY0",${hash},"size":3}`,
+      `{${hash},"url":["data:image/png;base64,CANARY0"]}`,
+    ]) {
+      for (const members of [
+        `"photo":[${photo}]`,
+        `"extension":[{"url":"x","valueAttachment":${photo}}]`,
+      ]) {
+        const out = await read(
+          `{"resourceType":"Patient","id":"p1",${members},"gender":"female"}`,
+          terms,
+        )
+        t.notMatch(out, 'CANARY', members)
+        t.equal(out.includes('"size":3'), photo.includes('"size":3'), 'the rest stays')
+        t.match(JSON.parse(out), { gender: 'female', meta: { security: [{ code: 'REDACTED' }] } })
+      }
+    }
+    const elsewhere = `{"resourceType":"Patient","id":"p1","photo":[{"url":"https://x.example/1.png",${hash}}]}`
+    t.equal(await read(elsewhere, terms), elsewhere, 'of what stays it stays')
+  },
+)
+
 t.test('de-identified: nothing of the person is left', async (t) => {
   const canaries = Array.from({ length: 14 }, (_, i) => `CANARY${i}`)
   const c = (i: number): string => canaries[i]!

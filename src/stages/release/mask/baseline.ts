@@ -146,6 +146,12 @@ class Plan implements Baseline {
       (this.#alterations ??= []).push(one)
   }
 
+  /** The innermost object that a value stands in; asked about in order. */
+  #objectOf(value: number): number {
+    this.#around ??= new Around(this.#tape, this.#object)
+    return this.#around.objectsOf(value)[0] ?? this.#object
+  }
+
   /** The object that a key stands in; keys are asked about in order. */
   #holderOf(key: number): number {
     this.#around ??= new Around(this.#tape, this.#object)
@@ -238,6 +244,7 @@ class Plan implements Baseline {
     if ((isPlain && (flags & FLAG.escaped) === 0) || this.#whole?.has(entry) === true) return false
     // Whoever reads an address leaves these out (URL Standard §4.4).
     if (!form.test((textOf(tape, entry) ?? '').replaceAll(/[\t\n\r]/g, ''))) return false
+    if (nameOf(tape, entry) === this.#words.at.url) this.#dropDigest(this.#objectOf(entry))
     this.#alter(entry, JSON.stringify(EMPTY_CONTENT), ATTACHMENT, CODE.REDACTED, -1, OPAQUE)
     return true
   }
@@ -342,11 +349,22 @@ class Plan implements Baseline {
       (this.#whole ??= new Set()).add(data)
   }
 
+  /** Of an Attachment whose content goes: by its digest a guess of it is confirmed. */
+  #dropDigest(object: number): void {
+    const tape = this.#tape
+    for (let key = object + 1; key < after(tape, object); key = after(tape, key + 1)) {
+      if (isNamed(tape, key, 'hash') || isNamed(tape, key, '_hash'))
+        this.#alter(key, undefined, BESIDE, 0, object)
+    }
+  }
+
   /** MASK-8: what cannot be looked into does not leave while masking is on. */
   #dropOpaque(value: number, holder?: number): void {
     const tape = this.#tape
     const key = value - 1
     if (this.#whole?.has(value) === true) return
+    const object = holder ?? this.#objectOf(value)
+    this.#dropDigest(object)
     if (kindOf(tape, key) !== KIND.key) {
       this.#alter(value, 'null', ATTACHMENT, CODE.REDACTED)
       return
@@ -354,7 +372,6 @@ class Plan implements Baseline {
     const beside = `_${textOf(tape, key) ?? ''}`
     const text = `"${beside}":${STUB}`
     this.#alter(key, text, ATTACHMENT, CODE.REDACTED)
-    const object = holder ?? this.#holderOf(key)
     for (let other = object + 1; other < after(tape, object); other = after(tape, other + 1)) {
       if (isNamed(tape, other, beside)) this.#alter(other, undefined, BESIDE, 0, object)
     }
