@@ -111,7 +111,7 @@ const RUN = new Run()
 
 /** All findings, in order and apart; separators and keyword context as §9.2 asks for. */
 export function findSecrets(written: string): Finding[] {
-  const text = written.includes('.') ? withDashes(written) : written
+  const text = hasInnerDot(written) ? withDashes(written) : written
   const findings: Finding[] = []
   const run = RUN
   let gap = 0
@@ -139,6 +139,15 @@ export function findSecrets(written: string): Finding[] {
 const DOTTED =
   /(?<![\d.])(?:\d{3}\.\d\d\.\d{4}|\d{4}\.\d{4}\.\d{4}\.\d{4}(?:\.\d{3})?|\d{4}\.\d{6}\.\d{4,5})(?!\.?\d)/g
 const OF_VERSION = /(?<![a-z])(?:v|ver|version|rev|revision|release|build)[.:]?\s{0,3}$/i
+
+/** Whether a digit stands behind a dot: behind those of sentences none does. */
+function hasInnerDot(text: string): boolean {
+  for (let at = text.indexOf('.'); at >= 0; at = text.indexOf('.', at + 1)) {
+    const next = text.charCodeAt(at + 1)
+    if (next >= 0x30 && next <= 0x39) return true
+  }
+  return false
+}
 
 /** With dashes in place of the dots of such numbers: every sign stands where it stood. */
 function withDashes(text: string): string {
