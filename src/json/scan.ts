@@ -11,16 +11,7 @@ import {
   NOTHING,
 } from './notice.ts'
 import type { Notice } from './notice.ts'
-import {
-  checkTape,
-  endTape,
-  FLAG_MASK,
-  FLAG_SHIFT,
-  KIND,
-  KIND_MASK,
-  NAME_SHIFT,
-  WIDTH,
-} from './tape.ts'
+import { checkTape, FLAG_MASK, FLAG_SHIFT, KIND, KIND_MASK, NAME_SHIFT, WIDTH } from './tape.ts'
 import type { Noted, Scan, Tape } from './tape.ts'
 import { CLASS, endOfLiteral, endOfNumber, endOfString, FLAG, JsonError, PLAIN } from './token.ts'
 
@@ -74,15 +65,15 @@ const LARGEST_KEPT = 2_000_000
 /** Builds a scanner in plain TypeScript: the reference for the one in WebAssembly. */
 export function createScan(names: Names, maximumDepth: number, notice = NOTHING): Scan {
   const room = new Room(maximumDepth)
-  let last: { data: Int32Array } | undefined
+  let last: { isOver: boolean } | undefined
   return (bytes) => {
-    endTape(last)
+    if (last !== undefined) last.isOver = true
     const { data, length } = scan(bytes, names, maximumDepth, room)
     let noted: Noted | undefined
-    const tape: Tape & { data: Int32Array } = {
-      ...{ data, length, bytes, read: new Map() },
+    const tape: Tape & { isOver: boolean } = {
+      ...{ data, length, bytes, isOver: false, read: new Map() },
       get noted() {
-        return (noted ??= note(tape.data, length, bytes, notice))
+        return (noted ??= note(data, length, bytes, notice))
       },
       // Nothing is compared here: each is the first of its kind.
       sameAs(string) {

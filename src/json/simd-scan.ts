@@ -3,7 +3,7 @@ import { orderEdits, splice } from './edit.ts'
 import type { Edit } from './tape.ts'
 import type { Names } from './names.ts'
 import { LEAST_DIGITS, NOTHING } from './notice.ts'
-import { checkTape, endTape, WIDTH } from './tape.ts'
+import { checkTape, WIDTH } from './tape.ts'
 import type { Scan, Tape } from './tape.ts'
 import { JsonError } from './token.ts'
 import { loadModule, PAGE } from './web-assembly.ts'
@@ -116,7 +116,7 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
   /** What stands before the stack, once it is made: never changes but for what is kept. */
   let image: Uint8Array | undefined
   let machine = start()
-  let last: { data: Int32Array } | undefined
+  let last: { isOver: boolean } | undefined
 
   function start(): Machine {
     const exports = instantiate() as Exports
@@ -158,7 +158,7 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
   }
 
   return (bytes: Buffer): Tape => {
-    endTape(last)
+    if (last !== undefined) last.isOver = true
     const { length } = bytes
     if (machine.bytes.length > LARGEST_KEPT) machine = start()
     const { exports } = machine
@@ -179,10 +179,11 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
       if (exports.hasWide() !== 0 && !isUtf8(bytes)) throw new JsonError('not UTF-8', 0)
       const list = (at: number, size: number): Int32Array =>
         machine.data.subarray(at >> 2, (at >> 2) + size)
-      const made: Tape & { data: Int32Array } = {
+      const made: Tape & { isOver: boolean } = {
         data: machine.data.subarray(tape >> 2, values >> 2),
         length: count,
         bytes,
+        isOver: false,
         read: new Map(),
         noted: {
           values: list(values, exports.countOfValues()),

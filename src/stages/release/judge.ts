@@ -2,6 +2,7 @@ import { parseReference } from '../../fhir/reference.ts'
 import { KIND } from '../../json/tape.ts'
 import type { Tape } from '../../json/tape.ts'
 import {
+  checkTape,
   elements,
   endOf,
   kindOf,
@@ -48,6 +49,7 @@ export function judge(
   context: JudgeContext,
   seen?: ReadonlySet<string>,
 ): Verdict {
+  checkTape(tape)
   const { words, bases } = context
   const type = knownTextOf(tape, member(tape, object, words.at.resourceType), words.types) ?? ''
   const labels = readLabels(tape, object, words)

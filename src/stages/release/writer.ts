@@ -3,6 +3,7 @@ import type { Piece } from '../../json/entries.ts'
 import type { Edit, Tape } from '../../json/tape.ts'
 import {
   after,
+  checkTape,
   endOf,
   isContainer,
   KIND,
@@ -104,6 +105,7 @@ export function createWriter(permit: Permit, context: Context, tally: Tally): Wr
 
   /** All members but the entries. */
   function takeMembers(tape: Tape, kept: string[]): void {
+    checkTape(tape)
     if (kindOf(tape, 0) !== KIND.object) throw unreadable('no Bundle')
     const end = after(tape, 0)
     for (let key = 1; key < end; key = after(tape, key + 1)) {

@@ -3,7 +3,7 @@ import type { Edit } from '../../../json/tape.ts'
 import { shapeOf } from '../../../json/shape.ts'
 import { KIND } from '../../../json/tape.ts'
 import type { Tape } from '../../../json/tape.ts'
-import { isNoted, kindOf, member } from '../../../json/tape.ts'
+import { checkTape, isNoted, kindOf, member } from '../../../json/tape.ts'
 import { BESIDE, common, outermost, render } from './alteration.ts'
 import { CODE } from './codes.ts'
 import type { Alteration } from './alteration.ts'
@@ -41,6 +41,7 @@ export function planMasking(
   viewer: Viewer | undefined,
   context: Context,
 ): Masked | undefined {
+  checkTape(tape)
   if (viewer === undefined && !isNoted(tape, object)) return { edits: [] }
   const { edits, alterations: baseline, narratives } = planBaseline(tape, object, context)
   const precedents = baseline.length === 0 ? precedentsFor(viewer) : undefined
