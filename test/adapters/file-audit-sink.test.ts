@@ -1,6 +1,16 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { appendFile, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
+import type { FileHandle } from 'node:fs/promises'
+import {
+  appendFile,
+  open,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  truncate,
+  writeFile,
+} from 'node:fs/promises'
 import { promisify } from 'node:util'
 import fc from 'fast-check'
 import t from 'tap'
@@ -364,3 +374,42 @@ t.test('fhirewall audit verify: exit codes and JSON', async (t) => {
   t.match(JSON.parse(broken.out), { file, records: 0, firstBad: { line: 1 } })
   t.equal((await run('verify', `${file}.none`)).code, 1)
 })
+
+t.test(
+  'while the disk is at a flush, records wait for it in the thread pool (RATE-6)',
+  async (t) => {
+    const file = `${t.testdir({})}/audit.jsonl`
+    const probe = await open(`${file}.probe`, 'w')
+    const handles = Object.getPrototypeOf(probe) as Pick<FileHandle, 'datasync' | 'write'>
+    await probe.close()
+    const { datasync } = handles
+  const write = handles.write as (bytes: Uint8Array, at: number) => Promise<unknown>
+    // The sink's own timer keeps nobody alive.
+    const alive = setInterval(() => undefined, 1000)
+    t.teardown(() => {
+      clearInterval(alive)
+      Object.assign(handles, { datasync, write })
+    })
+    let pooled = 0
+    const [begun, done] = [Promise.withResolvers<undefined>(), Promise.withResolvers<undefined>()]
+    Object.assign(handles, {
+      async datasync(this: FileHandle) {
+        begun.resolve(undefined)
+        await done.promise
+        await datasync.call(this)
+      },
+      write(this: FileHandle, ...args: [Uint8Array, number]) {
+        pooled += 1
+        return write.apply(this, args)
+      },
+    })
+    const sink = await createFileAuditSink(file, { syncMs: 5 })
+    await begun.promise
+    const before = pooled
+    await sink.append([record(1)])
+    t.equal(pooled - before, 1, 'written before the flush has ended, and not on the event loop')
+    done.resolve(undefined)
+    await sink.close()
+    t.match(await verifyAuditFile(file), { records: 1, firstBad: undefined })
+  },
+)
