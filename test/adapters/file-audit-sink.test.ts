@@ -383,7 +383,7 @@ t.test(
     const handles = Object.getPrototypeOf(probe) as Pick<FileHandle, 'datasync' | 'write'>
     await probe.close()
     const { datasync } = handles
-  const write = handles.write as (bytes: Uint8Array, at: number) => Promise<unknown>
+    const write = handles.write as (bytes: Uint8Array, at: number) => Promise<unknown>
     // The sink's own timer keeps nobody alive.
     const alive = setInterval(() => undefined, 1000)
     t.teardown(() => {

@@ -6,6 +6,7 @@ import type { Tape } from '../../json/tape.ts'
 import {
   after,
   endOf,
+  flagsOf,
   isContainer,
   kindOf,
   member,
@@ -14,7 +15,7 @@ import {
   textOf,
 } from '../../json/tape.ts'
 import type { Permit } from '../../permit.ts'
-import { publicOf, releaseAddress, rewriteUrls } from './address.ts'
+import { publicOf, releaseAddress, rewriteUrl, rewriteUrls } from './address.ts'
 import { isFullUrl } from './forms.ts'
 import type { Hidden } from './mask/compile-masking.ts'
 import type { Context } from './context.ts'
@@ -137,15 +138,18 @@ function repeatEntry(
   const object = element + resource
   const { isBehind = false, offset = 0 } = fullUrl ?? {}
   const address = fullUrl === undefined ? -1 : (isBehind ? after(tape, object) : element) + offset
-  if (address >= 0 && !isFullUrl(tape, address)) return false
+  if (address >= 0 && kindOf(tape, address) !== KIND.string) return false
+  const ours = address < 0 ? undefined : rewriteUrl(tape, address, flagsOf(tape, address), context)
+  // Upstream's base has its form.
+  if (address >= 0 && !isFullUrl(tape, address, ours?.end)) return false
   const masked = planMasking(tape, object, undefined, context)
   if (masked === undefined || masked.renamed !== undefined) return false
   if (masked.counts !== undefined && !isFound(tape, object, masked.edits, type, terms, context)) {
     return false
   }
-  if (address >= 0 && !isBehind) releaseAddress(tape, address, context, edits)
+  if (ours !== undefined && !isBehind) edits.push(ours)
   for (const edit of orderEdits(masked.edits)) edits.push(edit)
-  if (isBehind) releaseAddress(tape, address, context, edits)
+  if (ours !== undefined && isBehind) edits.push(ours)
   tally.inspected += 1
   tally.released += 1
   addCounts(tally, masked.counts)

@@ -79,11 +79,14 @@ const isTarget: Form = (tape, value, bases) => {
 const TARGET =
   /^\/?(?:[A-Z][A-Za-z]{1,63}(?:\/[A-Za-z0-9\-.]{1,64}(?:\/_history(?:\/[A-Za-z0-9\-.]{1,64})?)?)?)?$/
 
-/** An address without criteria, wherever it is, or a URN; asked for every entry, so of the bytes. */
-export function isFullUrl(tape: Tape, value: number): boolean {
+/**
+ * An address without criteria, wherever it is, or a URN; asked for every entry, so of the bytes. Those before
+ * `from` are known to have the form.
+ */
+export function isFullUrl(tape: Tape, value: number, from = startOf(tape, value) + 1): boolean {
   if (kindOf(tape, value) !== KIND.string) return false
   if ((flagsOf(tape, value) & FLAG.escaped) === 0)
-    return isAddress(tape.bytes, startOf(tape, value) + 1, endOf(tape, value) - 1)
+    return isAddress(tape.bytes, from, endOf(tape, value) - 1)
   const text = Buffer.from(textOf(tape, value) ?? '')
   return isAddress(text, 0, text.length)
 }
