@@ -82,7 +82,9 @@ export async function searchInView(
       masked === 0
         ? resource
         : (JSON.parse(request.view(permit.terms, one).toString()) as typeof resource)
-    return masked === 0 || shown?.holds(view, resource) !== false ? { id, resource: view } : undefined
+    return masked === 0 || shown?.holds(view, resource) !== false
+      ? { id, resource: view }
+      : undefined
   }
 }
 

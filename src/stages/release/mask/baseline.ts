@@ -39,6 +39,8 @@ import type { Context } from '../context.ts'
 
 /** Universally unique: digits in it mean nothing. */
 const UNIQUE = /^urn:(?:oid:[\d.]+|uuid:[\da-f-]{36})$/i
+const isUnique = (text: string): boolean =>
+  (text.charCodeAt(0) | 0x20) === 0x75 && UNIQUE.test(text)
 
 /** What the baseline comes to in one resource. */
 export type Baseline = {
@@ -200,7 +202,7 @@ class Plan implements Baseline {
     if (this.#whole?.has(entry) === true || this.#words.unscanned[name + 1] === 1) return false
     if (name === this.#words.at.div && this.#goesAnyway(entry)) return false
     const text = textOf(this.#tape, entry)
-    if (text === undefined || text.length < LEAST_DIGITS || UNIQUE.test(text)) return false
+    if (text === undefined || text.length < LEAST_DIGITS || isUnique(text)) return false
     if (name === this.#words.at.div && INLINE_WITHIN.test(decodeReferences(text))) {
       this.#alter(entry, JSON.stringify(WITHHELD), ATTACHMENT, CODE.REDACTED, -1, OPAQUE)
       return true
