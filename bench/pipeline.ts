@@ -316,7 +316,7 @@ async function measure(
 
 /**
  * Waits for a process to end what it has begun, 5 seconds at most: eight answers of 2 MB that nobody waits
- * for any more, and the garbage of those before, are a third of a second of the next one's.
+ * for any more are a quarter of a second of the next one's.
  */
 async function rest(pid: number): Promise<void> {
   let before = await cpu(pid)
