@@ -118,8 +118,6 @@ class FileAuditSink implements AuditSink {
   /** Until then (performance.now) the disk is not trusted to answer at once. */
   #slowUntil = -Infinity
   #slowFor = SLOW_FOR_MS.first
-  /** The disk is at it: a write may have to wait until it has done. */
-  #isFlushing = false
   #closed = false
   #waiting: Group | undefined
   #writing: Promise<void> | undefined
@@ -244,7 +242,8 @@ class FileAuditSink implements AuditSink {
   }
 
   #isSlow(): boolean {
-    return this.#isFlushing || performance.now() < this.#slowUntil
+    // While the disk is at a flush a write may have to wait until it has done.
+    return this.#syncing !== undefined || performance.now() < this.#slowUntil
   }
 
   /**
@@ -316,7 +315,6 @@ class FileAuditSink implements AuditSink {
       if (this.#dirty) {
         this.#dirty = false
         const head = this.#head
-        this.#isFlushing = true
         await this.#handle.datasync()
         await writeHead(this.#file, head)
       }
@@ -327,8 +325,6 @@ class FileAuditSink implements AuditSink {
       this.#dirty = true
       this.#ready = false
       this.#warn({ file: this.#file, error }, 'audit: records could not be flushed to disk')
-    } finally {
-      this.#isFlushing = false
     }
   }
 }

@@ -1,3 +1,4 @@
+import { ID } from './datatypes.ts'
 import { valuesAt } from './element.ts'
 import type { Definitions, ElementPath } from './definitions.ts'
 import { containsInterval, parseDateInterval, parseElementInterval } from './match-date.ts'
@@ -161,7 +162,7 @@ function referenceTest(
 ): Test | undefined {
   if (modifier !== undefined && !definitions.types.has(modifier)) return undefined
   const text = unescape(value)
-  const isBareId = /^[A-Za-z0-9.-]{1,64}$/.test(text)
+  const isBareId = ID.test(text)
   if (modifier !== undefined && !isBareId) return undefined
   const wanted = isBareId ? undefined : parseReference(text, bases)
   if (!isBareId && wanted === undefined) return undefined

@@ -1,3 +1,4 @@
+import { ID } from '../../fhir/datatypes.ts'
 import { valuesAt } from '../../fhir/element.ts'
 import type { Interaction, Parameter } from '../../fhir/interaction.ts'
 import { formatParameters, parseParameters } from '../../fhir/parameter.ts'
@@ -92,7 +93,7 @@ async function inList(
 ): Promise<Parameter> {
   const [list = '', ...more] = values
   // `$current-allergies` and its like are lists that upstream makes up: nobody can judge them.
-  if (more.length > 0 || modifier !== undefined || !/^[A-Za-z0-9.-]{1,64}$/.test(list)) {
+  if (more.length > 0 || modifier !== undefined || !ID.test(list)) {
     throw new Refusal('parameter-forbidden', { parameter: '_list' })
   }
   const grant = request.holdings.demand('List', ASKED['search-type'])

@@ -11,9 +11,9 @@ import type { Writer } from './writer.ts'
 /** One resource in a large Bundle, or a large single resource, at most. */
 export const LARGEST_RESOURCE = 33_554_432
 /** Bytes to gather before entries are judged: of those that are alike one is judged by itself in each piece. */
-const PIECE = 262144
-/** What leaves is gathered to about this size: a write for each piece costs more than judging it. */
-export const CHUNK = 131072
+const PIECE = 262_144
+/** What leaves has this size at least, as most pieces have; smaller ones are gathered. */
+export const CHUNK = 131_072
 
 /** Milliseconds at a stretch, after which others have their turn. */
 export const STRETCH = 2

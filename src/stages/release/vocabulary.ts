@@ -249,10 +249,8 @@ export const isIn = (set: NameSet, name: number): boolean => set[name + 1] === 1
 /** What stays of a part beside the resource, and whether addresses are in it. */
 export type Beside = { readonly kept: NameSet; readonly hasAddress: boolean }
 
-/** What stays of a Bundle and beside its resources. */
+/** What stays beside the resources of a Bundle. */
 export type BundleWords = {
-  readonly bundle: NameSet
-  readonly empty: NameSet
   readonly entry: NameSet
   /** An entry of whose resource the id is masked. */
   readonly nameless: NameSet
@@ -282,8 +280,6 @@ export function buildBundleWords({ at }: Vocabulary): BundleWords {
     formOf[at[word as keyof typeof FORMS] + 1] = form
   return {
     formOf,
-    bundle: numbers('resourceType', 'id', 'type', 'timestamp', 'link', 'entry'),
-    empty: numbers('resourceType', 'id', 'type', 'timestamp', 'link'),
     entry: numbers('fullUrl', 'resource', 'search', 'request', 'response'),
     nameless: numbers('resource', 'search'),
     besideOf,
