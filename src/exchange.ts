@@ -206,6 +206,15 @@ export class Exchange {
     this.#lapped = now
   }
 
+  /**
+   * The one change to what was written: for want of its audit record the answer did not leave, or not all
+   * of it. `status` is that of what left instead, if anything could.
+   */
+  endUnrecorded(status: number | undefined): void {
+    Object.assign(this.#facts, { reason: 'audit-unavailable', detail: '', outcome: 'failed' })
+    if (status !== undefined) this.#facts.status = status
+  }
+
   /** Writes one fact and hands it back. Writing the same fact twice is a fault of ours and throws. */
   record<F extends keyof Facts>(fact: F, value: Facts[F]): Facts[F] {
     if (this.#facts[fact] !== undefined) throw new Error(`fact "${fact}" written twice`)

@@ -338,18 +338,25 @@ export function createGateway(parts: GatewayParts): Gateway {
       throw error
     } finally {
       await pieces.return?.()
-      unrecorded = (await finish(exchange, whole)) !== undefined
+      unrecorded = (await finish(exchange, { whole })) !== undefined
     }
     // All of it but its end has left: an answer without a record must not look whole.
     if (unrecorded) throw new Refusal('audit-unavailable')
   }
 
-  /** Writes the end of an exchange to audit, metrics and log. An answer comes back if audit fails. */
-  async function finish(exchange: Exchange, whole = true): Promise<Answer | undefined> {
+  /**
+   * Writes the end of an exchange to audit, metrics and log. If audit fails an answer comes back, to leave
+   * instead of the other one; of a streamed one only the end is left to be withheld.
+   */
+  async function finish(
+    exchange: Exchange,
+    streamed?: { readonly whole: boolean },
+  ): Promise<Answer | undefined> {
     underWay -= 1
     letGo(exchange)
     const { reason } = exchange.facts
-    const gone = exchange.arrival.signal.aborted || (!whole && reason === undefined)
+    const gone =
+      exchange.arrival.signal.aborted || (streamed?.whole === false && reason === undefined)
     const outcome =
       reason === undefined
         ? gone
@@ -365,10 +372,8 @@ export function createGateway(parts: GatewayParts): Gateway {
     } catch (error) {
       const refusal = new Refusal('audit-unavailable', { cause: error })
       const rendered = stages.renderRefusal(refusal, exchange.id)
-      unrecorded = {
-        ...rendered,
-        headers: headersOf(exchange, rendered),
-      }
+      unrecorded = { ...rendered, headers: headersOf(exchange, rendered) }
+      exchange.endUnrecorded(streamed === undefined ? rendered.status : undefined)
     }
     for (const observer of parts.observers) observer.exchangeEnded(exchange)
     return unrecorded

@@ -142,19 +142,25 @@ export function createAnswerTransaction(
         answers.push(await releasePart(own, entry.exchange, part, turn, mark))
       }
     } catch (error) {
-      for (const { exchange } of entries) {
-        const unrecorded = await finish(exchange, refusedWith(exchange, error))
-        if (unrecorded !== undefined) throw new Refusal('audit-unavailable', { cause: error })
-      }
+      await finishAll(
+        entries,
+        entries.map(({ exchange }) => refusedWith(exchange, error)),
+      )
       throw error
     }
-    for (const [n, answer] of answers.entries()) {
-      const exchange = entries[n]?.exchange
-      if (exchange !== undefined && (await finish(exchange, answer)) !== undefined) {
-        throw new Refusal('audit-unavailable')
-      }
-    }
+    await finishAll(entries, answers)
     return bundleOf('transaction-response', answers.map(formatEntry), mark)
+  }
+
+  /** All of them, whatever becomes of one: their records go together. Throws Refusal when one could not. */
+  async function finishAll(entries: readonly Entry[], answers: readonly Answer[]): Promise<void> {
+    const ends = entries.map(({ exchange }, n) => {
+      const answer = answers[n]
+      if (answer === undefined) throw new Error('an entry without an answer')
+      return finish(exchange, answer)
+    })
+    const unrecorded = (await Promise.all(ends)).some((instead) => instead !== undefined)
+    if (unrecorded) throw new Refusal('audit-unavailable')
   }
 
   /**

@@ -520,19 +520,32 @@ const canLimit = (() => {
   }
 })()
 
+/** The kernel itself refuses: the record that crosses it ends half way (EFBIG), as on a full disk. */
+function filling(t: Test): (bytes: number | 'unlimited') => void {
+  // Unheard, this signal ends the process instead; a full disk sends none.
+  const heard = () => undefined
+  process.on('SIGXFSZ', heard)
+  t.teardown(() => process.off('SIGXFSZ', heard))
+  return (bytes) => {
+    execFileSync('prlimit', ['--pid', String(process.pid), `--fsize=${bytes}:unlimited`])
+  }
+}
+
+async function untilReady({ adminUrl }: { readonly adminUrl: string }): Promise<number> {
+  for (let n = 0; ; n++) {
+    const { status } = await fetch(`${adminUrl}/readyz`)
+    if (n === 200 || status === 200) return status
+    await new Promise((done) => setTimeout(done, 25))
+  }
+}
+
 t.test(
   'an audit file that takes no more: withheld, then refused, then whole again (AUD-10)',
   { skip: canLimit ? false : 'needs prlimit to fill the disk' },
   async (t) => {
     const { gateway, file, close, read, write } = await withAuditFile()
     t.teardown(close)
-    // The kernel itself refuses: the next record ends half way (EFBIG), as on a full disk.
-    const fill = (bytes: number | 'unlimited') =>
-      execFileSync('prlimit', ['--pid', String(process.pid), `--fsize=${bytes}:unlimited`])
-    // Unheard, this signal ends the process instead; a full disk sends none.
-    const heard = () => undefined
-    process.on('SIGXFSZ', heard)
-    t.teardown(() => process.off('SIGXFSZ', heard))
+    const fill = filling(t)
     t.equal((await read()).status, 200)
     fill(statSync(file).size + 100)
     try {
@@ -550,16 +563,93 @@ t.test(
       fill('unlimited')
     }
     // Behind a balancer none comes while the gateway is not ready.
-    const readiness = async () => (await fetch(`${gateway.adminUrl}/readyz`)).status
-    for (let n = 0; n < 200 && (await readiness()) !== 200; n++) {
-      await new Promise((done) => setTimeout(done, 25))
-    }
-    t.equal(await readiness(), 200, 'there is room again, and no request was needed to see it')
+    t.equal(await untilReady(gateway), 200, 'there is room again, no request was needed to see it')
     t.equal((await read()).status, 200)
     const { firstBad } = await verifyAuditFile(file)
     t.equal(firstBad, undefined, 'no half line is left in the chain')
     const lost = readFileSync(file, 'utf8').match(/"audit-records-lost".*?"valueString":"[1-9]/g)
     t.equal(lost?.length, 1, 'how many records are missing is on record')
+  },
+)
+
+t.test(
+  'what could not be recorded is counted as what the caller got, not as released (ERR-2, AUD-10)',
+  { skip: canLimit ? false : 'needs prlimit to fill the disk' },
+  async (t) => {
+    const folder = mkdtempSync(join(tmpdir(), 'fhirewall-audit-'))
+    const file = join(folder, 'audit.jsonl')
+    const patients = (count: number, wrap: (resource: string) => string): string =>
+      Array.from({ length: count }, () => wrap(PATIENT)).join()
+    const page = `{"resourceType":"Bundle","type":"searchset","entry":[${patients(20, (resource) => `{"resource":${resource},"search":{"mode":"match"}}`)}]}`
+    const answers = `{"resourceType":"Bundle","type":"transaction-response","entry":[${patients(2, (resource) => `{"response":{"status":"200"},"resource":${resource}}`)}]}`
+    const gateway = await startGateway({
+      handler: (request, ...to) => {
+        const body =
+          request.method === 'POST' ? answers : request.target.includes('?') ? page : PATIENT
+        json(body)(request, ...to)
+      },
+      config: { audit: { file }, upstream: { bufferBytes: 1000 } },
+    })
+    t.teardown(async () => {
+      await gateway.close()
+      rmSync(folder, { recursive: true, force: true })
+    })
+    const token = await gateway.token({ scope: 'system/*.cruds', sub: 'app', client_id: 'app' })
+    const ask = async (target: string, body?: object) => {
+      const answer = await fetch(gateway.url + target, {
+        method: body === undefined ? 'GET' : 'POST',
+        headers: { authorization: `Bearer ${token}`, 'content-type': 'application/fhir+json' },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      })
+      return {
+        status: answer.status,
+        isWhole: await answer.text().then(
+          () => true,
+          () => false,
+        ),
+      }
+    }
+    const read = { request: { method: 'GET', url: 'Patient/p1' } }
+    const entry = [read, read]
+    const counted = async () =>
+      Number(
+        /refusals_total\{reason="audit-unavailable"\} (\d+)/.exec(await gateway.metrics())?.[1],
+      )
+    const fill = filling(t)
+    const ways: readonly [
+      what: string,
+      how: () => ReturnType<typeof ask>,
+      status: number,
+      ends: number[],
+    ][] = [
+      ['a whole answer', () => ask('/Patient/p1'), 503, [503]],
+      ['a streamed one: all but its end has left', () => ask('/Patient?name=a'), 200, [200]],
+      [
+        'a transaction: its entries, then itself',
+        () => ask('', { resourceType: 'Bundle', type: 'transaction', entry }),
+        503,
+        [503, 503, 503],
+      ],
+    ]
+    for (const [what, how, status, ends] of ways) {
+      t.equal((await how()).status, 200, what)
+      const before = await counted()
+      gateway.log.length = 0
+      fill(statSync(file).size + 100)
+      try {
+        t.strictSame(await how(), { status, isWhole: status === 503 }, what)
+      } finally {
+        fill('unlimited')
+      }
+      t.equal(await counted(), before + ends.length, what)
+      const lines = gateway.log.filter((line) => line.endsWith(' exchange'))
+      t.equal(lines.length, ends.length, what)
+      for (const [n, line] of lines.entries()) {
+        t.match(line, /^error .*"outcome":"failed".*"reason":"audit-unavailable"/, what)
+        t.match(line, `"status":${ends[n]}`, what)
+      }
+      t.equal(await untilReady(gateway), 200)
+    }
   },
 )
 
@@ -585,11 +675,7 @@ t.test('an audit file moved away or replaced records nothing: 503 (AUD-9, AUD-10
   writeFileSync(file, '')
   t.equal((await read()).status, 503, 'an empty one in its place is not it')
   renameSync(`${file}.away`, file)
-  const readiness = async () => (await fetch(`${gateway.adminUrl}/readyz`)).status
-  for (let n = 0; n < 200 && (await readiness()) !== 200; n++) {
-    await new Promise((done) => setTimeout(done, 25))
-  }
-  t.equal(await readiness(), 200, 'it is back, and no request was needed to see it')
+  t.equal(await untilReady(gateway), 200, 'it is back, and no request was needed to see it')
   t.equal((await read()).status, 200)
   const { firstBad } = await verifyAuditFile(file)
   t.equal(firstBad, undefined)
