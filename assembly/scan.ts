@@ -9,6 +9,7 @@
  *   names    slots, then a record for each name         written once by addName
  *   kept     strings that were met                      cleared when scans have no number left
  *   guesses  which name came next
+ *   twins    objects and lists that were scanned
  *   outlines what is compared of objects, and what was met
  *   notice   what is worth a look, as Notice says       written once by the host
  *   stack    48 bytes for each level of depth
@@ -339,6 +340,64 @@ function spotOf(around: u32, before: u32): usize {
   return guesses + <usize>(((around * 89) ^ before) & (GUESSES - 1)) * 4
 }
 
+/**
+ * Objects and lists come again byte for byte: a coding, a category, what a search says of each entry. What
+ * such a text comes to depends on nothing but its bytes and the name in front, and on the depth for its
+ * limit: so it is not scanned again, its entries and notes are those of its twin. Of each name the last one
+ * is kept, within an object by another: its first entry, in which scan, the level around it, and from where
+ * to where its notes stand.
+ */
+const TWINS: u32 = 512
+const TWIN: usize = 32
+let twins: usize = 0
+export function beginTwins(at: usize): void {
+  twins = at
+}
+
+@inline
+function twinOf(around: u32, name: u32): usize {
+  return twins + <usize>(((around * 89) ^ name) & (TWINS - 1)) * TWIN
+}
+
+@inline
+function keepTwin(twin: usize, open: usize, level: usize, nextValue: usize, nextObject: usize): void {
+  store<u32>(twin, <u32>open)
+  store<u32>(twin, scans, 4)
+  store<u32>(twin, <u32>(level - LEVEL), 8)
+  store<u64>(twin, load<u64>(level, 36), 12)
+  store<u32>(twin, <u32>nextValue, 20)
+  store<u32>(twin, <u32>nextObject, 24)
+}
+
+/** How long the twin is that stands at `at` once more, behind the same name and not deeper; 0 = none does. */
+@inline
+function twinAt(twin: usize, at: usize, word: i32, level: usize, input: usize): usize {
+  if (load<u32>(twin, 4) != scans || load<u32>(twin, 8) < <u32>level) return 0
+  const open = <usize>load<u32>(twin)
+  if (load<i32>(open, 8) != word) return 0
+  const start = load<u32>(open)
+  const length = <usize>(load<u32>(open, 4) - start)
+  return isSame(input + start, at, length) ? length : 0
+}
+
+/** Writes the entries from `from` to `to` once more, so many bytes and entries behind. */
+@inline
+function copyEntries(w: usize, from: usize, to: usize, bytes: u32, entries: u32): usize {
+  const further = i32x4(<i32>bytes, <i32>bytes, 0, 0)
+  for (; from < to; from += ENTRY, w += ENTRY) {
+    v128.store(w, i32x4.add(v128.load(from), further))
+    if ((load<i32>(from, 8) & KIND_MASK) <= ARRAY) store<u32>(w, load<u32>(from, 12) + entries, 12)
+  }
+  return w
+}
+
+/** Writes notes once more, of so many entries behind. */
+@inline
+function copyNotes(w: usize, from: usize, to: usize, entries: u32): usize {
+  for (; from < to; from += 4, w += 4) store<u32>(w, load<u32>(from) + entries)
+  return w
+}
+
 /** Whether a name of 15 bytes or less and its quote stand there. */
 @inline
 function isName(piece: v128, record: usize): bool {
@@ -576,8 +635,8 @@ function endOfLiteral(i: usize): usize {
  * Scans the text of `length` bytes at `input`. Answers the number of entries on the tape, or a code
  * below zero and the place by `errorOffset`. `stack` has room for `maximumDepth` + 2 levels of 48 bytes:
  * where the open container is on the tape, whether it is an object, the number of the name around it
- * plus one, where the next name is guessed, one bit for each name met, and one for each of the first 32
- * that has a short number; behind them are 144 bytes more.
+ * plus one, where the next name is guessed, one bit for each name met, one for each of the first 32 that
+ * has a short number, and where its notes begin; behind them are 144 bytes more.
  */
 export function scan(
   input: usize,
@@ -610,6 +669,7 @@ export function scan(
   if (++scans == 0) {
     memory.fill(kept, 0, KEPT * 16)
     for (let n: usize = 0; n < OUTLINES; n++) store<u64>(outlines + n * OUTLINE_SLOT, 0)
+    memory.fill(twins, 0, <usize>TWINS * TWIN)
     scans = 1
   }
 
@@ -723,24 +783,41 @@ export function scan(
       count++
     } else if (c == 0x7b || c == 0x5b) {
       if (depth >= maximumDepth) return wrong(TOO_DEEP, i, input)
-      depth++
-      level += LEVEL
-      inObject = c == 0x7b
-      store<u32>(level, <u32>w)
-      store<i32>(level, inObject ? 1 : 0, 4)
-      store<i32>(level, name, 8)
-      store<u32>(level - LEVEL, <u32>spot, 12)
-      spot = spotOf(name, 0)
-      // Its end and the entry behind it are not known yet.
-      write(w, i - input, 0, (inObject ? OBJECT : ARRAY) | (name << NAME_SHIFT), 0)
-      w += ENTRY
-      count++
-      if (inObject) {
-        v128.store(level + 16, i64x2.splat(0))
-        store<i32>(level, 0, 32)
+      const word = (c == 0x7b ? OBJECT : ARRAY) | (name << NAME_SHIFT)
+      const twin = twinOf(load<i32>(level, 8), name)
+      const length = twinAt(twin, i, word, level, input)
+      if (length != 0) {
+        const open = <usize>load<u32>(twin)
+        const behind = tape + <usize>load<u32>(open, 12) * ENTRY
+        if (w + (behind - open) > full) return FULL
+        const entries = <u32>((w - open) / ENTRY)
+        nextValue = copyNotes(nextValue, load<u32>(twin, 12), load<u32>(twin, 20), entries)
+        nextObject = copyNotes(nextObject, load<u32>(twin, 16), load<u32>(twin, 24), entries)
+        count += <u32>((behind - open) / ENTRY)
+        w = copyEntries(w, open, behind, <u32>(i - input) - load<u32>(open), entries)
+        i += length
+      } else {
+        depth++
+        level += LEVEL
+        inObject = c == 0x7b
+        store<u32>(level, <u32>w)
+        store<i32>(level, inObject ? 1 : 0, 4)
+        store<i32>(level, name, 8)
+        store<u32>(level - LEVEL, <u32>spot, 12)
+        store<u32>(level, <u32>nextValue, 36)
+        store<u32>(level, <u32>nextObject, 40)
+        spot = spotOf(name, 0)
+        // Its end and the entry behind it are not known yet.
+        write(w, i - input, 0, word, 0)
+        w += ENTRY
+        count++
+        if (inObject) {
+          v128.store(level + 16, i64x2.splat(0))
+          store<i32>(level, 0, 32)
+        }
+        i = skipSpace(i + 1)
+        if (<u32>load<u8>(i) != (inObject ? 0x7d : 0x5d)) continue
       }
-      i = skipSpace(i + 1)
-      if (<u32>load<u8>(i) != (inObject ? 0x7d : 0x5d)) continue
     } else {
       const isNumber = c == 0x2d || isDigit(c)
       const start = i
@@ -796,6 +873,7 @@ export function scan(
           nextObject += 4
         }
       }
+      keepTwin(twinOf(load<i32>(level - LEVEL, 8), load<i32>(level, 8)), open, level, nextValue, nextObject)
       depth--
       level -= LEVEL
       inObject = load<i32>(level, 4) != 0

@@ -20,6 +20,7 @@ type Exports = {
   readonly addName: (text: number, length: number, id: number) => void
   readonly beginKept: (at: number) => void
   readonly beginGuesses: (at: number) => void
+  readonly beginTwins: (at: number) => void
   readonly beginOutlines: (slots: number, columns: number, steps: number) => void
   readonly beginNotice: (at: number, prefix: number, a: number, b: number, c: number) => void
   readonly scan: (
@@ -66,6 +67,7 @@ const FAILURES: Readonly<Record<number, string>> = {
 const SLOTS = 8192 * 4
 const KEPT = 1024 * 16
 const GUESSES = 2048 * 4 + 48
+const TWINS = 512 * 32
 const LEVEL = 48
 const OUTLINES = 64 * (16 + 64 * 8) + 64 * 8 + 16
 
@@ -105,7 +107,8 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
   const lengthOfNames = names.list.reduce((sum, { length }) => sum + 32 + aligned(length), 0)
   const kept = aligned(BEGIN + SLOTS + lengthOfNames)
   const guesses = kept + KEPT
-  const outlines = guesses + GUESSES
+  const twins = guesses + GUESSES
+  const outlines = twins + TWINS
   const { outline } = notice
   const columns = outlines + OUTLINES
   const steps = columns + names.list.length + 1
@@ -126,6 +129,7 @@ export function createSimdScan(names: Names, maximumDepth: number, notice = NOTH
     exports.beginNames(BEGIN)
     exports.beginKept(kept)
     exports.beginGuesses(guesses)
+    exports.beginTwins(twins)
     exports.beginOutlines(outlines, columns, steps)
     exports.beginNotice(noticeAt, notice.prefix.length, ...notice.members)
     if (image === undefined) {

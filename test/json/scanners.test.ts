@@ -32,6 +32,10 @@ const notice = noticeOf('http://example.org/fhir')
 const reference = createScan(names, 32, notice)
 const simd = createSimdScan(names, 32, notice)
 
+const BOTH = [reference, simd] as const
+/** Of few levels, so that what comes again deeper may be too deep. */
+const SHALLOW = [createScan(names, 5, notice), createSimdScan(names, 5, notice)] as const
+
 /** What a scan says: every integer that has a meaning, or that the text is refused. */
 function outcome(scan: Scan, bytes: Buffer): number[] | 'refused' {
   let tape: Tape
@@ -60,8 +64,8 @@ function isSame(tape: Tape, entry: number): boolean {
   return other <= entry && kindOf(tape, other) === KIND.string && one!.equals(two!)
 }
 
-function agree(bytes: Buffer): boolean {
-  const [one, other] = [outcome(reference, bytes), outcome(simd, bytes)]
+function agree(bytes: Buffer, [first, second] = BOTH): boolean {
+  const [one, other] = [outcome(first, bytes), outcome(second, bytes)]
   return one === 'refused' || other === 'refused'
     ? one === other
     : one.length === other.length && one.every((n, i) => n === other[i])
@@ -139,7 +143,10 @@ const TEXTS = [
 // What most mutations hit: the signs of JSON, and what is never allowed.
 const SIGNS = Buffer.from('"\\{}[]:, 0123456789eE+-.tfn/u\u0000\u001f\u007f')
 
-function document(pick: (below: number) => number, depth: number): string {
+type Member = { readonly key: string; readonly value: string }
+
+/** Some of `met` comes again, byte for byte or nearly, by the same name or another, at any depth. */
+function document(pick: (below: number) => number, depth: number, met: Member[] = []): string {
   const space = (): string => SPACES[pick(SPACES.length)]!
   const text = (): string => {
     let made = ''
@@ -154,12 +161,21 @@ function document(pick: (below: number) => number, depth: number): string {
     const code = name.charCodeAt(at).toString(16).padStart(4, '0')
     return `"${name.slice(0, at)}\\u${code}${name.slice(at + 1)}"`
   }
+  const nearly = (value: string): string =>
+    pick(3) === 0 ? value.replace(/[a-z0-9](?=[^a-z0-9]*$)/, () => String(pick(10))) : value
   const kind = depth === 0 ? pick(2) : pick(5)
   if (kind === 0) return SCALARS[pick(SCALARS.length)]!
   if (kind === 1) return text()
   const members = Array.from({ length: pick(6) }, () => {
-    const value = `${space()}${document(pick, depth - 1)}${space()}`
-    return kind === 2 ? value : `${space()}${key()}${space()}:${value}`
+    const again = pick(3) === 0 ? met[pick(met.length)] : undefined
+    const made = document(pick, depth - 1, met)
+    const member = {
+      key: again !== undefined && pick(4) !== 0 ? again.key : key(),
+      value: again === undefined ? made : nearly(again.value),
+    }
+    met.push(member)
+    const value = `${space()}${member.value}${space()}`
+    return kind === 2 ? value : `${space()}${member.key}${space()}:${value}`
   })
   return kind === 2 ? `[${members.join(',') || space()}]` : `{${members.join(',') || space()}}`
 }
@@ -190,7 +206,7 @@ t.test('both scanners write the same tape for generated documents, whole and bro
     const whole = Buffer.from(`${SPACES[pick(7)]!}${document(pick, 4)}${SPACES[pick(7)]!}`)
     const bytes = n % 2 === 0 || whole.length === 0 ? whole : mutate(whole, pick)
     if (outcome(reference, bytes) !== 'refused') taken++
-    if (agree(bytes)) continue
+    if (agree(bytes) && agree(bytes, SHALLOW)) continue
     if (differing++ < 5) t.fail(JSON.stringify(bytes.toString('latin1')))
   }
   t.equal(differing, 0)
@@ -258,6 +274,11 @@ t.test('and for records, also when the text before was longer', async (t) => {
     for (const name of readdirSync(folder)) records.push(readFileSync(join(folder, name)))
   }
   records.push(Buffer.from('1'), Buffer.from(''), Buffer.from(`[${'0,'.repeat(70_000)}0]`))
+  // What comes again, with all that is noted of it.
+  records.push(...records.slice(0, 20).map((one) => Buffer.from(`[${[one, one, one].join()}]`)))
+  // What comes again at the very end, and for which there is not enough room at first.
+  const half = `[${'1234567,0,'.repeat(5000)}0]`
+  records.push(Buffer.from(`[${half},${half}]`))
   t.strictSame(
     records.filter((bytes) => !agree(bytes)).map((bytes) => bytes.toString('latin1', 0, 80)),
     [],
