@@ -2,6 +2,8 @@ import type { Clock, CounterStore, Rate, Taken } from '../ports.ts'
 
 /** How many counters each unknown key looks at, to let go of those that are full again. */
 const SWEPT_PER_INSERT = 4
+/** So few cost nothing: to let go of a counter that is back a moment later costs more than to keep it. */
+const FEW = 256
 /** A store full of live counters is swept as a whole at most this often. */
 const FULL_SWEEP_EVERY_MS = 1000
 /** Floating point: a thousandth of a millisecond never decides. */
@@ -22,10 +24,12 @@ export function createMemoryStore(options: { trackedKeys: number; clock: Clock }
   const { trackedKeys, clock } = options
   const fullAt = new Map<string, number>()
   const overflow = new Map<string, number>()
+  const few = Math.min(FEW, trackedKeys / 4)
   let sweeper = fullAt.entries()
   let nextFullSweep = 0
 
   const sweep = (now: number): void => {
+    if (fullAt.size < few) return
     for (let looked = 0; looked < SWEPT_PER_INSERT; looked++) {
       const next = sweeper.next()
       if (next.done === true) {

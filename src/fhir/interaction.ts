@@ -357,11 +357,16 @@ function checkCharacters(target: string): number {
 function splitPath(path: string): readonly string[] {
   if (path === '') return []
   if (!path.startsWith('/')) throw new InteractionError('target-malformed', 'no path')
-  const segments = path.slice(1).split('/')
-  for (const segment of segments) {
+  const segments: string[] = []
+  // By hand: to split a text that is new each time takes the engine three times as long.
+  for (let at = 1; at > 0;) {
+    const end = path.indexOf('/', at)
+    const segment = path.slice(at, end < 0 ? undefined : end)
     if (segment === '' || segment === '.' || segment === '..') {
       throw new InteractionError('target-malformed', 'an empty or dot segment')
     }
+    segments.push(segment)
+    at = end + 1
   }
   return segments
 }

@@ -118,9 +118,10 @@ export function createAuthorize(
     const { inForce } = budget
     const reason = readEmergency(principal, inquiry, definitions)
     const about = { id, method, operation, breakGlass: reason !== undefined }
-    const parts = { policies: inForce, definitions, compile, now: clock.now(), bases }
+    const now = clock.now()
+    const parts = { policies: inForce, definitions, compile, now, bases }
     const holdings = new Holdings(principal, about, parts)
-    const cursors = createCursors(seal, principal, inForce.hash, clock.now(), config)
+    const cursors = createCursors(seal, principal, inForce.hash, now, config)
     return {
       principal,
       inquiry,

@@ -67,6 +67,11 @@ export type MaskingParts = {
   readonly now: () => number
 }
 
+/** Headers by their names, as upstream said them. */
+type Said = FitAnswer['headers']
+/** By which a client knows an answer again. */
+type Tags = { readonly etag?: string | undefined; readonly 'last-modified'?: string | undefined }
+
 /** REST-23: "response-modified-[identity]: [purpose]" of an intermediary that alters what it passes on. */
 const MODIFIED = 'response-modified-fhirewall'
 
@@ -105,13 +110,13 @@ export function createRelease(
   async function release(permit: Permit, fit: FitAnswer, turn?: Turn): Promise<Released> {
     if (!Permit.isGenuine(permit)) throw new Error('release needs a permit that was issued')
     const tally = newTally(permit.terms.hasOthers === true ? new Set() : undefined)
-    const headers = headersOf(fit, permit)
     const { code } = permit.interaction
     const { method } = permit.requested
     const isWrite = WRITES.has(code)
     if (isWrite) tally.resource = writtenResource(permit, fit)
     if (fit.body === undefined || (isWrite && !permit.terms.mayReadBack) || code === 'delete') {
       discard(fit.body)
+      const headers = headersOf(fit.headers, permit)
       return { answer: { status: fit.status, headers, body: undefined }, tally }
     }
     const { shape } = permit
@@ -129,43 +134,42 @@ export function createRelease(
       : Buffer.isBuffer(fit.body)
         ? whole(fit.body)
         : releaseGathered(fit.body, whole)
-    if (body !== undefined) {
+    const isTagged = body !== undefined && !isBundle(permit)
+    const tags = isTagged ? tagsOf(fit.headers, body, tally, version) : fit.headers
+    const headers = headersOf(fit.headers, permit, tags)
+    const isSpared = permit.unless !== undefined && isKnown(permit.unless, headers)
+    if (body !== undefined && !isSpared) {
       headers['content-type'] =
         shape === 'manifest' ? 'application/json' : 'application/fhir+json; charset=utf-8'
       // Of a stream nobody knows yet; its frame at least is ours.
       if (tally.masked.size > 0 || !Buffer.isBuffer(body)) headers[MODIFIED] = 'masking'
     }
-    if (body !== undefined && !isBundle(permit)) tagView(headers, body, tally, version)
-    const isSpared = permit.unless !== undefined && isKnown(permit.unless, headers)
     if (!isSpared && method !== 'HEAD') {
       return { answer: { status: fit.status, headers, body }, tally }
     }
     // What GET would answer, without the body: it is judged to the end all the same.
     if (body !== undefined && !Buffer.isBuffer(body)) await drain(body)
-    if (!isSpared) return { answer: { status: fit.status, headers, body: undefined }, tally }
-    for (const name of ['content-type', MODIFIED]) Reflect.deleteProperty(headers, name)
-    return { answer: { status: 304, headers, body: undefined }, tally }
+    const status = isSpared ? 304 : fit.status
+    return { answer: { status, headers, body: undefined }, tally }
   }
 
   /**
    * REST-16: a masked view is another one than the whole, and than another mask leaves. What upstream tags
    * need not be the version: of what is masked its tag may be a hash.
    */
-  function tagView(
-    headers: Record<string, string>,
+  function tagsOf(
+    { etag, 'last-modified': modified }: Tags,
     body: Buffer | AsyncIterable<Buffer>,
     { masked }: Tally,
     version: string | undefined,
-  ): void {
-    const { etag } = headers
-    const isWhole = Buffer.isBuffer(body)
-    if (isWhole && masked.size === 0) return
-    // By its time nobody who may see more by now could tell that there is more.
-    if (isWhole) Reflect.deleteProperty(headers, 'last-modified')
-    if (etag === undefined) return
+  ): Tags {
     // Of a stream nobody knows yet whether it will be masked.
-    if (!isWhole || etag !== `W/"${version ?? ''}"`) Reflect.deleteProperty(headers, 'etag')
-    else headers['etag'] = viewTag(etag, context.keyedHash(hash('sha256', body)))
+    if (!Buffer.isBuffer(body)) return { etag: undefined, 'last-modified': modified }
+    if (masked.size === 0) return { etag, 'last-modified': modified }
+    const isVersion = etag === `W/"${version ?? ''}"`
+    const view = isVersion ? viewTag(etag, context.keyedHash(hash('sha256', body))) : undefined
+    // By its time nobody who may see more by now could tell that there is more.
+    return { etag: view, 'last-modified': undefined }
   }
 
   function releaseWhole(
@@ -235,22 +239,23 @@ export function createRelease(
     return type === undefined || id === undefined ? undefined : `${type}/${id}`
   }
 
-  function headersOf(fit: FitAnswer, permit: Permit): Record<string, string> {
-    const headers: Record<string, string> = {}
+  function headersOf(said: Said, permit: Permit, tags: Tags = said): Record<string, string> {
     if (permit.shape === 'job') {
-      return { 'content-location': releaseJob(fit.headers['content-location'], permit, context) }
+      return { 'content-location': releaseJob(said['content-location'], permit, context) }
     }
+    const headers: Record<string, string> = {}
     const hidden = hiddenOf(permit, context)
     // Of a Bundle they would tell of what is withheld from it.
-    const validators = isBundle(permit) ? [] : ['etag', 'last-modified']
-    for (const name of [...validators, 'retry-after']) {
-      const value = fit.headers[name]
-      const isHidden = name === 'etag' ? hidden.version : name === 'last-modified' && hidden.time
-      if (value !== undefined && !isHidden) headers[name] = value
+    if (!isBundle(permit)) {
+      if (tags.etag !== undefined && !hidden.version) headers['etag'] = tags.etag
+      const modified = tags['last-modified']
+      if (modified !== undefined && !hidden.time) headers['last-modified'] = modified
     }
-    for (const name of hidden.id ? [] : ['location', 'content-location']) {
-      const local =
-        fit.headers[name] === undefined ? undefined : parseReference(fit.headers[name], bases)
+    const wait = said['retry-after']
+    if (wait !== undefined) headers['retry-after'] = wait
+    if (hidden.id) return headers
+    for (const name of ['location', 'content-location']) {
+      const local = said[name] === undefined ? undefined : parseReference(said[name], bases)
       if (local === undefined) continue
       const version = local.versionId === undefined ? '' : `/_history/${local.versionId}`
       headers[name] = `${context.publicUrl}/${local.type}/${local.id}${version}`
