@@ -1,6 +1,7 @@
 import rateLimit from '@fastify/rate-limit'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Asked, CounterStore, Shortage, Take } from '../ports.ts'
+import { recall } from '../recall.ts'
 
 /** What goes through the plugin in the place of a request and of its key. */
 type Question = {
@@ -80,7 +81,7 @@ function takeEach(
 ): Shortage | undefined | Promise<Shortage | undefined> {
   for (let at = from; at < counters.length; at++) {
     const { bucket, key, rate, cost } = counters[at] as Asked
-    const taken = store.take(`${bucket} ${key}`, rate, cost)
+    const taken = store.take(nameOf(bucket)(key), rate, cost)
     if (taken instanceof Promise) {
       return taken.then(({ allowed, retryAfter }) =>
         allowed ? takeEach(store, counters, at + 1) : { bucket, retryAfter },
@@ -90,3 +91,10 @@ function takeEach(
   }
   return undefined
 }
+
+/** The name of a counter: a text that is new each time would be hashed each time. */
+const nameOf = recall(
+  (bucket: Asked['bucket']) =>
+    recall((key: string) => `${bucket} ${key}`, { most: 1024, longest: 256 }),
+  { most: 16 },
+)
