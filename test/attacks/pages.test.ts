@@ -163,3 +163,19 @@ t.test('who has nothing left to pay with is told no more (RATE-1)', async (t) =>
   t.notMatch(await (await fetch(target, { headers: { authorization } })).text(), '"next"')
   t.equal((await fetch(target, { headers: { authorization } })).status, 429)
 })
+
+t.test('what is no match takes no place of one, however like it is (REST-11)', async (t) => {
+  const modes = ['match', 'match', 'outcome', 'outcome', 'match', 'match']
+  const entry = modes.map((mode, n) => ({ resource: result(n, false), search: { mode } }))
+  const gateway = await startGateway({
+    handler: json(JSON.stringify({ resourceType: 'Bundle', type: 'searchset', entry })),
+  })
+  t.teardown(() => gateway.close())
+  const token = await gateway.token({ scope: 'user/*.rs', fhirUser: 'Practitioner/d1' })
+  const headers = { authorization: `Bearer ${token}` }
+  const answer = await fetch(`${gateway.url}/Observation?_count=3`, { headers })
+  t.strictSame(
+    (await answer.text()).match(/"id":"o\d"/g),
+    [0, 1, 2, 3, 4].map((n) => `"id":"o${n}"`),
+  )
+})

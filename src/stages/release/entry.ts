@@ -73,7 +73,8 @@ export function releaseEntries(
     const start = startOf(tape, element)
     if (left > 0 && start - before > 1) edits.push({ start: before, end: start, text: ',' })
     before = endOf(tape, element)
-    const leaves = page.admits(tape, element, mayLeave) && take(element)
+    const first = firstOf(element)
+    const leaves = page.admits(tape, element, first, mayLeave) && take(element, first)
     if (leaves) {
       page.leave(element)
       left += 1
@@ -83,11 +84,15 @@ export function releaseEntries(
   page.rest(tape)
   return { left, end: before, withheld }
 
-  function take(element: number): boolean {
-    if (trail !== undefined) return followEntry(tape, element, parts, trail)
+  /** The one before that the entry is like; itself when there is none, or none is looked for. */
+  function firstOf(element: number): number {
     if (known.size > 0) pairs ??= tape.compare(list)
     while (pairs !== undefined && (pairs[pair] as number) < element) pair += 2
-    const first = pairs?.[pair] === element ? (pairs[pair + 1] as number) : element
+    return pairs?.[pair] === element ? (pairs[pair + 1] as number) : element
+  }
+
+  function take(element: number, first: number): boolean {
+    if (trail !== undefined) return followEntry(tape, element, parts, trail)
     const common = first === element ? undefined : known.get(first)
     if (common !== undefined && repeatEntry(tape, element, common, parts)) return true
     return releaseEntry(tape, element, parts, (found) => known.set(first, found)) !== undefined

@@ -11,8 +11,16 @@ import { identify } from './judge.ts'
  * follows a full one whether or not there is more.
  */
 export type Page = {
-  /** Whether an entry is held to be judged: it is none that has left, or for which there is no room. */
-  readonly admits: (tape: Tape, element: number, leaves: (element: number) => boolean) => boolean
+  /**
+   * Whether an entry is held to be judged: it is none that has left, or for which there is no room. `first` is
+   * the one before that it is like (outline.ts), or itself.
+   */
+  readonly admits: (
+    tape: Tape,
+    element: number,
+    first: number,
+    leaves: (element: number) => boolean,
+  ) => boolean
   /** Notes that the entry that was admitted last leaves. */
   readonly leave: (element: number) => void
   /** The tape will be gone: what is to be known of it later is looked up now. */
@@ -44,8 +52,10 @@ export function createPage(permit: Permit, context: Context): Page {
   /** The last match that has left of upstream's page. */
   let last: string | undefined = place.after
   let lastElement = -1
-  /** Whether the entry that was admitted last is one. */
+  /** Whether the entry that was looked at last is one. */
   let isCounted = false
+  /** The first of those that it is like. */
+  let lastFirst = -1
 
   function isMatch(tape: Tape, element: number): boolean {
     const said = member(tape, member(tape, element, at.search), at.mode)
@@ -68,8 +78,10 @@ export function createPage(permit: Permit, context: Context): Page {
   }
 
   return {
-    admits(tape, element, leaves) {
-      isCounted = kindOf(tape, element) === KIND.object && isMatch(tape, element)
+    admits(tape, element, first, leaves) {
+      if (first !== lastFirst)
+        isCounted = kindOf(tape, element) === KIND.object && isMatch(tape, element)
+      lastFirst = first
       if (!isCounted) return true
       met += 1
       if (isSkipping) {
@@ -88,6 +100,7 @@ export function createPage(permit: Permit, context: Context): Page {
     rest(tape) {
       if (lastElement >= 0) last = nameOf(tape, lastElement)
       lastElement = -1
+      lastFirst = -1
     },
     end(next) {
       // What leads to itself leads nowhere.
