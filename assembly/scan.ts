@@ -9,7 +9,7 @@
  *   names    slots, then a record for each name         written once by addName
  *   kept     strings that were met                      cleared when scans have no number left
  *   guesses  which name came next
- *   twins    objects and lists that were scanned
+ *   twins    objects and lists that were scanned        cleared likewise
  *   outlines what is compared of objects, and what was met
  *   notice   what is worth a look, as Notice says       written once by the host
  *   stack    48 bytes for each level of depth
@@ -334,10 +334,16 @@ export function beginGuesses(at: usize): void {
   for (let spot = at; spot < nameless; spot += 4) store<u32>(spot, <u32>nameless)
 }
 
+/** The slot for a name, 0 = none, within an object by another; `slots` is a power of two. */
+@inline
+function slotWithin(around: u32, name: u32, slots: u32): usize {
+  return ((around * 89) ^ name) & (slots - 1)
+}
+
 /** Where the guess stands for what follows a name, 0 = none yet, within an object by another. */
 @inline
 function spotOf(around: u32, before: u32): usize {
-  return guesses + <usize>(((around * 89) ^ before) & (GUESSES - 1)) * 4
+  return guesses + slotWithin(around, before, GUESSES) * 4
 }
 
 /**
@@ -356,7 +362,7 @@ export function beginTwins(at: usize): void {
 
 @inline
 function twinOf(around: u32, name: u32): usize {
-  return twins + <usize>(((around * 89) ^ name) & (TWINS - 1)) * TWIN
+  return twins + slotWithin(around, name, TWINS) * TWIN
 }
 
 @inline

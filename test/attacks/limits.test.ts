@@ -20,6 +20,7 @@ import { verifyAuditFile } from '../../src/adapters/verify-audit-file.ts'
 import { recall } from '../../src/recall.ts'
 import { startGateway } from '../support/gateway.ts'
 import { json } from '../support/upstream.ts'
+import type { Received } from '../support/upstream.ts'
 
 // How much can be asked (RATE-1 to 6, INPUT-1; pitfalls §1 row 43, §3 @fastify/rate-limit).
 const PATIENT = '{"resourceType":"Patient","id":"p1"}'
@@ -470,18 +471,23 @@ t.test('a head or target larger than allowed: 431 and 414, connection closed', a
 })
 
 /** A gateway whose audit file lies in a folder the test may work on. */
-async function withAuditFile() {
+const NAMED_PATIENT = PATIENT.replace('}', ',"name":[{"text":"CANARY"}]}')
+
+async function withAuditFile(
+  bodyOf: (request: Received) => string = () => NAMED_PATIENT,
+  settings: object = {},
+  claims: object = { scope: 'patient/*.cruds', patient: 'p1' },
+) {
   const folder = mkdtempSync(join(tmpdir(), 'fhirewall-audit-'))
   const file = join(folder, 'audit.jsonl')
   const gateway = await startGateway({
-    handler: (request, response, raw) =>
-      json(
-        PATIENT.replace('}', ',"name":[{"text":"CANARY"}]}'),
-        request.method === 'POST' ? 201 : 200,
-      )(request, response, raw),
-    config: { audit: { file } },
+    handler: (request, ...to) => {
+      const isMade = request.target.endsWith('/Observation') && request.method === 'POST'
+      json(bodyOf(request), isMade ? 201 : 200)(request, ...to)
+    },
+    config: { audit: { file }, ...settings },
   })
-  const token = await gateway.token({ scope: 'patient/*.cruds', patient: 'p1' })
+  const token = await gateway.token({ ...claims })
   const ask = async (method: string, target: string, body?: string) => {
     gateway.upstream.received.length = 0
     const answer = await fetch(gateway.url + target, {
@@ -489,9 +495,12 @@ async function withAuditFile() {
       headers: { authorization: `Bearer ${token}`, 'content-type': 'application/fhir+json' },
       ...(body === undefined ? {} : { body }),
     })
+    // What breaks off has a status all the same.
+    const text = await answer.text().catch(() => undefined)
     return {
       status: answer.status,
-      text: await answer.text(),
+      text: text ?? '',
+      isWhole: text !== undefined,
       upstream: gateway.upstream.received.length,
     }
   }
@@ -500,7 +509,7 @@ async function withAuditFile() {
     rmSync(folder, { recursive: true, force: true })
   }
   return {
-    ...{ gateway, file, close },
+    ...{ gateway, file, close, ask },
     read: () => ask('GET', '/Patient/p1'),
     write: () =>
       ask(
@@ -576,41 +585,19 @@ t.test(
   'what could not be recorded is counted as what the caller got, not as released (ERR-2, AUD-10)',
   { skip: canLimit ? false : 'needs prlimit to fill the disk' },
   async (t) => {
-    const folder = mkdtempSync(join(tmpdir(), 'fhirewall-audit-'))
-    const file = join(folder, 'audit.jsonl')
     const patients = (count: number, wrap: (resource: string) => string): string =>
       Array.from({ length: count }, () => wrap(PATIENT)).join()
     const page = `{"resourceType":"Bundle","type":"searchset","entry":[${patients(20, (resource) => `{"resource":${resource},"search":{"mode":"match"}}`)}]}`
     const answers = `{"resourceType":"Bundle","type":"transaction-response","entry":[${patients(2, (resource) => `{"response":{"status":"200"},"resource":${resource}}`)}]}`
-    const gateway = await startGateway({
-      handler: (request, ...to) => {
-        const body =
-          request.method === 'POST' ? answers : request.target.includes('?') ? page : PATIENT
-        json(body)(request, ...to)
-      },
-      config: { audit: { file }, upstream: { bufferBytes: 1000 } },
-    })
-    t.teardown(async () => {
-      await gateway.close()
-      rmSync(folder, { recursive: true, force: true })
-    })
-    const token = await gateway.token({ scope: 'system/*.cruds', sub: 'app', client_id: 'app' })
-    const ask = async (target: string, body?: object) => {
-      const answer = await fetch(gateway.url + target, {
-        method: body === undefined ? 'GET' : 'POST',
-        headers: { authorization: `Bearer ${token}`, 'content-type': 'application/fhir+json' },
-        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      })
-      return {
-        status: answer.status,
-        isWhole: await answer.text().then(
-          () => true,
-          () => false,
-        ),
-      }
-    }
-    const read = { request: { method: 'GET', url: 'Patient/p1' } }
-    const entry = [read, read]
+    const { gateway, file, close, ask, read } = await withAuditFile(
+      ({ method, target }) => (method === 'POST' ? answers : target.includes('?') ? page : PATIENT),
+      { upstream: { bufferBytes: 1000 } },
+      { scope: 'system/*.cruds', sub: 'app', client_id: 'app' },
+    )
+    t.teardown(close)
+    const one = '{"request":{"method":"GET","url":"Patient/p1"}}'
+    const bundle = (type: string): string =>
+      `{"resourceType":"Bundle","type":"${type}","entry":[${one},${one}]}`
     const counted = async () =>
       Number(
         /refusals_total\{reason="audit-unavailable"\} (\d+)/.exec(await gateway.metrics())?.[1],
@@ -622,11 +609,17 @@ t.test(
       status: number,
       ends: number[],
     ][] = [
-      ['a whole answer', () => ask('/Patient/p1'), 503, [503]],
-      ['a streamed one: all but its end has left', () => ask('/Patient?name=a'), 200, [200]],
+      ['a whole answer', read, 503, [503]],
+      ['a streamed one: all but its end has left', () => ask('GET', '/Patient?name=a'), 200, [200]],
+      [
+        'a batch: the entry at which it stops, then itself',
+        () => ask('POST', '', bundle('batch')),
+        503,
+        [503, 503],
+      ],
       [
         'a transaction: its entries, then itself',
-        () => ask('', { resourceType: 'Bundle', type: 'transaction', entry }),
+        () => ask('POST', '', bundle('transaction')),
         503,
         [503, 503, 503],
       ],
@@ -637,7 +630,9 @@ t.test(
       gateway.log.length = 0
       fill(statSync(file).size + 100)
       try {
-        t.strictSame(await how(), { status, isWhole: status === 503 }, what)
+        const told = await how()
+        t.equal(told.status, status, what)
+        t.equal(told.isWhole, status === 503, what)
       } finally {
         fill('unlimited')
       }
