@@ -160,9 +160,10 @@ export function discard(body: Buffer | AsyncIterable<Buffer> | undefined): void 
 }
 
 /**
- * Gives back at once the memory of a body that nobody needs any more, `kept` being what was made of it:
- * what a caller must not see stays no longer than it has to, and the next body finds memory that is still
- * in the cache (docs/decisions/0035). Only for whole bodies of an answer, which no other body is a part of.
+ * Gives back at once the memory of a body, or of a chunk of one, that nobody needs any more: what a caller
+ * must not see stays no longer than it has to, and the next finds memory that is still in the cache
+ * (docs/decisions/0035, 0043). `kept` is what may share that memory: what was made of the body, or the chunk
+ * behind. Only for what upstream has answered, of which nothing else is a part.
  */
 export function forget(body: unknown, kept: unknown): void {
   if (!Buffer.isBuffer(body) || !Buffer.isBuffer(kept) || body.length < WORTH_IT) return
@@ -172,3 +173,8 @@ export function forget(body: unknown, kept: unknown): void {
   if (isOwn && kept.buffer !== buffer) buffer.transfer(0)
 }
 const WORTH_IT = 16_384
+
+/** Whether the memory of a chunk has been given back: whoever reads it has come too late. */
+export function isForgotten({ buffer }: Buffer): boolean {
+  return buffer instanceof ArrayBuffer && buffer.detached
+}

@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { get } from 'node:http'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { setImmediate, setTimeout } from 'node:timers/promises'
+import fc from 'fast-check'
 import t from 'tap'
 import { createUpstreamPool } from '../../src/adapters/upstream-pool.ts'
 import { configSchema } from '../../src/config/schema.ts'
@@ -397,6 +398,116 @@ t.test('what is forgotten is gone at once, and nothing else goes with it', async
   forget(small, kept)
   t.equal(other.length, 400_000, 'node shares it, however much that is')
 })
+
+/** Chunks as undici hands them over: several in one memory, or one in its own; some have no bytes. */
+function* read64(bytes: Buffer, sizes: readonly number[]): Generator<Buffer> {
+  for (let at = 0, n = 0; at < bytes.length; at += READ) {
+    const memory = Buffer.from(new Uint8Array(bytes.subarray(at, at + READ)).buffer)
+    for (let from = 0; from < memory.length; n++) {
+      const size = sizes[n % sizes.length]!
+      yield memory.subarray(from, from + size)
+      if (n % 3 === 1) yield Buffer.of()
+      from += size
+    }
+  }
+}
+const READ = 65_536
+
+t.test('chunks are given back once the next is there, and none before its time', async (t) => {
+  const source = entries()
+  const bytes = Buffer.from(`{${HEAD},"entry":[${batch(source, 700_000)}]}`)
+  const whole = await send(bytes)
+  let gone = 0
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.integer({ min: 1_000, max: READ }), { minLength: 1, maxLength: 6 }),
+      async (sizes) => {
+        const given: Buffer[] = []
+        const body = async function* (): AsyncGenerator<Buffer> {
+          for (const chunk of read64(bytes, sizes)) {
+            if (chunk.length > 0) given.push(chunk)
+            yield chunk
+          }
+        }
+        const left = await send(body())
+        gone += given.filter(({ length }) => length === 0).length
+        // What shares its memory with the last is still there.
+        const isLastThere = given.at(-1)?.length !== 0
+        return isLastThere && !left.refused && entryText(left.text) === entryText(whole.text)
+      },
+    ),
+    { numRuns: 60 },
+  )
+  t.ok(gone > 100, `${gone} chunks are gone`)
+})
+
+/** A Bundle's entries as they stand, without the frame around them. */
+function entryText(text: string): string {
+  const end = text.lastIndexOf('],"link"')
+  return text.slice(text.indexOf('"entry"'), end < 0 ? text.lastIndexOf(']') : end)
+}
+
+t.test('a chunk that is gone before it is read is no chunk without bytes', async (t) => {
+  const text = bundle(Array.from({ length: 400 }, (_, n) => own(`o${n}`)).join(','))
+  const bytes = Buffer.from(text)
+  const at = [200, 300].map((n) => bytes.indexOf(`{"resource":${observation(`o${n}`)}`))
+  const chunks = [bytes.subarray(0, at[0]), bytes.subarray(...at), bytes.subarray(at[1])]
+  const lost = chunks.map((chunk) => Buffer.from(new Uint8Array(chunk).buffer))
+  t.equal(idsOf(Buffer.concat([lost[0]!, lost[2]!]).toString()).length, 300, 'would be a Bundle')
+  lost[1]!.buffer.transfer(0)
+  async function* body(): AsyncGenerator<Buffer> {
+    yield* lost
+  }
+  t.equal((await send(body())).refused, true)
+  const [first = Buffer.of(), last = Buffer.of()] = [lost[0], lost[2]]
+  async function* withNone(): AsyncGenerator<Buffer> {
+    yield* [Buffer.of(), first, Buffer.of(), Buffer.of(), last, Buffer.of()]
+  }
+  t.equal(idsOf((await send(withNone())).text).length, 300, 'what never had any is nothing')
+})
+
+t.test(
+  'streams that go at once, quick and slow: each gets its own, to the last byte',
+  async (t) => {
+    const textOf = (id: string): string =>
+      bundle(
+        Array.from({ length: 2_000 }, (_, n) =>
+          own(`${id}n${n}`, `,"note":[{"text":"${id} ${'x'.repeat(n % 700)}"}]`),
+        ).join(),
+      )
+    const gateway = await startGateway({
+      handler: (request, answer) => {
+        const id = /code=(\w+)/.exec(request.target)?.[1] ?? ''
+        const body = Buffer.from(textOf(id))
+        answer.writeHead(200, { 'content-type': 'application/fhir+json' })
+        // Coded in chunks of many sizes, so that one read of the socket has several.
+        let size = id.length * 977
+        for (let at = 0; at < body.length; at += size, size = (size * 31) % 90_001) {
+          answer.write(body.subarray(at, at + size))
+        }
+        answer.end()
+      },
+    })
+    t.teardown(() => gateway.close())
+    const token = await gateway.token({ scope: 'patient/*.rs', patient: 'p1' })
+    const headers = { authorization: `Bearer ${token}` }
+    for (let round = 0; round < 3; round++) {
+      await Promise.all(
+        Array.from({ length: 10 }, async (_, n) => {
+          const id = 'abcdefghij'.slice(n)
+          const answer = await fetch(`${gateway.url}/Observation?code=${id}`, { headers })
+          const decoder = new TextDecoder()
+          let text = ''
+          for await (const piece of answer.body ?? []) {
+            text += decoder.decode(piece as Uint8Array, { stream: true })
+            if (n % 3 === 0) await setTimeout(2)
+          }
+          t.equal(entryText(text), entryText(textOf(id)), id)
+        }),
+      )
+    }
+  },
+)
 
 t.test('the first byte leaves before the last one is there', async (t) => {
   const { gateway, begin, source } = await setUp()

@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import type { Test } from 'tap'
+import { ENGINE_FLAGS } from '../../src/cli/engine.ts'
 import { startCommands } from '../support/commands.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -43,6 +44,15 @@ const commands = startCommands()
 t.teardown(commands.close)
 const fhirewall = async (args: string[], env: Record<string, string> = {}) =>
   commands.run(args, { ...inherited, ...env })
+
+t.test('what the engine is told, it knows: of a wrong flag V8 says no more than a line', (t) => {
+  const { stdout } = spawnSync(process.execPath, ['--v8-options'], { encoding: 'utf8' })
+  for (const flag of ENGINE_FLAGS) {
+    const [name = ''] = flag.replace(/^--(?:no-)?/, '').split('=')
+    t.match(stdout, `--${name} (`)
+  }
+  t.end()
+})
 
 t.test('help, version and wrong usage', async (t) => {
   const help = spawned(['--help'])

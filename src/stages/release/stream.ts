@@ -1,6 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import type { FitAnswer } from '../../exchange.ts'
 import { LARGEST_SLICE } from '../../json/cuts.ts'
+import { forget, isForgotten } from '../../http/content.ts'
 import { createSplitter } from '../../json/entries.ts'
 import type { Permit, Place } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'
@@ -105,7 +106,13 @@ async function* releasePieces(
   const options = { name: 'entry', largest: LARGEST_RESOURCE, least: PIECE }
   const splitter = createSplitter(context.cuts, options)
   let since = performance.now()
+  let before: Buffer | undefined
   for await (const chunk of body) {
+    // It has no bytes any more, and must not pass for one that never had any, as upstream goes on with.
+    if (isForgotten(chunk)) throw unreadable('a chunk that is gone')
+    if (chunk.length === 0) continue
+    forget(before, chunk)
+    before = chunk
     // A chunk may hold many entries: no more than a slice of it is taken at once.
     for (let at = 0; at < chunk.length; at += LARGEST_SLICE) {
       judged(() => {
