@@ -12,7 +12,7 @@ import type { Writer } from './writer.ts'
 /** One resource in a large Bundle, or a large single resource, at most. */
 export const LARGEST_RESOURCE = 33_554_432
 /** Bytes to gather before entries are judged: of those that are alike one is judged by itself in each piece. */
-const PIECE = 262_144
+export const PIECE = 262_144
 /** What leaves has this size at least, as most pieces have; smaller ones are gathered. */
 export const CHUNK = 131_072
 
