@@ -108,23 +108,26 @@ async function* releasePieces(
   let since = performance.now()
   let before: Buffer | undefined
   for await (const chunk of body) {
-    // It has no bytes any more, and must not pass for one that never had any, as upstream goes on with.
-    if (isForgotten(chunk)) throw unreadable('a chunk that is gone')
-    if (chunk.length === 0) continue
+    const { length } = chunk
+    // Upstream's parser goes on with one after a pause: it shares its memory with nothing.
+    if (length === 0 && !isForgotten(chunk)) continue
     forget(before, chunk)
     before = chunk
-    // A chunk may hold many entries: no more than a slice of it is taken at once.
-    for (let at = 0; at < chunk.length; at += LARGEST_SLICE) {
+    let at = 0
+    do {
+      // A chunk may hold many entries: no more than a slice of it is taken at once. Of one that is gone there
+      // is none, and that is an error: it must not pass for one that has come to its end.
       judged(() => {
         splitter.push(chunk.subarray(at, at + LARGEST_SLICE), writer.take)
       })
+      at += LARGEST_SLICE
       const ready = writer.ready(CHUNK)
       if (ready !== undefined) yield ready
       if (performance.now() - since > STRETCH) {
         await setImmediate()
         since = performance.now()
       }
-    }
+    } while (at < length)
   }
   judged(() => {
     const rest = splitter.end(writer.take)
