@@ -1,14 +1,14 @@
 import { totalmem } from 'node:os'
 import { setFlagsFromString } from 'node:v8'
 
-/**
- * By itself V8 collects the whole heap for every 64 MB of buffers that its young generation has not let go
- * of. Counted in with the heap they are let go of by the collections that are due anyway.
- */
-export const ENGINE_FLAGS: readonly string[] = ['--external-memory-accounted-in-global-limit']
+const ALWAYS: readonly string[] = [
+  // By itself V8 collects the whole heap for every 64 MB of buffers that its young generation has not let go
+  // of. Counted in with the heap they are let go of by the collections that are due anyway.
+  '--external-memory-accounted-in-global-limit',
+]
 
-/** What it is told besides where there is room, for a program that is idle between bursts (decision 0043). */
-export const ROOMY_FLAGS: readonly string[] = [
+/** For a program that is idle between bursts (decision 0043). */
+const WITH_ROOM: readonly string[] = [
   // A collection is due once heap and buffers are four times what was left by the one before: what V8 does
   // itself with the largest heaps. Of smaller ones it comes to a tenth more, a few answers of 2 MB.
   '--heap-growing-percent=300',
@@ -17,16 +17,19 @@ export const ROOMY_FLAGS: readonly string[] = [
   '--no-memory-reducer-favors-memory',
 ]
 
-/** Bytes from which there is room: in 256 MB a burst was the end of the process. */
-export const ROOMY = 1_073_741_824
+/** Bytes from which there is room: in a quarter of it a burst was the end of the process. */
+const ROOM = 1_073_741_824
 
-/** @param memory bytes that the process may have: of its container, or of the machine */
-export function tuneEngine(memory = memoryOfProcess()): void {
-  for (const flag of ENGINE_FLAGS) setFlagsFromString(flag)
-  if (memory >= ROOMY) for (const flag of ROOMY_FLAGS) setFlagsFromString(flag)
+/** What V8 is told, by the bytes that the process may have. */
+export function flagsFor(memory: number): readonly string[] {
+  return memory >= ROOM ? [...ALWAYS, ...WITH_ROOM] : ALWAYS
 }
 
-/** Without a limit the container's is 0, or more than there is. */
+export function tuneEngine(): void {
+  for (const flag of flagsFor(memoryOfProcess())) setFlagsFromString(flag)
+}
+
+/** Of its container or of the machine. Without a limit the container's is 0, or more than there is. */
 function memoryOfProcess(): number {
   return Math.min(process.constrainedMemory() || Infinity, totalmem())
 }

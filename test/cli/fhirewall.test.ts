@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import type { Test } from 'tap'
-import { ENGINE_FLAGS, ROOMY_FLAGS } from '../../src/cli/engine.ts'
+import { flagsFor } from '../../src/cli/engine.ts'
 import { startCommands } from '../support/commands.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -47,10 +47,15 @@ const fhirewall = async (args: string[], env: Record<string, string> = {}) =>
 
 t.test('what the engine is told, it knows: of a wrong flag V8 says no more than a line', (t) => {
   const { stdout } = spawnSync(process.execPath, ['--v8-options'], { encoding: 'utf8' })
-  for (const flag of [...ENGINE_FLAGS, ...ROOMY_FLAGS]) {
+  for (const flag of flagsFor(1 << 30)) {
     const [name = ''] = flag.replace(/^--(?:no-)?/, '').split('=')
     t.match(stdout, `--${name} (`)
   }
+  const small = flagsFor((1 << 30) - 1)
+  t.ok(
+    small.length > 0 && !small.some((flag) => /heap|space/.test(flag)),
+    'thrift where it is small',
+  )
   t.end()
 })
 
