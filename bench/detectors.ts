@@ -52,6 +52,7 @@ const TEXTS: Readonly<Record<string, string>> = {
   'telephone numbers': filled('+1 (555) 123-4567 '),
   'nearly telephone numbers': filled('+1 22 33 '),
   'plus signs': filled('+1'),
+  'addresses cut behind their @': filled(`${'+1'.repeat(31)}@`),
   parentheses: filled('(555) '),
   'Arabic digits': filled('٣'),
   'digits of many scripts': filled('1١۱߁१১੧૧୧௧౧೧൧๑໑༡၁႑១'),

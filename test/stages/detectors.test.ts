@@ -4,7 +4,7 @@ import { DETECTORS } from '../../src/policy/masking-schema.ts'
 import { waysOf } from '../../src/stages/release/mask/detect/bounded-pattern.ts'
 import { findSecrets } from '../../src/stages/release/mask/detect/secrets.ts'
 import { createFinder } from '../../src/stages/release/mask/detect/finder.ts'
-import { PATTERNS } from '../../src/stages/release/mask/detect/patterns.ts'
+import { atsOf, PATTERNS } from '../../src/stages/release/mask/detect/patterns.ts'
 import { Recognizer } from '../../src/stages/release/mask/detect/recognizer.ts'
 import { shownOf } from '../../src/stages/release/mask/detect/shown.ts'
 import { PARTS, plainFindAll, plainShown } from '../support/plain-detectors.ts'
@@ -36,6 +36,46 @@ t.test('one pass finds what each pattern finds by itself (MASK-7)', async (t) =>
   )
   t.equal(met.size, patterns.length, 'every pattern matched something')
 })
+
+t.test(
+  'addresses in long texts: one walk for each @ finds what a walk from everywhere does',
+  async (t) => {
+    const { pattern } = PATTERNS.email
+    const recognizer = new Recognizer([pattern, PATTERNS.phone.pattern])
+    const part = fc.constantFrom(
+      'a',
+      '1',
+      '+',
+      '+1',
+      '.',
+      '@',
+      'b.c',
+      ' ',
+      '-',
+      'é',
+      '/',
+      'localhost',
+      'a'.repeat(40),
+    )
+    const long = fc.array(part, { minLength: 150, maxLength: 400 }).map((parts) => parts.join(''))
+    let count = 0
+    fc.assert(
+      fc.property(long, (text) => {
+        const of = atsOf(text)
+        const found: [number, string][] = []
+        const tell = (n: number, start: number, end: number): void => {
+          if (n === 0) found.push([start, text.slice(start, end)])
+        }
+        recognizer.find(text, -1, tell, of === undefined ? undefined : { pattern: 0, of })
+        const expected = [...text.matchAll(pattern)].map(({ 0: match, index }) => [index, match])
+        if (of !== undefined) count += expected.length
+        return JSON.stringify(found) === JSON.stringify(expected)
+      }),
+      { seed: 1, numRuns: 2000 },
+    )
+    t.ok(count > 5_000, `${count} addresses`)
+  },
+)
 
 t.test('detectors, alone and together, find what simple ones do (MASK-7)', async (t) => {
   const alone = DETECTORS.map((name) => new Set([name]))

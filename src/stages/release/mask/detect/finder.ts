@@ -1,9 +1,10 @@
 import type { DetectorName } from '../../../../policy/masking-schema.ts'
 import { findSecrets } from './secrets.ts'
-import { PATTERNS } from './patterns.ts'
+import { atsOf, PATTERNS } from './patterns.ts'
 import type { Pattern, PatternName } from './patterns.ts'
 import { flatten } from './plain-text.ts'
 import { Recognizer } from './recognizer.ts'
+import type { Tell } from './recognizer.ts'
 
 /** A part of a text; `start` and `end` are offsets in UTF-16 units. */
 export type Found = { readonly start: number; readonly end: number; readonly name: DetectorName }
@@ -12,6 +13,7 @@ const ROWS = Object.entries(PATTERNS).map(([name, row]: [string, Pattern]) => ({
   name: name as PatternName,
   ...row,
 }))
+const MAIL = ROWS.findIndex(({ name }) => name === 'email')
 const RECOGNIZER = new Recognizer(ROWS.map(({ pattern }) => pattern))
 
 /** Whatever is looked for has a digit or one of these signs in it. */
@@ -96,7 +98,9 @@ function findPatterns(
   const plain = flatten(text)
   const digits = new Digits()
   const near: (WordsBefore | undefined)[] = []
-  RECOGNIZER.find(plain.text, wanted, (n, start, end) => {
+  const ats = (wanted & (1 << MAIL)) === 0 ? undefined : atsOf(plain.text)
+  const groups = ats === undefined ? undefined : { pattern: MAIL, of: ats }
+  const found: Tell = (n, start, end) => {
     const { name, check, words } = ROWS[n] as (typeof ROWS)[number]
     if (check !== undefined || words !== undefined) digits.read(plain.text, start, end)
     if (check?.(digits.values, digits.count) === false) return
@@ -105,7 +109,8 @@ function findPatterns(
       if (!before.has(start)) return
     }
     tell(plain.at(start), plain.at(end - 1) + 1, name)
-  })
+  }
+  RECOGNIZER.find(plain.text, wanted, found, groups)
 }
 
 /** The letters and digits of a part of a text, as those of base 36. */

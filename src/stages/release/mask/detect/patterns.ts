@@ -54,6 +54,35 @@ const MAIL = new RegExp(
   'g',
 )
 
+const MOST_BEFORE_AT = 64
+const MAY_STAND_BEFORE_AT = new RegExp(`[+${ATOM}]`)
+/** A text is looked at first when it is so long that it could be made to be slow. */
+const LONG = 256
+
+/**
+ * For each sign of a text the place of the @ that an address from there would have, 0 = none. What stands behind
+ * an @ is the same from wherever before it one begins: it is looked at once. Undefined for a short text.
+ */
+export function atsOf(text: string): Int32Array | undefined {
+  if (text.length < LONG) return undefined
+  const ats = new Int32Array(text.length)
+  let next = 0
+  for (let at = text.length - 1; at >= 0; at--) {
+    const unit = text.charCodeAt(at)
+    if (unit === 0x40) next = at
+    else if (next !== 0 && (next - at > MOST_BEFORE_AT || !mayStandBeforeAt(unit))) next = 0
+    else ats[at] = next
+  }
+  return ats
+}
+
+const ASCII = Array.from({ length: 128 }, (_, n) =>
+  MAY_STAND_BEFORE_AT.test(String.fromCharCode(n)),
+)
+function mayStandBeforeAt(unit: number): boolean {
+  return ASCII[unit] ?? MAY_STAND_BEFORE_AT.test(String.fromCharCode(unit))
+}
+
 export const PATTERNS: Readonly<Record<PatternName, Pattern>> = {
   'us-itin': {
     pattern: /(?<![\w-])9\d{2}[ -]?(?:5\d|6[0-5]|7\d|8[0-8]|9[0-24-9])[ -]?\d{4}(?![\w-])/g,

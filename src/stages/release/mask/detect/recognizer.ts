@@ -3,6 +3,12 @@ import { ENDS, NONE, PatternAutomaton, STATE } from './pattern-automaton.ts'
 /** Tells of a match; `end` is the offset behind it. */
 export type Tell = (pattern: number, start: number, end: number) => void
 
+/**
+ * Of one pattern: which of its begins come to the same, by number for each sign of a text, so that one walk is
+ * enough for them; from those with 0 it comes to nothing.
+ */
+export type Groups = { readonly pattern: number; readonly of: Int32Array }
+
 /** The classes of a text of this length at most are kept in one place, whichever text it is. */
 const SHORT = 4096
 /** No text is as long. */
@@ -27,7 +33,7 @@ export class Recognizer {
   }
 
   /** The matches of the `wanted` patterns (bits) by their begin; those of one pattern are apart. */
-  find(text: string, wanted: number, tell: Tell): void {
+  find(text: string, wanted: number, tell: Tell, groups?: Groups): void {
     const automaton = this.#automaton
     const { starts } = automaton
     const signs = this.#signsOf(text)
@@ -38,6 +44,8 @@ export class Recognizer {
     let free = wanted
     let soonest = NEVER
     let before = NONE
+    const grouped = groups === undefined ? 0 : 1 << groups.pattern
+    let walked = 0
     for (let start = 0; start < length; start++) {
       let place = (starts[before] as number) + (signs[start] as number)
       before = signs[start] as number
@@ -56,8 +64,14 @@ export class Recognizer {
           else if (end < soonest) soonest = end
         }
       }
+      let open = free
+      if (groups !== undefined && ((table[state] as number) & free & grouped) !== 0) {
+        const group = groups.of[start] as number
+        if (group === 0 || group === walked) open &= ~grouped
+        else walked = group
+      }
       let met = 0
-      for (let at = start + 1; ((table[state] as number) & free) !== 0; at++) {
+      for (let at = start + 1; ((table[state] as number) & open) !== 0; at++) {
         place = state + (signs[at] as number)
         entry = table[place] as number
         if (entry === 0) {
@@ -65,7 +79,7 @@ export class Recognizer {
           ;({ table, endings } = automaton)
         }
         if ((entry & ENDS) !== 0) {
-          const here = (endings[place] as number) & free
+          const here = (endings[place] as number) & open
           met |= here
           for (let left = here; left !== 0; left &= left - 1) ends[lowest(left)] = at
         }
