@@ -111,9 +111,7 @@ function scanPieces(bytes: Buffer): void {
   const options = { name: 'entry', largest: LARGEST_RESOURCE, least: PIECE }
   const splitter = createSplitter(cuts, options)
   const take = ({ text }: { text: Buffer }): unknown => simdScan(text)
-  for (let at = 0; at < bytes.length; at += 65_536) {
-    splitter.push(bytes.subarray(at, at + 65_536), take)
-  }
+  splitter.push(bytes, take)
   const rest = splitter.end(take)
   if (rest !== undefined) simdScan(rest)
 }

@@ -400,7 +400,7 @@ t.test('what is forgotten is gone at once, and nothing else goes with it', async
 })
 
 /** Chunks as undici hands them over: several in one memory, or one in its own; some have no bytes. */
-function* read64(bytes: Buffer, sizes: readonly number[]): Generator<Buffer> {
+function* handedOver(bytes: Buffer, sizes: readonly number[]): Generator<Buffer> {
   for (let at = 0, n = 0; at < bytes.length; at += READ) {
     const memory = Buffer.from(new Uint8Array(bytes.subarray(at, at + READ)).buffer)
     for (let from = 0; from < memory.length; n++) {
@@ -424,7 +424,7 @@ t.test('chunks are given back once the next is there, and none before its time',
       async (sizes) => {
         const given: Buffer[] = []
         const body = async function* (): AsyncGenerator<Buffer> {
-          for (const chunk of read64(bytes, sizes)) {
+          for (const chunk of handedOver(bytes, sizes)) {
             if (chunk.length > 0) given.push(chunk)
             yield chunk
           }

@@ -470,9 +470,9 @@ t.test('a head or target larger than allowed: 431 and 414, connection closed', a
   t.equal((await gateway.audit()).length, 3)
 })
 
-/** A gateway whose audit file lies in a folder the test may work on. */
 const NAMED_PATIENT = PATIENT.replace('}', ',"name":[{"text":"CANARY"}]}')
 
+/** A gateway whose audit file lies in a folder the test may work on. */
 async function withAuditFile(
   bodyOf: (request: Received) => string = () => NAMED_PATIENT,
   settings: object = {},

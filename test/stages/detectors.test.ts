@@ -77,6 +77,26 @@ t.test(
   },
 )
 
+t.test('what is found in a text does not depend on how long it is (MASK-7)', async (t) => {
+  const find = createFinder(new Set(DETECTORS))
+  const spaces = ' '.repeat(300)
+  let count = 0
+  fc.assert(
+    fc.property(fc.oneof(texts, spaced), (text) => {
+      const found = find(text)
+      count += found.length
+      const moved = found.map(({ start, end, name }) => ({
+        start: start + 300,
+        end: end + 300,
+        name,
+      }))
+      return JSON.stringify(find(spaces + text + spaces)) === JSON.stringify(moved)
+    }),
+    always,
+  )
+  t.ok(count > 2_000, `${count} found`)
+})
+
 t.test('detectors, alone and together, find what simple ones do (MASK-7)', async (t) => {
   const alone = DETECTORS.map((name) => new Set([name]))
   const sets = [...alone, new Set(DETECTORS), new Set(DETECTORS.toReversed())]

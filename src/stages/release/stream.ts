@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import type { FitAnswer } from '../../exchange.ts'
-import { LARGEST_SLICE } from '../../json/cuts.ts'
 import { forget, isForgotten } from '../../http/content.ts'
+import { LARGEST_SLICE } from '../../json/cuts.ts'
 import { createSplitter } from '../../json/entries.ts'
 import type { Permit, Place } from '../../permit.ts'
 import { Refusal } from '../../refusal.ts'

@@ -44,17 +44,18 @@ const number = (groups: readonly number[]): RegExp =>
  * that have spaces between words (RFC 6531): elsewhere all that stands before would be one with it.
  */
 const ATOM = "\\w.!#$%'*=?^{|}~\\u00c0-\\u052f\\u1e00-\\u1fff-"
+/** RFC 5321 §4.5.3.1.1: of what stands before the @. */
+const MOST_BEFORE_AT = 64
 const LABEL = '[\\w\\u00c0-\\u052f\\u1e00-\\u1fff-]{1,63}'
 /**
  * Of names without a dot one alone: `pain@rest` is no address. None begins with a +, as telephone
  * numbers do: to be both for long would take many states.
  */
 const MAIL = new RegExp(
-  `(?<![${ATOM}])[${ATOM}][+${ATOM}]{0,63}@(?:${LABEL}(?:\\.${LABEL}){1,8}|localhost)`,
+  `(?<![${ATOM}])[${ATOM}][+${ATOM}]{0,${MOST_BEFORE_AT - 1}}@(?:${LABEL}(?:\\.${LABEL}){1,8}|localhost)`,
   'g',
 )
 
-const MOST_BEFORE_AT = 64
 const MAY_STAND_BEFORE_AT = new RegExp(`[+${ATOM}]`)
 /** A text is looked at first when it is so long that it could be made to be slow. */
 const LONG = 256
